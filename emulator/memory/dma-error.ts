@@ -1,0 +1,29 @@
+/** Why a DMA request failed, as the requester's completer would report it. */
+export type DmaFailure =
+  /** Bus Master Enable is clear: the request never leaves the function. */
+  | 'bus-master-disabled'
+  /** Nobody claims the address (PCIe Unsupported Request). */
+  | 'unsupported-request'
+  /** The mapping exists but forbids this direction. */
+  | 'access-denied'
+  /** The address is only reachable by DMA messages and a register handler is being answered. */
+  | 'would-deadlock'
+  /** QEMU answered a DMA message with an error, or not at all. */
+  | 'message-failed';
+
+/** A DMA request that did not complete. Device code turns it into the error its data book prescribes. */
+export class DmaError extends Error {
+  readonly failure: DmaFailure;
+  readonly address: number;
+  readonly lengthBytes: number;
+
+  constructor(failure: DmaFailure, direction: 'read' | 'write', address: number, lengthBytes: number, detail?: string) {
+    super(
+      `DMA ${direction} of ${lengthBytes} bytes at 0x${address.toString(16)}: ${failure}${detail === undefined ? '' : ` (${detail})`}`,
+    );
+    this.name = 'DmaError';
+    this.failure = failure;
+    this.address = address;
+    this.lengthBytes = lengthBytes;
+  }
+}
