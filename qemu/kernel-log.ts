@@ -1,0 +1,42 @@
+export interface AllowedComplaint {
+  pattern: RegExp;
+  /** Why this line is harmless. */
+  reason: string;
+}
+
+export interface KernelComplaint {
+  /** From 1. */
+  lineNumber: number;
+  line: string;
+  /** What kind of complaint: `warning`, `bug`, `oops`, `panic`, `call trace`, `hung task`, `stall`, `driver timeout`, `taint`. */
+  kind: string;
+}
+
+// What the kernel prints: kernel/panic.c __warn, lib/bug.c, arch/x86/kernel/dumpstack.c, kernel/hung_task.c, kernel/rcu/tree_stall.h,
+// kernel/watchdog.c, mm/kasan, kernel/module/main.c (taint), lib/ubsan.c, kernel/locking/lockdep.c.
+const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] = [
+  ['panic', /Kernel panic/],
+  ['oops', /\bOops\b|general protection fault|unable to handle (?:kernel|page fault)|kernel NULL pointer/i],
+  ['bug', /\bBUG\b|kernel BUG at|UBSAN:|KASAN:|KFENCE:/],
+  ['warning', /\bWARNING:/],
+  ['call trace', /\bCall Trace:/],
+  ['hung task', /blocked for more than \d+ seconds/],
+  ['stall', /rcu.*(?:detected stalls|self-detected stall)|soft lockup|hard LOCKUP|watchdog: BUG/i],
+  ['lockdep', /possible (?:recursive|circular) locking|suspicious RCU usage|bad unlock balance/],
+  ['driver timeout', /\bring \S+ timeout\b|\btimed? ?out\b/i],
+  ['taint', /\btaints? kernel\b|Tainted:(?! *G? *$)/],
+];
+
+/**
+ * Lines of a kernel log that a clean run must not have, less those that match `allowed`. Each line is named once, by the
+ * first kind that fits.
+ */
+export function findKernelComplaints(dmesg: string, allowed: readonly AllowedComplaint[] = []): KernelComplaint[] {
+  const complaints: KernelComplaint[] = [];
+  dmesg.split('\n').forEach((line, index) => {
+    const kind = complaintPatterns.find(([, pattern]) => pattern.test(line))?.[0];
+    if (kind === undefined || allowed.some(({ pattern }) => pattern.test(line))) return;
+    complaints.push({ lineNumber: index + 1, line, kind });
+  });
+  return complaints;
+}
