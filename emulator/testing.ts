@@ -24,17 +24,23 @@ import type {
 /** First bus address used for BARs: above any guest memory a test would want. */
 export const PEER_BASE = 0x10_0000_0000;
 
+interface PendingTimer {
+  readonly dueNs: bigint;
+  readonly callback: () => void;
+  cancelled: boolean;
+}
+
 /** A clock that stands still until a test advances it. */
 export class ManualClock implements Clock {
   #nowNs = 0n;
-  #timers: { dueNs: bigint; callback: () => void; cancelled: boolean }[] = [];
+  #timers: PendingTimer[] = [];
 
   nowNs(): bigint {
     return this.#nowNs;
   }
 
   after(delayMs: number, callback: () => void): Timer {
-    const timer = { dueNs: this.#nowNs + BigInt(Math.round(delayMs * 1e6)), callback, cancelled: false };
+    const timer: PendingTimer = { dueNs: this.#nowNs + BigInt(Math.round(delayMs * 1e6)), callback, cancelled: false };
     this.#timers.push(timer);
     return {
       cancel: () => {
@@ -48,8 +54,9 @@ export class ManualClock implements Clock {
     const target = this.#nowNs + BigInt(Math.round(ms * 1e6));
     for (;;) {
       this.#timers = this.#timers.filter((timer) => !timer.cancelled);
-      const next = this.#timers.reduce<(typeof this.#timers)[number] | undefined>(
-        (first, timer) => (timer.dueNs <= target && (first === undefined || timer.dueNs < first.dueNs) ? timer : first),
+      const due = this.#timers.filter((timer) => timer.dueNs <= target);
+      const next = due.reduce<PendingTimer | undefined>(
+        (first, timer) => (first === undefined || timer.dueNs < first.dueNs ? timer : first),
         undefined,
       );
       if (next === undefined) break;
@@ -225,7 +232,9 @@ export class FakeFunction {
 
   /** The register range that covers `offset` of configuration space. */
   configRegisters(offset: number): RegisterHandler {
-    const range = this.model.configRegisters?.find((part) => offset >= part.offset && offset < part.offset + part.sizeBytes);
+    const range = this.model.configRegisters?.find(
+      (part) => offset >= part.offset && offset < part.offset + part.sizeBytes,
+    );
     if (range === undefined) throw new Error(`${this.name} has no configuration registers at 0x${offset.toString(16)}`);
     return range.registers;
   }
