@@ -175,38 +175,36 @@ export class MappedFile {
   }
 
   readU32(offset: number): number {
-    const at = offset - this.#start;
-    if (at >= 0 && at + 4 <= this.#length) return this.#view.getUint32(at, true);
-    return this.#readSlowly(offset, 4).getUint32(0, true);
+    const at = this.#locate(offset, 4);
+    return at >= 0 ? this.#view.getUint32(at, true) : this.#readAcross(offset, 4).getUint32(0, true);
   }
 
   writeU32(offset: number, value: number): void {
     if (!this.writable) this.#requireWritable();
-    const at = offset - this.#start;
-    if (at >= 0 && at + 4 <= this.#length) {
+    const at = this.#locate(offset, 4);
+    if (at >= 0) {
       this.#view.setUint32(at, value, true);
     } else {
       const bytes = new DataView(new ArrayBuffer(4));
       bytes.setUint32(0, value, true);
-      this.#writeSlowly(offset, bytes);
+      this.write(offset, new Uint8Array(bytes.buffer));
     }
   }
 
   readU64(offset: number): bigint {
-    const at = offset - this.#start;
-    if (at >= 0 && at + 8 <= this.#length) return this.#view.getBigUint64(at, true);
-    return this.#readSlowly(offset, 8).getBigUint64(0, true);
+    const at = this.#locate(offset, 8);
+    return at >= 0 ? this.#view.getBigUint64(at, true) : this.#readAcross(offset, 8).getBigUint64(0, true);
   }
 
   writeU64(offset: number, value: bigint): void {
     if (!this.writable) this.#requireWritable();
-    const at = offset - this.#start;
-    if (at >= 0 && at + 8 <= this.#length) {
+    const at = this.#locate(offset, 8);
+    if (at >= 0) {
       this.#view.setBigUint64(at, value, true);
     } else {
       const bytes = new DataView(new ArrayBuffer(8));
       bytes.setBigUint64(0, value, true);
-      this.#writeSlowly(offset, bytes);
+      this.write(offset, new Uint8Array(bytes.buffer));
     }
   }
 
@@ -220,6 +218,15 @@ export class MappedFile {
     this.#bytes = NO_BYTES;
     this.#view = NO_VIEW;
     closeFd(this.#fd);
+  }
+
+  /** Offset of an access in the window that is then current; -1 when it lies across two windows. */
+  #locate(offset: number, length: number): number {
+    const at = offset - this.#start;
+    if (at >= 0 && at + length <= this.#length) return at;
+    this.#requireRange(offset, length);
+    const selected = this.#select(offset);
+    return selected + length <= this.#length ? selected : -1;
   }
 
   /** Makes the window of `offset`, which must be in range, the current one; returns the offset in that window. */
@@ -245,15 +252,10 @@ export class MappedFile {
     return window;
   }
 
-  /** For a window that is not the current one, and for accesses across two windows. */
-  #readSlowly(offset: number, length: number): DataView {
+  #readAcross(offset: number, length: number): DataView {
     const bytes = new Uint8Array(length);
     this.read(offset, bytes);
     return new DataView(bytes.buffer);
-  }
-
-  #writeSlowly(offset: number, value: DataView): void {
-    this.write(offset, new Uint8Array(value.buffer));
   }
 
   #requireRange(offset: number, length: number): void {
