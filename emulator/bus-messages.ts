@@ -1,0 +1,81 @@
+/** What the main thread and the bus thread say to each other. Everything is structured-cloneable. */
+import type { FunctionCounters, Identity } from './plugin.js';
+
+/** One device instance to create on the bus thread. */
+export interface DeviceInstance {
+  readonly plugin: string;
+  readonly options: Readonly<Record<string, string>>;
+  /** Name of the instance, for example `gpu0`. */
+  readonly name: string;
+  /** Position among the instances of the same plugin. */
+  readonly instance: number;
+}
+
+export interface BusThreadData {
+  readonly devices: readonly DeviceInstance[];
+  readonly socketDirectory: string;
+  /** Readable when a command waits on the message port. */
+  readonly wakeFd: number;
+  readonly spinUs: number;
+  /** True: the guest's IOMMU translates, so peers are reached by address only below a common switch. */
+  readonly translatingIommu: boolean;
+}
+
+/** A function that is being served. */
+export interface ServedFunction {
+  /** For example `gpu0`. */
+  readonly name: string;
+  readonly plugin: string;
+  readonly identity: Identity;
+  readonly socketPath: string;
+}
+
+/** The state of one function, for people and tests. */
+export interface FunctionState {
+  readonly name: string;
+  readonly connected: boolean;
+  /** Why the function was taken out of service, if it was. */
+  readonly broken?: string;
+  readonly counters: FunctionCounters;
+  /** Bus addresses of the BARs that decode now. */
+  readonly barAddresses: Readonly<Record<number, number>>;
+  readonly server: unknown;
+  /** The model's own {@link PcieFunction.inspect}. */
+  readonly model: unknown;
+}
+
+export type BusCommand =
+  | {
+      readonly kind: 'control';
+      readonly function: string;
+      readonly command: string;
+      readonly args: Record<string, unknown>;
+    }
+  | { readonly kind: 'state'; readonly function?: string }
+  | { readonly kind: 'reset-counters' }
+  | {
+      readonly kind: 'read-bar';
+      readonly function: string;
+      readonly bar: number;
+      readonly offset: number;
+      readonly lengthBytes: number;
+    }
+  | { readonly kind: 'stop' };
+
+export interface BusRequest {
+  readonly id: number;
+  readonly command: BusCommand;
+}
+
+export type BusReport =
+  | { readonly kind: 'ready'; readonly functions: readonly ServedFunction[] }
+  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
+  | { readonly kind: 'refused'; readonly id: number; readonly message: string }
+  | {
+      readonly kind: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly source: string;
+      readonly message: string;
+      readonly fields: Readonly<Record<string, unknown>>;
+    };

@@ -1,0 +1,183 @@
+import { Poller } from './host/index.js';
+import type { Log } from './plugin.js';
+import { TimerQueue } from './timers.js';
+
+export interface BusOptions {
+  readonly log: Log;
+  /** Keep looking for the next request this long before sleeping; worth it only where cores are idle. Default 0. */
+  readonly spinUs?: number;
+  /** A handler that takes longer is reported: QEMU's other processors wait meanwhile. Default 50. */
+  readonly slowHandlerMs?: number;
+  /** Monotonic time; tests own it. */
+  readonly nowNs?: () => bigint;
+}
+
+/** What the watchdog and the metrics show of the loop. */
+export interface BusStatistics {
+  readonly wakeUps: number;
+  readonly workPieces: number;
+  readonly slowHandlers: number;
+}
+
+interface Work {
+  /** False once the owner was reset or removed: the work is dropped. */
+  readonly stillWanted: () => boolean;
+  readonly run: () => void;
+}
+
+/**
+ * The one loop that runs every function: sockets, posted register writes, timers, posted work. Handlers are plain
+ * synchronous code, called one after another from here, so their order is repeatable.
+ *
+ * Order of one turn: every descriptor that is readable; then timers that are due; then one piece of posted work. So
+ * requests that already wait on any socket are served before a doorbell is executed (reference vfio-user.md §7.5 there:
+ * a CPU's store to one function and its doorbell on another arrive on two sockets and must keep their order). Register
+ * writes from a peer's DMA run as soon as the handler that caused them has returned, before anything else.
+ */
+export class Bus {
+  readonly clock: TimerQueue;
+  readonly #log: Log;
+  readonly #poller = new Poller();
+  readonly #readers = new Map<number, { readonly fd: number; readonly onReadable: () => void }>();
+  readonly #tokens = new Map<number, number>();
+  readonly #work: Work[] = [];
+  readonly #peerWrites: Work[] = [];
+  readonly #spinNs: bigint;
+  readonly #slowNs: bigint;
+  readonly #nowNs: () => bigint;
+  #nextToken = 1;
+  #stopped = false;
+  #drainingPeerWrites = false;
+  #statistics = { wakeUps: 0, workPieces: 0, slowHandlers: 0 };
+
+  constructor(options: BusOptions) {
+    this.#log = options.log;
+    this.#nowNs = options.nowNs ?? process.hrtime.bigint;
+    this.clock = new TimerQueue(this.#nowNs);
+    this.#spinNs = BigInt(Math.round((options.spinUs ?? 0) * 1000));
+    this.#slowNs = BigInt(Math.round((options.slowHandlerMs ?? 50) * 1e6));
+  }
+
+  /** Calls `onReadable` whenever `fd` has something to read (level-triggered), until {@link unwatch}. */
+  watch(fd: number, onReadable: () => void): void {
+    const token = this.#nextToken++;
+    this.#poller.add(fd, token);
+    this.#readers.set(token, { fd, onReadable });
+    this.#tokens.set(fd, token);
+  }
+
+  /** Call it before closing the descriptor. */
+  unwatch(fd: number): void {
+    const token = this.#tokens.get(fd);
+    if (token === undefined) return;
+    this.#poller.remove(fd);
+    this.#readers.delete(token);
+    this.#tokens.delete(fd);
+  }
+
+  /** Queues a piece of work; it is dropped if `stillWanted` says so when its turn comes. */
+  post(run: () => void, stillWanted: () => boolean): void {
+    this.#work.push({ run, stillWanted });
+  }
+
+  /** Queues a register write that a peer's DMA makes; it runs when the current handler has returned. */
+  postPeerWrite(run: () => void, stillWanted: () => boolean): void {
+    this.#peerWrites.push({ run, stillWanted });
+  }
+
+  /** Runs the queued register writes now: a read must not overtake them. */
+  drainPeerWrites(): void {
+    if (this.#drainingPeerWrites) return;
+    this.#drainingPeerWrites = true;
+    try {
+      for (let write = this.#peerWrites.shift(); write !== undefined; write = this.#peerWrites.shift()) {
+        if (write.stillWanted()) this.#timed('a register write by a peer', write.run);
+      }
+    } finally {
+      this.#drainingPeerWrites = false;
+    }
+  }
+
+  /** Serves every socket that is readable now. `exceptFd` is left alone: its owner is in the middle of a message. */
+  serveReadable(timeoutMs: number, exceptFd?: number): number {
+    const ready = this.#poller.wait(timeoutMs);
+    if (ready === 0) return 0;
+    this.#statistics.wakeUps++;
+    const tokens = Array.from({ length: ready }, (_, index) => this.#poller.tokenAt(index));
+    let served = 0;
+    for (const token of tokens) {
+      const reader = this.#readers.get(token);
+      if (reader === undefined || reader.fd === exceptFd) continue;
+      this.#timed('a request', reader.onReadable);
+      this.drainPeerWrites();
+      served++;
+    }
+    return served;
+  }
+
+  /** One turn of the loop, waiting at most `maxWaitMs` (-1: no limit) when there is nothing to do. */
+  turn(maxWaitMs: number): void {
+    const idle = this.#work.length === 0;
+    const untilTimerMs = this.clock.msUntilNext();
+    let waitMs = idle ? maxWaitMs : 0;
+    if (untilTimerMs >= 0 && (waitMs < 0 || untilTimerMs < waitMs)) waitMs = untilTimerMs;
+    this.serveReadable(waitMs === 0 || this.#spin() ? 0 : waitMs);
+    for (let due = this.clock.takeDue(); due !== undefined; due = this.clock.takeDue()) {
+      this.#timed('a timer', due);
+      this.drainPeerWrites();
+    }
+    const work = this.#work.shift();
+    if (work?.stillWanted()) {
+      this.#statistics.workPieces++;
+      this.#timed('posted work', work.run);
+      this.drainPeerWrites();
+    }
+  }
+
+  /** Turns until {@link stop}. */
+  run(): void {
+    while (!this.#stopped) this.turn(-1);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** True when there is neither work nor a timer: tests turn the loop until it rests. */
+  get resting(): boolean {
+    return this.#work.length === 0 && this.#peerWrites.length === 0 && this.clock.msUntilNext() < 0;
+  }
+
+  statistics(): BusStatistics {
+    return { ...this.#statistics };
+  }
+
+  close(): void {
+    this.#poller.close();
+  }
+
+  /** Looks for a request without sleeping for up to the spin time; true if one came. */
+  #spin(): boolean {
+    if (this.#spinNs === 0n) return false;
+    const until = this.#nowNs() + this.#spinNs;
+    while (this.#nowNs() < until) {
+      if (this.#poller.wait(0) > 0) return true;
+    }
+    return false;
+  }
+
+  #timed(what: string, run: () => void): void {
+    const start = this.#nowNs();
+    try {
+      run();
+    } catch (error) {
+      // Functions catch their own faults; what arrives here is a fault of the emulator, which must not stop the others.
+      this.#log.error(`${what} failed outside every function`, { stack: (error as Error).stack });
+    }
+    const took = this.#nowNs() - start;
+    if (took > this.#slowNs) {
+      this.#statistics.slowHandlers++;
+      this.#log.warn(`${what} took ${took / 1_000_000n} ms; the virtual machine's processors may have waited for it`);
+    }
+  }
+}

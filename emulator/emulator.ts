@@ -1,0 +1,233 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type {
+  BusCommand,
+  BusReport,
+  BusThreadData,
+  DeviceInstance,
+  FunctionState,
+  ServedFunction,
+} from './bus-messages.js';
+import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
+import { closeFd, createEventfd, signalEventfd } from './host/index.js';
+import type { GuestFile } from './plugin.js';
+
+export type { FunctionState, ServedFunction } from './bus-messages.js';
+
+/** A spinning thread needs a core of its own beside the guest's; with fewer it only slows the guest. */
+const SPINNING_CORES = 4;
+const SPIN_US = 50;
+
+/** A logger such as pino's: fields first. */
+export interface EmulatorLog {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface EmulatorOptions {
+  readonly devices: readonly DeviceSpec[];
+  readonly log: EmulatorLog;
+  /** Folder for the sockets, private to the user. Default: a new one under $XDG_RUNTIME_DIR or the temporary folder. */
+  readonly socketDirectory?: string;
+  /** Look for requests this long before sleeping, in microseconds. Default 50 where at least four cores exist, else 0. */
+  readonly spinUs?: number;
+  /** True when the guest's IOMMU translates (`--viommu`). */
+  readonly translatingIommu?: boolean;
+}
+
+interface Pending {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Serves functions from a bus thread; this is the main thread's handle of it. */
+export class Emulator {
+  readonly functions: readonly ServedFunction[];
+  /** Files that the plugins want in every guest. */
+  readonly guestFiles: readonly GuestFile[];
+  readonly socketDirectory: string;
+  readonly #thread: BusThread;
+  #stopping: Promise<void> | undefined;
+
+  /** Use {@link startEmulator}. */
+  constructor(
+    thread: BusThread,
+    functions: readonly ServedFunction[],
+    guestFiles: readonly GuestFile[],
+    directory: string,
+  ) {
+    this.#thread = thread;
+    this.functions = functions;
+    this.guestFiles = guestFiles;
+    this.socketDirectory = directory;
+  }
+
+  /** Settles when the bus thread ends; rejects if it died. */
+  get ended(): Promise<void> {
+    return this.#thread.ended;
+  }
+
+  /** Runs a function's {@link PcieFunction.control}. Rejects with its message when it refuses. */
+  control(functionName: string, command: string, args: Record<string, unknown> = {}): Promise<unknown> {
+    return this.#thread.send({ kind: 'control', function: functionName, command, args });
+  }
+
+  /** State and counters of every function. */
+  async state(): Promise<FunctionState[]> {
+    return (await this.#thread.send({ kind: 'state' })) as FunctionState[];
+  }
+
+  async stateOf(functionName: string): Promise<FunctionState> {
+    const [state] = (await this.#thread.send({ kind: 'state', function: functionName })) as FunctionState[];
+    return state!;
+  }
+
+  /** Sets every transfer and interrupt counter to zero. */
+  async resetCounters(): Promise<void> {
+    await this.#thread.send({ kind: 'reset-counters' });
+  }
+
+  /** Reads from the memory behind a BAR, as the host sees it. Rejects where the BAR has no memory. */
+  async readBar(functionName: string, bar: number, offset: number, lengthBytes: number): Promise<Uint8Array> {
+    return (await this.#thread.send({
+      kind: 'read-bar',
+      function: functionName,
+      bar,
+      offset,
+      lengthBytes,
+    })) as Uint8Array;
+  }
+
+  /** Closes every socket, ends the bus thread and removes the folder with the sockets. Can be called twice. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#thread
+      .stop()
+      .finally(() => rmSync(this.socketDirectory, { recursive: true, force: true }));
+    return this.#stopping;
+  }
+}
+
+/** The worker thread with its wake-up descriptor. */
+class BusThread {
+  readonly ended: Promise<void>;
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #alive = true;
+
+  constructor(data: Omit<BusThreadData, 'wakeFd'>, onReport: (report: BusReport) => void) {
+    this.#wakeFd = createEventfd();
+    this.#worker = new Worker(new URL('./bus-worker.js', import.meta.url), {
+      workerData: { ...data, wakeFd: this.#wakeFd } satisfies BusThreadData,
+    });
+    this.#worker.on('message', (report: BusReport) => {
+      if (report.kind === 'reply') this.#settle(report.id)?.resolve(report.result);
+      else if (report.kind === 'refused') this.#settle(report.id)?.reject(new Error(report.message));
+      else onReport(report);
+    });
+    this.ended = new Promise((resolve, reject) => {
+      this.#worker.once('error', (error) => {
+        this.#abandon(error);
+        reject(error);
+      });
+      this.#worker.once('exit', () => {
+        this.#abandon(new Error('the bus thread has ended'));
+        resolve();
+      });
+    });
+    // Whoever waits for `ended` gets the error; without a waiter the log has it already.
+    this.ended.catch((error: Error) => onReport({ kind: 'failed', message: error.stack ?? error.message }));
+  }
+
+  send(command: BusCommand): Promise<unknown> {
+    if (!this.#alive) return Promise.reject(new Error('the bus thread has ended'));
+    const id = this.#nextId++;
+    const reply = new Promise((resolve, reject) => this.#pending.set(id, { resolve, reject }));
+    this.#worker.postMessage({ id, command });
+    signalEventfd(this.#wakeFd);
+    return reply;
+  }
+
+  async stop(): Promise<void> {
+    await this.send({ kind: 'stop' }).catch(() => undefined);
+    await this.ended.catch(() => undefined);
+  }
+
+  #settle(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    return pending;
+  }
+
+  #abandon(error: Error): void {
+    if (!this.#alive) return;
+    this.#alive = false;
+    closeFd(this.#wakeFd);
+    for (const pending of this.#pending.values()) pending.reject(error);
+    this.#pending.clear();
+  }
+}
+
+/** Gives each spec its instance name: the plugin's name and a number. */
+function nameInstances(specs: readonly DeviceSpec[], names: readonly string[]): DeviceInstance[] {
+  const counts = new Map<string, number>();
+  return specs.map((spec, index) => {
+    const pluginName = names[index]!;
+    const instance = counts.get(pluginName) ?? 0;
+    counts.set(pluginName, instance + 1);
+    return { plugin: spec.plugin, options: spec.options, name: `${pluginName}${instance}`, instance };
+  });
+}
+
+/**
+ * Loads the plugins, checks their options, and serves their functions. Rejects with a message for people when a plugin
+ * or an option is wrong, or a socket cannot be made.
+ */
+export async function startEmulator(options: EmulatorOptions): Promise<Emulator> {
+  const plugins = await Promise.all(options.devices.map((spec) => loadPlugin(spec.plugin)));
+  const guestFiles = options.devices.flatMap((spec, index) => {
+    const plugin = plugins[index]!;
+    return plugin.guestFiles?.(parseOptions(plugin, spec.options)) ?? [];
+  });
+  const instances = nameInstances(
+    options.devices,
+    plugins.map((plugin) => plugin.name),
+  );
+  const directory =
+    options.socketDirectory ?? mkdtempSync(join(process.env['XDG_RUNTIME_DIR'] ?? tmpdir(), 'ghostbus-'));
+  let resolveStarted: (functions: readonly ServedFunction[]) => void = () => undefined;
+  let rejectStarted: (error: Error) => void = () => undefined;
+  const started = new Promise<readonly ServedFunction[]>((resolve, reject) => {
+    resolveStarted = resolve;
+    rejectStarted = reject;
+  });
+  const thread = new BusThread(
+    {
+      devices: instances,
+      socketDirectory: directory,
+      spinUs: options.spinUs ?? (availableParallelism() >= SPINNING_CORES ? SPIN_US : 0),
+      translatingIommu: options.translatingIommu ?? false,
+    },
+    (report) => {
+      if (report.kind === 'ready') resolveStarted(report.functions);
+      else if (report.kind === 'failed') {
+        options.log.error({}, report.message);
+        rejectStarted(new Error(report.message));
+      } else if (report.kind === 'log') {
+        options.log[report.level]({ function: report.source, ...report.fields }, report.message);
+      }
+    },
+  );
+  try {
+    return new Emulator(thread, await started, guestFiles, directory);
+  } catch (error) {
+    await thread.stop();
+    rmSync(directory, { recursive: true, force: true });
+    throw error;
+  }
+}
