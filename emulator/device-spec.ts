@@ -42,7 +42,7 @@ export async function loadPlugin(name: string): Promise<Plugin> {
   const module: Record<string, unknown> = await import(pathToFileURL(file).href).catch((cause: Error) => {
     throw new Error(`plugin ${name} at ${file} could not be loaded: ${cause.message}`, { cause });
   });
-  const plugin = module['default'] ?? module['plugin'];
+  const plugin = module.default ?? module.plugin;
   if (!isPlugin(plugin)) {
     throw new Error(
       `${file} has no plugin: its default export must be what definePlugin({ name, options, create }) returns`,

@@ -198,8 +198,7 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
     options.devices,
     plugins.map((plugin) => plugin.name),
   );
-  const directory =
-    options.socketDirectory ?? mkdtempSync(join(process.env['XDG_RUNTIME_DIR'] ?? tmpdir(), 'ghostbus-'));
+  const directory = options.socketDirectory ?? mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'ghostbus-'));
   let resolveStarted: (functions: readonly ServedFunction[]) => void = () => undefined;
   let rejectStarted: (error: Error) => void = () => undefined;
   const started = new Promise<readonly ServedFunction[]>((resolve, reject) => {

@@ -26,7 +26,10 @@ describe('TimerQueue', () => {
 
   it('keeps its order under many random timers', () => {
     let seed = 7;
-    const random = () => (seed = (seed * 1103515245 + 12345) & 0x7fffffff) / 0x7fffffff;
+    const random = () => {
+      seed = (seed * 1103515245 + 12345) & 0x7fffffff;
+      return seed / 0x7fffffff;
+    };
     let now = 0n;
     const timers = new TimerQueue(() => now);
     const due: number[] = [];
