@@ -1,3 +1,8 @@
+/** A function's own memory, backed by a sparse memfd. */
+import { allocatedBytes, createMemfd, punchHole } from '../host/memfd.js';
+import { closeFd } from '../host/fd.js';
+import { MappedFile } from '../host/mapping.js';
+
 /**
  * A function's own memory (VRAM, HBM, SRAM), backed by a sparse memfd that QEMU maps into the guest. Pages cost nothing
  * until touched; a large zero fill gives them back. Offsets out of range throw RangeError.
@@ -19,4 +24,129 @@ export interface MemoryRegion {
   writeU64(offset: number, value: bigint): void;
   /** Bytes of host memory that the region really occupies. */
   allocatedBytes(): number;
+}
+
+/** A region with the means to share it; `fd` stays owned by the region. */
+export interface BackedMemoryRegion extends MemoryRegion {
+  readonly fd: number;
+  /** Releases memory and descriptor; any use afterwards throws. Doing it twice is harmless. */
+  close(): void;
+}
+
+/** A hole can only be punched in whole pages. */
+const PAGE_BYTES = 4096;
+/** Below this a store loop is cheaper than a system call plus the page faults that follow it. */
+const PUNCH_THRESHOLD_BYTES = 64 * 1024;
+/** Overlapping copies towards higher offsets go backwards through a buffer of this size. */
+const BACKWARD_CHUNK_BYTES = 1024 * 1024;
+
+/** A zero-filled region of `sizeBytes`. @throws RangeError for a bad size, SystemError when the memfd cannot be made */
+export function createMemoryRegion(name: string, sizeBytes: number): BackedMemoryRegion {
+  return new MemfdRegion(name, sizeBytes);
+}
+
+class MemfdRegion implements BackedMemoryRegion {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly fd: number;
+  readonly #file: MappedFile;
+  #closed = false;
+
+  constructor(name: string, sizeBytes: number) {
+    this.name = name;
+    this.sizeBytes = sizeBytes;
+    this.fd = createMemfd(name, sizeBytes);
+    try {
+      this.#file = new MappedFile(this.fd, sizeBytes, { writable: true });
+    } catch (error) {
+      closeFd(this.fd);
+      throw error;
+    }
+  }
+
+  read(offset: number, target: Uint8Array): void {
+    this.#file.read(offset, target);
+  }
+
+  write(offset: number, source: Uint8Array): void {
+    this.#file.write(offset, source);
+  }
+
+  fill(offset: number, value: number, lengthBytes: number): void {
+    this.#requireRange('fill', offset, lengthBytes);
+    const firstPage = Math.ceil(offset / PAGE_BYTES) * PAGE_BYTES;
+    const pastPages = Math.floor((offset + lengthBytes) / PAGE_BYTES) * PAGE_BYTES;
+    if ((value & 0xff) !== 0 || pastPages - firstPage < PUNCH_THRESHOLD_BYTES) {
+      this.#store(offset, value, lengthBytes);
+      return;
+    }
+    this.#store(offset, 0, firstPage - offset);
+    punchHole(this.fd, firstPage, pastPages - firstPage);
+    this.#store(pastPages, 0, offset + lengthBytes - pastPages);
+  }
+
+  copy(destination: number, source: number, lengthBytes: number): void {
+    this.#requireRange('copy to', destination, lengthBytes);
+    this.#requireRange('copy from', source, lengthBytes);
+    if (destination > source && destination < source + lengthBytes) {
+      this.#copyBackwards(destination, source, lengthBytes);
+      return;
+    }
+    // Each piece is written below every source byte that is still to be read, or away from all of them.
+    this.#file.forEachSpan(source, lengthBytes, (bytes, at) => this.#file.write(destination + at, bytes));
+  }
+
+  forEachSpan(offset: number, lengthBytes: number, visit: (bytes: Uint8Array, offsetInRange: number) => void): void {
+    this.#file.forEachSpan(offset, lengthBytes, visit);
+  }
+
+  readU32(offset: number): number {
+    return this.#file.readU32(offset);
+  }
+
+  readU64(offset: number): bigint {
+    return this.#file.readU64(offset);
+  }
+
+  writeU32(offset: number, value: number): void {
+    this.#file.writeU32(offset, value);
+  }
+
+  writeU64(offset: number, value: bigint): void {
+    this.#file.writeU64(offset, value);
+  }
+
+  allocatedBytes(): number {
+    return allocatedBytes(this.fd);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#file.close();
+    closeFd(this.fd);
+  }
+
+  #store(offset: number, value: number, lengthBytes: number): void {
+    this.#file.forEachSpan(offset, lengthBytes, (bytes) => bytes.fill(value));
+  }
+
+  #copyBackwards(destination: number, source: number, lengthBytes: number): void {
+    const buffer = new Uint8Array(Math.min(lengthBytes, BACKWARD_CHUNK_BYTES));
+    for (let left = lengthBytes; left > 0; ) {
+      const chunk = buffer.subarray(0, Math.min(left, buffer.length));
+      left -= chunk.length;
+      this.#file.read(source + left, chunk);
+      this.#file.write(destination + left, chunk);
+    }
+  }
+
+  #requireRange(action: string, offset: number, lengthBytes: number): void {
+    const valid = Number.isSafeInteger(offset) && Number.isSafeInteger(lengthBytes) && offset >= 0 && lengthBytes >= 0;
+    if (!valid || offset + lengthBytes > this.sizeBytes) {
+      throw new RangeError(
+        `${action} ${lengthBytes} bytes at offset ${offset} of memory ${this.name}, which has ${this.sizeBytes} bytes`,
+      );
+    }
+  }
 }

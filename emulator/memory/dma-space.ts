@@ -1,0 +1,204 @@
+/** What one client has given one function to reach by DMA: the table of its DMA_MAPs. */
+import { ERRNO, SystemError } from '../host/errors.js';
+import { closeFd, type FileIdentity, fileIdentity } from '../host/fd.js';
+import type { MappedFile } from '../host/mapping.js';
+import type { DmaMapRequest } from '../vfio-user/device.js';
+import { type SharedFile, SharedFiles } from './shared-files.js';
+
+/** linux/vfio.h leaves it open; QEMU and libvfio-user count DMA maps in 16 bits (vfio-user reference §1.6). */
+export const DEFAULT_MAP_LIMIT = 65535;
+/** libvfio-user lib/dma.h MAX_DMA_SIZE: 8 TiB. */
+const MAX_MAP_BYTES = 8 * 2 ** 40;
+/** Maps with a file are whole pages (`pgsizes` of the version reply). */
+const PAGE_BYTES = 4096;
+
+/** One DMA_MAP with a file: `address` + n is byte `memoryOffset` + n of `memory`, from `start` up to, not including, `end`. */
+export interface MemoryMap {
+  readonly kind: 'memory';
+  readonly start: number;
+  readonly end: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly memory: MappedFile;
+  readonly memoryOffset: number;
+  readonly file: SharedFile;
+}
+
+/** One DMA_MAP without a file: reachable by DMA messages only. */
+export interface MessageMap {
+  readonly kind: 'messages';
+  readonly start: number;
+  readonly end: number;
+  readonly readable: boolean;
+  readonly writable: boolean;
+}
+
+export type DmaMap = MemoryMap | MessageMap;
+
+export interface DmaSpaceOptions {
+  /** More maps than this are refused. Default {@link DEFAULT_MAP_LIMIT}. */
+  readonly mapLimit?: number;
+  /** A file whose owner could shrink it has been mapped; doing so would end this process by SIGBUS. */
+  readonly onShrinkableFile?: (identity: FileIdentity) => void;
+}
+
+/** A map grants exactly its own range with its own protection, whatever else of the same file is mapped. */
+export class DmaSpace {
+  readonly #maps: DmaMap[] = [];
+  readonly #files: SharedFiles;
+  readonly #mapLimit: number;
+  readonly #keyListeners = new Set<() => void>();
+  #last: DmaMap | undefined;
+  #guestMemory: FileIdentity | undefined;
+
+  constructor({ mapLimit = DEFAULT_MAP_LIMIT, onShrinkableFile = () => {} }: DmaSpaceOptions = {}) {
+    this.#mapLimit = mapLimit;
+    this.#files = new SharedFiles(onShrinkableFile);
+  }
+
+  get mapCount(): number {
+    return this.#maps.length;
+  }
+
+  /**
+   * Identity ("dev:ino") of the largest file mapped since the client connected; functions with the same one belong to
+   * the same virtual machine. It outlives unmapping, because a translating vIOMMU unmaps all RAM of a function and maps
+   * pages of it later; {@link close} forgets it. Undefined until a map comes with a file.
+   */
+  get guestMemoryKey(): string | undefined {
+    return this.#guestMemory?.key;
+  }
+
+  /** Calls `listener` whenever {@link guestMemoryKey} changed. Returns the end of it. */
+  onGuestMemoryChange(listener: () => void): () => void {
+    this.#keyListeners.add(listener);
+    return () => this.#keyListeners.delete(listener);
+  }
+
+  /**
+   * Adds a map and takes ownership of `fd`. Mapping again what is mapped already, with the same file, offset and
+   * protection, changes nothing.
+   * @throws SystemError EINVAL for a bad range, an overlap, one map too many or a file that is too short; ENOSPC for
+   *   more than 8 TiB; mmap's own errors. The table is unchanged then.
+   */
+  map(request: DmaMapRequest, fd: number | undefined): void {
+    try {
+      this.#insert(request, fd);
+    } finally {
+      if (fd !== undefined) closeFd(fd);
+    }
+  }
+
+  /** Removes exactly the map [address, address + sizeBytes). @throws SystemError ENOENT when there is no such map */
+  unmap(address: number, sizeBytes: number): void {
+    const index = this.#indexAtOrBelow(address);
+    const map = this.#maps[index];
+    if (map === undefined || map.start !== address || map.end !== address + sizeBytes) {
+      throw new SystemError(`unmapping DMA ${rangeText(address, sizeBytes)}`, ERRNO.ENOENT, 'no map has this range');
+    }
+    this.#maps.splice(index, 1);
+    this.#last = undefined;
+    if (map.kind === 'memory') this.#files.release(map.file);
+  }
+
+  unmapAll(): void {
+    const maps = this.#maps.splice(0);
+    this.#last = undefined;
+    for (const map of maps) if (map.kind === 'memory') this.#files.release(map.file);
+  }
+
+  /** The client is gone: nothing stays mapped and the next client may be another machine. */
+  close(): void {
+    this.unmapAll();
+    this.#setGuestMemory(undefined);
+  }
+
+  /** The map that contains `address`. Use it at once: an unmap invalidates it. */
+  lookup(address: number): DmaMap | undefined {
+    const last = this.#last;
+    if (last !== undefined && address >= last.start && address < last.end) return last;
+    const map = this.#maps[this.#indexAtOrBelow(address)];
+    if (map === undefined || !(address < map.end)) return undefined;
+    this.#last = map;
+    return map;
+  }
+
+  #insert(request: DmaMapRequest, fd: number | undefined): void {
+    checkRange(request, fd !== undefined);
+    const { address, sizeBytes } = request;
+    const identity = fd === undefined ? undefined : fileIdentity(fd);
+    const below = this.#indexAtOrBelow(address);
+    const neighbour = this.#maps[below];
+    if (neighbour !== undefined && isSameMap(neighbour, request, identity)) return;
+    const next = this.#maps[below + 1];
+    if ((neighbour !== undefined && neighbour.end > address) || (next !== undefined && next.start < address + sizeBytes)) {
+      throw refusal(request, 'it overlaps another map; unmap that first');
+    }
+    if (this.#maps.length >= this.#mapLimit) throw refusal(request, `the limit is ${this.#mapLimit} maps`);
+    this.#maps.splice(below + 1, 0, this.#makeMap(request, fd, identity));
+    if (identity !== undefined && identity.sizeBytes > (this.#guestMemory?.sizeBytes ?? 0)) {
+      this.#setGuestMemory(identity);
+    }
+  }
+
+  #makeMap(request: DmaMapRequest, fd: number | undefined, identity: FileIdentity | undefined): DmaMap {
+    const { address: start, readable, writable, offset } = request;
+    const end = start + request.sizeBytes;
+    if (fd === undefined || identity === undefined) return { kind: 'messages', start, end, readable, writable };
+    const file = this.#files.acquire(fd, identity, offset, request.sizeBytes, writable);
+    return { kind: 'memory', start, end, readable, writable, memory: file.memory, memoryOffset: offset, file };
+  }
+
+  #setGuestMemory(identity: FileIdentity | undefined): void {
+    const changed = identity?.key !== this.#guestMemory?.key;
+    this.#guestMemory = identity;
+    if (changed) for (const listener of this.#keyListeners) listener();
+  }
+
+  /** Index of the last map that starts at or below `address`; -1 when there is none. */
+  #indexAtOrBelow(address: number): number {
+    let low = 0;
+    let high = this.#maps.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#maps[middle]!.start <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+}
+
+function isSameMap(map: DmaMap, request: DmaMapRequest, identity: FileIdentity | undefined): boolean {
+  const sameFile =
+    map.kind === 'memory'
+      ? map.file.key === identity?.key && map.memoryOffset === request.offset
+      : identity === undefined;
+  return (
+    sameFile &&
+    map.start === request.address &&
+    map.end === request.address + request.sizeBytes &&
+    map.readable === request.readable &&
+    map.writable === request.writable
+  );
+}
+
+function checkRange(request: DmaMapRequest, hasFile: boolean): void {
+  const { address, sizeBytes, offset } = request;
+  if (sizeBytes > MAX_MAP_BYTES) {
+    throw new SystemError(`mapping DMA ${rangeText(address, sizeBytes)}`, ERRNO.ENOSPC, 'a map has at most 8 TiB');
+  }
+  const exact = [address, sizeBytes, offset, address + sizeBytes, offset + sizeBytes].every(Number.isSafeInteger);
+  if (!exact || address < 0 || sizeBytes <= 0 || offset < 0) throw refusal(request, 'the range is not valid');
+  if (hasFile && (address % PAGE_BYTES !== 0 || sizeBytes % PAGE_BYTES !== 0 || offset % PAGE_BYTES !== 0)) {
+    throw refusal(request, `address, size and offset of a map with a file are multiples of ${PAGE_BYTES}`);
+  }
+}
+
+function refusal(request: DmaMapRequest, reason: string): SystemError {
+  const operation = `mapping DMA ${rangeText(request.address, request.sizeBytes)} at file offset ${request.offset}`;
+  return new SystemError(operation, ERRNO.EINVAL, reason);
+}
+
+function rangeText(address: number, sizeBytes: number): string {
+  return `[0x${address.toString(16)}, 0x${(address + sizeBytes).toString(16)})`;
+}
