@@ -1,5 +1,6 @@
 /** What one function moved to or from one target. */
 export interface TransferCounters {
+  /** Bytes of memory; register accesses are counted apart. */
   bytesRead: number;
   bytesWritten: number;
   /** Register accesses: writes that landed in a peer's trapped page (doorbells), and reads from one. */
@@ -11,6 +12,7 @@ export interface TransferCounters {
 export interface FunctionCounters {
   guestMemory: TransferCounters;
   messages: TransferCounters;
+  /** Only targets that were reached. */
   peers: Record<string, TransferCounters>;
   interrupts: Record<number, number>;
   /** Requests nobody claimed, or that Bus Master Enable or a mapping's protection stopped. */
@@ -19,4 +21,14 @@ export interface FunctionCounters {
 
 export function emptyTransferCounters(): TransferCounters {
   return { bytesRead: 0, bytesWritten: 0, registerWrites: 0, registerReads: 0 };
+}
+
+export function emptyFunctionCounters(): FunctionCounters {
+  return {
+    guestMemory: emptyTransferCounters(),
+    messages: emptyTransferCounters(),
+    peers: {},
+    interrupts: {},
+    failedRequests: 0,
+  };
 }

@@ -1,12 +1,13 @@
 /** What one client has given one function to reach by DMA: the table of its DMA_MAPs. */
-import { ERRNO, SystemError } from '../host/errors.js';
-import { closeFd, type FileIdentity, fileIdentity } from '../host/fd.js';
-import type { MappedFile } from '../host/mapping.js';
+import { closeFd, ERRNO, type FileIdentity, fileIdentity, type MappedFile, SystemError } from '../host/index.js';
 import type { DmaMapRequest } from '../vfio-user/device.js';
 import { type SharedFile, SharedFiles } from './shared-files.js';
 
-/** linux/vfio.h leaves it open; QEMU and libvfio-user count DMA maps in 16 bits (vfio-user reference §1.6). */
-export const DEFAULT_MAP_LIMIT = 65535;
+/**
+ * QEMU does not keep to the `max_dma_maps` (65535) of the version reply (vfio-user reference §1.6), and a vIOMMU makes one
+ * map per 4 KiB page; this many pages are 1 GiB in flight.
+ */
+export const DEFAULT_MAP_LIMIT = 262_144;
 /** libvfio-user lib/dma.h MAX_DMA_SIZE: 8 TiB. */
 const MAX_MAP_BYTES = 8 * 2 ** 40;
 /** Maps with a file are whole pages (`pgsizes` of the version reply). */
@@ -14,7 +15,7 @@ const PAGE_BYTES = 4096;
 
 /** One DMA_MAP with a file: `address` + n is byte `memoryOffset` + n of `memory`, from `start` up to, not including, `end`. */
 export interface MemoryMap {
-  readonly kind: 'memory';
+  readonly kind: 'guest-memory';
   readonly start: number;
   readonly end: number;
   readonly readable: boolean;
@@ -98,13 +99,13 @@ export class DmaSpace {
     }
     this.#maps.splice(index, 1);
     this.#last = undefined;
-    if (map.kind === 'memory') this.#files.release(map.file);
+    if (map.kind === 'guest-memory') this.#files.release(map.file);
   }
 
   unmapAll(): void {
     const maps = this.#maps.splice(0);
     this.#last = undefined;
-    for (const map of maps) if (map.kind === 'memory') this.#files.release(map.file);
+    for (const map of maps) if (map.kind === 'guest-memory') this.#files.release(map.file);
   }
 
   /** The client is gone: nothing stays mapped and the next client may be another machine. */
@@ -131,7 +132,10 @@ export class DmaSpace {
     const neighbour = this.#maps[below];
     if (neighbour !== undefined && isSameMap(neighbour, request, identity)) return;
     const next = this.#maps[below + 1];
-    if ((neighbour !== undefined && neighbour.end > address) || (next !== undefined && next.start < address + sizeBytes)) {
+    if (
+      (neighbour !== undefined && neighbour.end > address) ||
+      (next !== undefined && next.start < address + sizeBytes)
+    ) {
       throw refusal(request, 'it overlaps another map; unmap that first');
     }
     if (this.#maps.length >= this.#mapLimit) throw refusal(request, `the limit is ${this.#mapLimit} maps`);
@@ -146,7 +150,7 @@ export class DmaSpace {
     const end = start + request.sizeBytes;
     if (fd === undefined || identity === undefined) return { kind: 'messages', start, end, readable, writable };
     const file = this.#files.acquire(fd, identity, offset, request.sizeBytes, writable);
-    return { kind: 'memory', start, end, readable, writable, memory: file.memory, memoryOffset: offset, file };
+    return { kind: 'guest-memory', start, end, readable, writable, memory: file.memory, memoryOffset: offset, file };
   }
 
   #setGuestMemory(identity: FileIdentity | undefined): void {
@@ -170,7 +174,7 @@ export class DmaSpace {
 
 function isSameMap(map: DmaMap, request: DmaMapRequest, identity: FileIdentity | undefined): boolean {
   const sameFile =
-    map.kind === 'memory'
+    map.kind === 'guest-memory'
       ? map.file.key === identity?.key && map.memoryOffset === request.offset
       : identity === undefined;
   return (

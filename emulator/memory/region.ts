@@ -1,7 +1,5 @@
 /** A function's own memory, backed by a sparse memfd. */
-import { allocatedBytes, createMemfd, punchHole } from '../host/memfd.js';
-import { closeFd } from '../host/fd.js';
-import { MappedFile } from '../host/mapping.js';
+import { allocatedBytes, closeFd, createMemfd, MappedFile, punchHole } from '../host/index.js';
 
 /**
  * A function's own memory (VRAM, HBM, SRAM), backed by a sparse memfd that QEMU maps into the guest. Pages cost nothing

@@ -1,8 +1,12 @@
 /** The files behind a client's DMA maps: each is mapped once, however many maps name it. */
-import { ERRNO, SystemError } from '../host/errors.js';
-import type { FileIdentity } from '../host/fd.js';
-import { MappedFile, WINDOW_BYTES } from '../host/mapping.js';
-import { sealAgainstShrinking } from '../host/memfd.js';
+import {
+  ERRNO,
+  type FileIdentity,
+  MappedFile,
+  SystemError,
+  sealAgainstShrinking,
+  WINDOW_BYTES,
+} from '../host/index.js';
 
 export interface SharedFile {
   readonly key: string;
