@@ -13,12 +13,19 @@ import type { z } from 'zod';
 import type { MemoryRegion } from './memory/region.js';
 import type { Capability } from './pci/capability.js';
 
+export type { UndeclaredAccess } from './access-tally.js';
 export type { FunctionCounters, TransferCounters } from './memory/counters.js';
 export { DmaError, type DmaFailure } from './memory/dma-error.js';
 export type { MemoryRegion } from './memory/region.js';
 export * from './pci/capabilities.js';
 export type { Capability } from './pci/capability.js';
-export { RegisterBlock, type RegisterBlockOptions, type RegisterDeclaration, type RegisterField } from './registers.js';
+export {
+  RegisterBlock,
+  type RegisterBlockOptions,
+  type RegisterDeclaration,
+  type RegisterField,
+  type WideRegisterDeclaration,
+} from './registers.js';
 
 /** What the function is, as its configuration header says it (PCI Local Bus 3.0 §6.2.1). */
 export interface Identity {
@@ -48,6 +55,8 @@ export interface RegisterHandler {
   write(offset: number, sizeBytes: number, value: number): void;
   read64?(offset: number): bigint;
   write64?(offset: number, value: bigint): void;
+  /** Name of the register at `offset`, for logs. {@link RegisterBlock} has it. */
+  nameAt?(offset: number): string;
 }
 
 /** A part of a BAR that is plain memory: QEMU maps it into the guest, accesses never trap. */
