@@ -26,6 +26,11 @@ export interface RegisterDeclaration extends RegisterPlace {
   /** Bits that a written 1 clears, whatever `writable` says. Default none. */
   readonly writeOneToClear?: number;
   readonly fields?: Readonly<Record<string, RegisterField>>;
+  /**
+   * Only name and place are known so far: it keeps what is written to it, and every access is counted and warned about once,
+   * as at an offset nobody declared.
+   */
+  readonly unimplemented?: true;
   /** Computes what a read returns from the stored value; `index` is the position in an array. */
   readonly onRead?: (stored: number, index: number) => number;
   /**
@@ -82,6 +87,7 @@ interface Placed {
   readonly wide: WideRegisterDeclaration | undefined;
   readonly writable: number;
   readonly writeOneToClear: number;
+  readonly unimplemented: boolean;
 }
 
 /**
@@ -184,6 +190,7 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
   read(offset: number, sizeBytes: number): number {
     this.#checkAccess(offset, sizeBytes);
     const slot = this.#slotAt(offset);
+    if (!this.#isImplemented(slot)) this.#countRead(offset);
     const value = slot < 0 ? this.#readUndeclared(offset) : this.#readSlot(slot);
     if (sizeBytes === 4) return value;
     return (value >>> (8 * (offset & 3))) & (sizeBytes === 2 ? 0xffff : 0xff);
@@ -195,6 +202,7 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     const touched = sizeBytes === 4 ? ALL_32 : (sizeBytes === 2 ? 0xffff : 0xff) << shift;
     const written = ((value << shift) & touched) >>> 0;
     const slot = this.#slotAt(offset);
+    if (!this.#isImplemented(slot)) this.#countWrite(offset, written);
     if (slot < 0) this.#writeUndeclared(offset, written, touched);
     else this.#writeSlot(slot, written, touched);
   }
@@ -219,7 +227,7 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     }
   }
 
-  /** Counts of reads and writes at undeclared offsets, most used first. */
+  /** Counts of reads and writes at undeclared offsets and of registers declared unimplemented, most used first. */
   unimplemented(): UndeclaredAccess[] {
     return this.#undeclared.list();
   }
@@ -289,16 +297,28 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     this.#values[slot + 1] = Number((value >> 32n) & 0xffffffffn);
   }
 
-  #readUndeclared(offset: number): number {
+  #isImplemented(slot: number): boolean {
+    return slot >= 0 && !this.#placed[this.#owners[slot]!]!.unimplemented;
+  }
+
+  #countRead(offset: number): void {
     const dword = offset - (offset % 4);
     if (this.#undeclared.countRead(dword)) this.#report('read', dword);
+  }
+
+  #countWrite(offset: number, written: number): void {
+    const dword = offset - (offset % 4);
+    if (this.#undeclared.countWrite(dword)) this.#report('write', dword, written);
+  }
+
+  #readUndeclared(offset: number): number {
+    const dword = offset - (offset % 4);
     return this.#storage.get(dword >>> PAGE_SHIFT)?.[(dword >>> 2) & (PAGE_DWORDS - 1)] ?? 0;
   }
 
   #writeUndeclared(offset: number, written: number, touched: number): void {
-    const dword = offset - (offset % 4);
-    if (this.#undeclared.countWrite(dword)) this.#report('write', dword, written);
     if (!this.#remember) return;
+    const dword = offset - (offset % 4);
     let page = this.#storage.get(dword >>> PAGE_SHIFT);
     if (page === undefined) {
       page = new Uint32Array(PAGE_DWORDS);
@@ -311,7 +331,7 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
   #report(action: 'read' | 'write', offset: number, value?: number): void {
     const message = `${action} of unimplemented register ${this.nameAt(offset)}`;
     const fields = value === undefined ? { offset } : { offset, value };
-    if (this.#remember) this.#log?.debug(message, fields);
+    if (this.#remember && this.#slotAt(offset) < 0) this.#log?.debug(message, fields);
     else this.#log?.warn(message, fields);
   }
 
@@ -410,6 +430,7 @@ function resolve(name: string, declaration: RegisterDeclaration | WideRegisterDe
     wide: declaration.wide ? declaration : undefined,
     writable: narrow?.writable ?? ALL_32,
     writeOneToClear: narrow?.writeOneToClear ?? 0,
+    unimplemented: narrow?.unimplemented ?? false,
   };
 }
 
