@@ -11,24 +11,24 @@ export interface BootOptions {
   functions?: readonly AttachedFunction[];
   /** Default `root-ports`. */
   topology?: Topology;
-  /** Puts an Intel IOMMU in front of everything; slow, see docs of `topology.ts`. */
+  /** Puts an Intel IOMMU in front of everything; see `TopologyOptions`. */
   viommu?: boolean;
-  /** QEMU's CPU model. Default `EPYC` under TCG (its kernel allows P2P through the host bridge) and `host` under KVM. */
+  /** QEMU's CPU model. Default `EPYC` under TCG (the guest's kernel then allows P2P through the host bridge), `host` under KVM. */
   cpu?: string;
   /** Default 2048. */
   memMiB?: number;
   /** Virtual CPUs; default 2. */
   smp?: number;
-  /** Default `auto`: KVM when a guest really runs with it, else TCG. */
+  /** Default `auto`: KVM when a kernel really runs with it, else TCG. */
   accel?: Accelerator;
-  /** Host folder shown at /mnt/share, writable. */
+  /** Host folder shown at /mnt/share, writable, over 9p. */
   shareDir?: string;
   extraFiles?: readonly GuestFile[];
   /** Added to the kernel's command line. */
   kernelArgs?: readonly string[];
   /** Modules kept from loading by themselves; default `heldBackModules`. */
   blockedModules?: readonly string[];
-  /** From start to the agent's first answer; default 120 000. */
+  /** From start until the agent has answered and udev has loaded the drivers; default 120 000. */
   bootTimeoutMs?: number;
   /** The whole serial console is written there. */
   consoleLogPath?: string;
@@ -38,13 +38,15 @@ export interface BootOptions {
 export interface RunOptions {
   onStdout?: (chunk: Buffer) => void;
   onStderr?: (chunk: Buffer) => void;
+  /** Given whole at the start; without it the command reads /dev/null. */
   stdin?: Uint8Array;
-  /** The command is killed and `GuestTimeoutError` thrown after this time; default none. */
+  /** The command and its session are killed and `GuestTimeoutError` thrown after this time; default none. The guest lives on. */
   timeoutMs?: number;
+  /** Added to PATH, HOME, LANG and TERM. */
   env?: Readonly<Record<string, string>>;
 }
 
-/** How a command ended: either an exit status, or the number of the signal that killed it. */
+/** How a command ended: either an exit status (127: no such program), or the number of the signal that killed it. */
 export interface RunResult {
   exitCode: number | undefined;
   signal: number | undefined;
@@ -57,12 +59,11 @@ export interface CapturedResult extends RunResult {
 
 /** A running virtual machine. Every method rejects with a `GuestError` once the guest panicked, hung or QEMU ended. */
 export interface Guest {
-  /** `kvm` or `tcg`, as chosen. */
   readonly accel: 'kvm' | 'tcg';
-  /** From QEMU's start to the agent's first answer. */
+  /** From QEMU's start until the guest was ready. */
   readonly bootTimeMs: number;
   readonly qemuPid: number;
-  /** Settles when the guest is gone: undefined after `shutdown()` or `kill()`, else the reason. Never rejects. */
+  /** Settles when QEMU is gone: undefined after `shutdown()` or `kill()`, else the reason. Never rejects. */
   readonly ended: Promise<Error | undefined>;
 
   /** Runs a program (no shell; argv[0] is searched in PATH) as root and streams its output. */
@@ -75,24 +76,21 @@ export interface Guest {
   consoleTail(lines?: number): string;
   /** One QMP command; resolves with its `return`. */
   qmp(command: string, args?: Record<string, unknown>): Promise<unknown>;
-  /** `device_add` below the free hot-plug port; resolves when QEMU has realized the device. */
-  plug(fn: AttachedFunction): Promise<void>;
+  /**
+   * `device_add`; resolves when QEMU has realized the device, which is before the guest has found it.
+   * @param bus Default: where a function of this id was before, else the free hot-plug port.
+   */
+  plug(fn: AttachedFunction, bus?: string): Promise<void>;
   /** `device_del`; resolves when the guest has let go and QEMU has deleted the device. */
   unplug(id: string, timeoutMs?: number): Promise<void>;
-  /** Guest reboot; resolves when the agent answers again. `reset` resets the machine as the button would. */
+  /** Waits until udev has handled all events so far: drivers are loaded and have probed. */
+  settle(timeoutMs?: number): Promise<void>;
+  /** Resolves when the rebooted guest is ready. `reset` resets the machine as the button would; `guest` lets the kernel do it. */
   reboot(how?: 'guest' | 'reset', timeoutMs?: number): Promise<void>;
-  /** Asks the guest to power off, waits, and kills QEMU when it does not. */
+  /** Lets the guest's kernel power off (drivers' shutdown handlers run), and kills QEMU when that takes over 15 seconds. */
   shutdown(): Promise<void>;
   /** Kills QEMU at once; resolves when the process is gone. */
   kill(): Promise<void>;
-  /** Joins the terminal (raw mode) with the guest's login shell; resolves when the shell ends. */
+  /** Joins the terminal (raw mode if it is one) with a login shell in the guest; resolves when that shell ends. */
   console(input: NodeJS.ReadStream, output: NodeJS.WriteStream): Promise<void>;
-}
-
-/**
- * Boots a guest and waits for its agent.
- * @throws GuestError (panic, time-out, QEMU's end) with the tail of the console; QEMU is gone by then.
- */
-export async function bootGuest(_options: BootOptions): Promise<Guest> {
-  throw new Error('not written yet');
 }

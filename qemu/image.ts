@@ -1,4 +1,12 @@
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { cachedFolder, contentHash } from './cache.js';
+import { writeCpio } from './cpio.js';
+import type { GuestFile } from './guest-file.js';
+import { ensureKernel, type GuestKernel } from './kernel.js';
+import { packageRoot } from './package-root.js';
 import type { Progress } from './provision.js';
+import { ensureUserland, type Userland } from './userland.js';
 
 /** What a guest boots from. All paths are on the host, in the user's cache, and are never written to. */
 export interface GuestImage {
@@ -6,11 +14,13 @@ export interface GuestImage {
   kernelPath: string;
   /** As `uname -r` prints it in the guest. */
   kernelRelease: string;
+  /** Which kernel was asked for: `lts`, `latest` or a path. */
+  kernel: string;
   /** Initial RAM disk with our init; one boot's extra files are appended to it. */
   initrdPath: string;
-  /** Read-only file system with user space. */
+  /** squashfs with user space. */
   userlandPath: string;
-  /** Read-only file system with /lib/modules/RELEASE. */
+  /** squashfs with /usr/lib/modules/RELEASE. */
   modulesPath: string;
 }
 
@@ -23,9 +33,76 @@ export interface ImageOptions {
 }
 
 /**
- * Makes the image for the options, or takes it from the cache.
+ * Makes the image for the options, or takes it from the cache. An image stays as it was made, whatever the mirror has since
+ * released; removing the cache folder makes a new one.
  * @throws HostSetupError when the host lacks what is needed, or a user's kernel is unsuitable.
  */
-export async function ensureImage(_options: ImageOptions): Promise<GuestImage> {
-  throw new Error('not written yet');
+export async function ensureImage(options: ImageOptions): Promise<GuestImage> {
+  const kernel = await ensureKernel(options.kernel, options.onProgress);
+  const userland = await ensureUserland(options.packages ?? [], options.onProgress);
+  return {
+    kernelPath: kernel.bzImagePath,
+    kernelRelease: kernel.release,
+    kernel: options.kernel,
+    initrdPath: await ensureInitrd(kernel, userland),
+    userlandPath: userland.imagePath,
+    modulesPath: kernel.modulesPath,
+  };
+}
+
+/** Where the init copies files from into the guest's root. */
+const overlayFolder = '/overlay';
+
+/** An archive to append to the initial RAM disk, whose files appear in the guest's root. */
+export function overlayArchive(files: readonly GuestFile[]): Buffer {
+  return writeCpio(files.map((file) => ({ ...file, path: overlayFolder + file.path })));
+}
+
+async function ensureInitrd(kernel: GuestKernel, userland: Userland): Promise<string> {
+  const files = await initrdFiles(kernel, userland);
+  const inputs = files.map(({ path, mode, contents }) => [
+    path,
+    mode,
+    contentHash(Buffer.from(contents).toString('base64')),
+  ]);
+  const folder = await cachedFolder('initrd', { recipe: 1, inputs }, async (target) => {
+    await writeFile(join(target, 'initrd'), writeCpio(files));
+  });
+  return join(folder, 'initrd');
+}
+
+async function initrdFiles(kernel: GuestKernel, userland: Userland): Promise<GuestFile[]> {
+  const modules = await Promise.all(
+    kernel.initrdModulePaths.map(async (path) => ({
+      path: `/modules/${basename(path)}`,
+      contents: await readFile(path),
+    })),
+  );
+  // The empty files make the folders that the init mounts on.
+  const mountPoints = ['dev', 'proc', 'sys', 'userland', 'kernel', 'writable', 'root', 'overlay'];
+  return [
+    { path: '/bin/busybox', mode: 0o755, contents: await readFile(userland.busyboxPath) },
+    ...mountPoints.map((name) => ({ path: `/${name}/.mount-point`, contents: Buffer.alloc(0) })),
+    ...modules,
+    { path: '/modules.list', contents: Buffer.from(modules.map(({ path }) => `${path}\n`).join('')) },
+    ...(await ownFiles()),
+  ];
+}
+
+/** The files of qemu/guest-root: the init itself at the top, all others for the guest's root. */
+async function ownFiles(): Promise<GuestFile[]> {
+  const root = join(packageRoot(), 'qemu/guest-root');
+  const names = await readdir(root, { recursive: true, withFileTypes: true });
+  const files: GuestFile[] = [];
+  for (const name of names.filter((entry) => entry.isFile())) {
+    const path = join(name.parentPath, name.name);
+    const inGuest = path.slice(root.length);
+    const { mode } = await stat(path);
+    files.push({
+      path: inGuest === '/init' ? inGuest : overlayFolder + inGuest,
+      mode: mode & 0o111 ? 0o755 : 0o644,
+      contents: await readFile(path),
+    });
+  }
+  return files.sort((left, right) => (left.path < right.path ? -1 : 1));
 }

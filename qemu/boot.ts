@@ -1,0 +1,59 @@
+import { createWriteStream, mkdtempSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { kvmRunsKernel } from './accel.js';
+import type { BootOptions, Guest } from './guest.js';
+import { overlayArchive } from './image.js';
+import { execPortCount, heldBackModules, inheritedFds, machineArgs } from './machine.js';
+import { QemuProcess } from './qemu-process.js';
+import { RunningGuest } from './running-guest.js';
+import { layOutFunctions } from './topology.js';
+
+const streamCount = inheritedFds.firstExecPort - inheritedFds.qmp + execPortCount;
+
+/**
+ * Boots a guest, waits for its agent and for udev to have loaded the drivers.
+ * @throws GuestError (panic, time-out, QEMU's end) with the tail of the console; QEMU is gone by then.
+ */
+export async function bootGuest(options: BootOptions): Promise<Guest> {
+  const { qemu, image } = options;
+  const layout = layOutFunctions(options.functions ?? [], options);
+  const accel = await chooseAccelerator(options);
+  // Private to us (0700), and only until the kernel has read it.
+  const scratch = mkdtempSync(join(tmpdir(), 'ghostbus-boot-'));
+  try {
+    const args = machineArgs({
+      image,
+      layout,
+      accel,
+      initrdPath: await bootInitrd(options, scratch),
+      cpu: options.cpu ?? (accel === 'kvm' ? 'host' : 'EPYC'),
+      memMiB: options.memMiB ?? 2048,
+      smp: options.smp ?? 2,
+      shareDir: options.shareDir,
+      kernelArgs: options.kernelArgs ?? [],
+      blockedModules: options.blockedModules ?? heldBackModules,
+    });
+    options.onProgress?.(`Booting kernel ${image.kernelRelease} (QEMU ${qemu.version}, ${accel})`);
+    const process = await QemuProcess.start(qemu, args, streamCount);
+    const log = options.consoleLogPath === undefined ? undefined : createWriteStream(options.consoleLogPath);
+    const guest = new RunningGuest({ process, accel, layout, log });
+    await guest.becomeReady(options.bootTimeoutMs ?? 120_000);
+    return guest;
+  } finally {
+    await rm(scratch, { recursive: true });
+  }
+}
+
+async function chooseAccelerator(options: BootOptions): Promise<'kvm' | 'tcg'> {
+  if (options.accel === 'kvm' || options.accel === 'tcg') return options.accel;
+  return (await kvmRunsKernel(options.qemu, options.image.kernelPath)) ? 'kvm' : 'tcg';
+}
+
+async function bootInitrd({ image, extraFiles = [] }: BootOptions, scratch: string): Promise<string> {
+  if (extraFiles.length === 0) return image.initrdPath;
+  const path = join(scratch, 'initrd');
+  await writeFile(path, Buffer.concat([await readFile(image.initrdPath), overlayArchive(extraFiles)]));
+  return path;
+}

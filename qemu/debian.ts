@@ -1,0 +1,125 @@
+import { readFile } from 'node:fs/promises';
+import { HostSetupError } from './errors.js';
+import { CommandError, runCommand } from './run-command.js';
+
+/** The release that guests and the private QEMU are made from, on whichever host. */
+export const guestSuite = 'trixie';
+const backportsSuite = `${guestSuite}-backports`;
+
+/** Debian packages that a Debian 12 or 13 host needs for everything in this folder. */
+export const hostPackages: readonly string[] = [
+  'mmdebstrap', // unpacks Debian packages into our own folders
+  'debian-archive-keyring', // verifies them
+  'squashfs-tools', // makes the guest's read-only file systems
+  'kmod', // depmod
+  'xz-utils', // Debian's kernel modules are compressed with it
+  'util-linux', // flock, setpriv, unshare
+];
+
+/** How packages are asked for: from the stable suite with backports visible, or with backports preferred throughout. */
+export interface DebianRootRequest {
+  /** Packages, optionally with `/trixie-backports`. */
+  packages: readonly string[];
+  /** `unpacked` only extracts the packages; `configured` runs their maintainer scripts as a real installation does. */
+  state: 'unpacked' | 'configured';
+  preferBackports?: boolean;
+  /** Where the tar archive is written. */
+  tarPath: string;
+}
+
+/** A package of the backports suite in a request that otherwise takes the stable one. */
+export function fromBackports(packageName: string): string {
+  return `${packageName}/${backportsSuite}`;
+}
+
+/**
+ * The Debian mirror among the addresses apt would update from: the one that has the host's own suite, component main.
+ * @param printUris Output of `apt-get --print-uris update`.
+ */
+export function parseMirror(printUris: string, codename: string): string | undefined {
+  for (const line of printUris.split('\n')) {
+    const uri = /^'([^']+)'/.exec(line)?.[1];
+    const at = uri?.indexOf(`/dists/${codename}/main/binary-`) ?? -1;
+    if (uri !== undefined && at > 0) return uri.slice(0, at);
+  }
+  return undefined;
+}
+
+/** Settings of the host's apt that reaching the mirror may depend on, as configuration lines. */
+export function parseTransportSettings(aptConfigDump: string): string[] {
+  return aptConfigDump
+    .split('\n')
+    .filter(
+      (line) => /^Acquire::(?:https?::|Retries |Check-Valid-Until |ForceIPv)/.test(line) && !line.includes(' "";'),
+    );
+}
+
+async function hostCodename(): Promise<string> {
+  const text = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  const codename = /^VERSION_CODENAME="?(\w+)"?$/m.exec(text)?.[1];
+  if (!/^ID="?debian"?$/m.test(text) || codename === undefined) {
+    throw new HostSetupError(
+      'Guest images and the private QEMU are made from Debian packages, and this host is not a Debian release.',
+      'Run on Debian 12 or 13 (a container will do).',
+    );
+  }
+  return codename;
+}
+
+/** The machine's own Debian mirror, as its apt is set up to use it. */
+export async function findMirror(): Promise<string> {
+  const codename = await hostCodename();
+  const mirror = parseMirror(await runCommand('apt-get', ['--print-uris', 'update']), codename);
+  if (mirror === undefined) {
+    throw new HostSetupError(
+      `apt on this host has no source for Debian's suite "${codename}", component main.`,
+      'Add one to /etc/apt/sources.list.d and run: apt-get update',
+    );
+  }
+  return mirror;
+}
+
+/**
+ * Writes a tar archive of a Debian root folder that holds the packages and all they depend on. Works as root, and as another
+ * user where user namespaces are allowed.
+ * @throws HostSetupError with mmdebstrap's own words.
+ */
+export async function makeDebianRoot(request: DebianRootRequest): Promise<void> {
+  const mirror = await findMirror();
+  const settings = parseTransportSettings(await runCommand('apt-config', ['dump']));
+  if (request.preferBackports) settings.push(`APT::Default-Release "${backportsSuite}";`);
+  const args = [
+    `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
+    '--architectures=amd64',
+    '--format=tar',
+    '--aptopt=APT::Install-Recommends "false";',
+    ...settings.map((setting) => `--aptopt=${setting}`),
+    ...['doc', 'man', 'locale', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`),
+    `--include=${request.packages.join(',')}`,
+    guestSuite,
+    request.tarPath,
+    '-',
+  ];
+  const sources = [guestSuite, backportsSuite].map((suite) => `deb ${mirror} ${suite} main\n`).join('');
+  await runCommand('mmdebstrap', args, { input: sources }).catch((error: unknown) => {
+    throw explainFailure(error, request.packages);
+  });
+}
+
+function explainFailure(error: unknown, packages: readonly string[]): unknown {
+  if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+    return new HostSetupError('mmdebstrap is not installed.', `Run: apt-get install ${hostPackages.join(' ')}`);
+  }
+  if (!(error instanceof CommandError)) return error;
+  return new HostSetupError(
+    `Debian packages could not be unpacked (${packages.join(', ')}): ${error.message.slice(-4000)}`,
+    'Check that the mirror is reachable (apt-get update) and that you are root or user namespaces are allowed ' +
+      '(package uidmap, an entry in /etc/subuid).',
+  );
+}
+
+/** Unpacks an archive of `makeDebianRoot`, without device nodes and without needing root. `members` limits it to some paths. */
+export async function unpackTar(tarPath: string, folder: string, members: readonly string[] = []): Promise<void> {
+  const args = ['--extract', `--file=${tarPath}`, `--directory=${folder}`, '--no-same-owner', '--exclude=./dev/*'];
+  await runCommand('tar', [...args, ...members.map((member) => `./${member}`)]);
+}

@@ -1,0 +1,123 @@
+import type { GuestImage } from './image.js';
+import type { DeviceArgument, MachineLayout } from './topology.js';
+
+/** How many commands may run in the guest at the same time; more wait for a free port. */
+export const execPortCount = 8;
+
+/** File descriptors that QEMU inherits; each is one end of a socket pair whose other end is ours. */
+export const inheritedFds = { qmp: 3, serial: 4, agent: 5, terminal: 6, firstExecPort: 7 } as const;
+
+/** Name of a virtio-serial port as the guest's exec program finds it. */
+export function execPortName(index: number): string {
+  return `ghostbus.exec.${index}`;
+}
+
+/** The device id that VSERPORT_CHANGE events name. */
+export const agentPortId = 'agent';
+
+/**
+ * Drivers that no device model here satisfies yet: they are kept from loading by themselves. `modprobe` by name still loads them.
+ */
+export const heldBackModules: readonly string[] = ['habanalabs', 'mlx5_core'];
+
+export interface MachineOptions {
+  image: GuestImage;
+  /** The image's initial RAM disk with this boot's files appended. */
+  initrdPath: string;
+  layout: MachineLayout;
+  accel: 'kvm' | 'tcg';
+  cpu: string;
+  memMiB: number;
+  smp: number;
+  shareDir?: string | undefined;
+  kernelArgs: readonly string[];
+  blockedModules: readonly string[];
+}
+
+/** The arguments that make guest RAM a shared memfd, which vfio-user servers map: every QEMU with our functions needs them. */
+export function sharedMemoryArgs(memMiB: number): string[] {
+  return ['-object', `memory-backend-memfd,id=ram,size=${memMiB}M,share=on`, '-m', `${memMiB}M`];
+}
+
+/** QEMU takes JSON for a device; that avoids its rules for commas in paths. */
+export function deviceArgs(devices: readonly DeviceArgument[]): string[] {
+  return devices.flatMap((device) => ['-device', JSON.stringify(device)]);
+}
+
+/** All arguments of the machine that a guest boots in. */
+export function machineArgs(options: MachineOptions): string[] {
+  const { accel, image, layout, shareDir } = options;
+  const translated = layout.devices.some(({ driver }) => driver === 'intel-iommu');
+  // Interrupt remapping under KVM needs the I/O APIC outside the kernel (QEMU hw/i386/intel_iommu.c).
+  const irqchip = translated && accel === 'kvm' ? ',kernel-irqchip=split' : '';
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-name', 'ghostbus'],
+    ...['-machine', `q35,memory-backend=ram${irqchip}`],
+    ...sharedMemoryArgs(options.memMiB),
+    ...['-accel', accel === 'kvm' ? 'kvm' : 'tcg,thread=multi'],
+    ...['-cpu', options.cpu, '-smp', String(options.smp)],
+    // We watch for panics ourselves, and want all that the kernel says about it first.
+    ...['-action', 'panic=none', '-device', 'pvpanic'],
+    ...['-kernel', image.kernelPath, '-initrd', options.initrdPath, '-append', kernelCommandLine(options)],
+    ...chardev('qmp', inheritedFds.qmp),
+    ...['-mon', 'chardev=qmp,mode=control'],
+    ...chardev('serial', inheritedFds.serial),
+    ...['-serial', 'chardev:serial'],
+    ...deviceArgs(layout.devices),
+    ...disk('userland', image.userlandPath),
+    ...disk('modules', image.modulesPath),
+    ...virtioPorts(),
+    ...(shareDir === undefined ? [] : share(shareDir)),
+    ...['-device', 'virtio-rng-pci'],
+  ];
+}
+
+function kernelCommandLine(options: MachineOptions): string {
+  return [
+    'console=ttyS0',
+    'quiet',
+    // A panicked guest stands still until we have read its console.
+    'panic=0',
+    'random.trust_cpu=on',
+    'mitigations=off',
+    'audit=0',
+    ...(options.blockedModules.length > 0 ? [`modprobe.blacklist=${options.blockedModules.join(',')}`] : []),
+    ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),
+    ...options.layout.kernelArgs,
+    ...options.kernelArgs,
+  ].join(' ');
+}
+
+function chardev(id: string, fd: number): string[] {
+  return ['-chardev', `socket,id=${id},fd=${fd}`];
+}
+
+/** In QEMU's key=value syntax a comma in a value is written twice. */
+function escapeCommas(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+function disk(id: string, path: string): string[] {
+  const blockdev = { driver: 'raw', 'node-name': id, 'read-only': true, file: { driver: 'file', filename: path } };
+  return ['-blockdev', JSON.stringify(blockdev), '-device', `virtio-blk-pci,drive=${id}`];
+}
+
+function share(folder: string): string[] {
+  const fsdev = `local,id=share,path=${escapeCommas(folder)},security_model=none,multidevs=remap`;
+  return ['-fsdev', fsdev, '-device', 'virtio-9p-pci,fsdev=share,mount_tag=share'];
+}
+
+function virtioPorts(): string[] {
+  const execPorts = Array.from({ length: execPortCount }, (_, index) => [
+    ...chardev(`exec${index}`, inheritedFds.firstExecPort + index),
+    ...['-device', `virtserialport,chardev=exec${index},name=${execPortName(index)}`],
+  ]);
+  return [
+    ...['-device', `virtio-serial-pci,max_ports=${execPortCount + 3}`],
+    ...chardev('terminal', inheritedFds.terminal),
+    ...['-device', 'virtconsole,chardev=terminal'],
+    ...chardev('agent', inheritedFds.agent),
+    ...['-device', `virtserialport,id=${agentPortId},chardev=agent,name=org.qemu.guest_agent.0`],
+    ...execPorts.flat(),
+  ];
+}

@@ -1,0 +1,49 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cachedFolder } from './cache.js';
+import { makeDebianRoot, unpackTar } from './debian.js';
+import type { Progress } from './provision.js';
+import { runCommand } from './run-command.js';
+
+const basePackages: readonly string[] = [
+  'busybox-static', // process 1, and all of the initial RAM disk
+  'ibverbs-utils',
+  'iproute2',
+  'kmod',
+  'libdrm-amdgpu1',
+  'pciutils',
+  'procps',
+  'python3',
+  'qemu-guest-agent',
+  'rdma-core',
+  'udev',
+];
+
+export interface Userland {
+  /** squashfs. */
+  imagePath: string;
+  /** The guest's own static busybox, for the initial RAM disk. */
+  busyboxPath: string;
+}
+
+/** Debian 13 user space with the packages, from the cache or made now. */
+export async function ensureUserland(packages: readonly string[], onProgress?: Progress): Promise<Userland> {
+  const all = [...new Set([...basePackages, ...packages])].sort();
+  const folder = await cachedFolder('userland', { recipe: 1, packages: all }, async (target) => {
+    onProgress?.(`Making the guest's user space from Debian packages (once)`);
+    const tarPath = join(target, 'root.tar');
+    await makeDebianRoot({ packages: all, state: 'configured', tarPath });
+    await unpackTar(tarPath, target, ['usr/bin/busybox']);
+    onProgress?.(`Packing the guest's user space`);
+    await packTar(tarPath, join(target, 'userland.squashfs'));
+    await rm(tarPath);
+  });
+  return { imagePath: join(folder, 'userland.squashfs'), busyboxPath: join(folder, 'usr/bin/busybox') };
+}
+
+/** From the archive rather than from a folder: that keeps owners and device nodes without needing root. */
+async function packTar(tarPath: string, imagePath: string): Promise<void> {
+  // lz4: the guest's processor may be emulated, and its decompression is several times cheaper than the others'.
+  const script = 'exec mksquashfs - "$2" -tar -comp lz4 -noappend -quiet -no-progress < "$1"';
+  await runCommand('sh', ['-c', script, 'sh', tarPath, imagePath]);
+}
