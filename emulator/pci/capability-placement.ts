@@ -1,6 +1,11 @@
 import type { Capability } from './capability.js';
 import { putLittleEndian } from './capability-layout.js';
 import { PCI_EXPRESS_ID } from './pci-express.js';
+import { VENDOR_SPECIFIC_ID } from './vendor-specific.js';
+import { VENDOR_SPECIFIC_EXTENDED_ID } from './vendor-specific-extended.js';
+
+/** linux/pci_regs.h PCI_EXT_CAP_ID_DVSEC. */
+const DESIGNATED_VENDOR_SPECIFIC_ID = 0x0023;
 
 /** A capability, where it lies, and the header that names it and points to the next. */
 export interface PlacedCapability {
@@ -18,10 +23,28 @@ interface List {
   /** QEMU aborts on an extended capability with less than 8 bytes to the next (hw/vfio/pci.c vfio_add_ext_cap). */
   readonly minBytes: number;
   readonly maxId: number;
+  /** Capabilities that a function may have several of. */
+  readonly repeatable: readonly number[];
 }
 
-const STANDARD: List = { name: 'standard', start: 0x40, end: 0x100, headerBytes: 2, minBytes: 4, maxId: 0xff };
-const EXTENDED: List = { name: 'extended', start: 0x100, end: 0x1000, headerBytes: 4, minBytes: 8, maxId: 0xffff };
+const STANDARD: List = {
+  name: 'standard',
+  start: 0x40,
+  end: 0x100,
+  headerBytes: 2,
+  minBytes: 4,
+  maxId: 0xff,
+  repeatable: [VENDOR_SPECIFIC_ID],
+};
+const EXTENDED: List = {
+  name: 'extended',
+  start: 0x100,
+  end: 0x1000,
+  headerBytes: 4,
+  minBytes: 8,
+  maxId: 0xffff,
+  repeatable: [VENDOR_SPECIFIC_EXTENDED_ID, DESIGNATED_VENDOR_SPECIFIC_ID],
+};
 
 /**
  * Gives every capability its place and its header. Both lists keep the order given; fixed offsets are honoured, the others
@@ -54,24 +77,22 @@ export function placeCapabilities(capabilities: readonly Capability[]): readonly
 
 function place(list: List, capabilities: readonly Capability[]): PlacedCapability[] {
   const owners = new Array<Capability | undefined>((list.end - list.start) / 4).fill(undefined);
-  const offsets = new Map<Capability, number>();
+  checkRepeats(list, capabilities);
   for (const capability of capabilities) {
     checkShape(list, capability);
-    if (capability.offset === undefined) continue;
-    claim(list, owners, capability, capability.offset);
-    offsets.set(capability, capability.offset);
+    if (capability.offset !== undefined) claim(list, owners, capability, capability.offset);
   }
-  for (const capability of capabilities) {
-    if (offsets.has(capability)) continue;
+  const offsets = capabilities.map((capability) => {
+    if (capability.offset !== undefined) return capability.offset;
     const offset = firstFree(list, owners, capability);
     claim(list, owners, capability, offset);
-    offsets.set(capability, offset);
-  }
-  return capabilities.map((capability, position) => {
-    const next = capabilities[position + 1];
-    const nextOffset = next === undefined ? 0 : offsets.get(next)!;
-    return { capability, offset: offsets.get(capability)!, header: headerOf(capability, nextOffset) };
+    return offset;
   });
+  return capabilities.map((capability, position) => ({
+    capability,
+    offset: offsets[position]!,
+    header: headerOf(capability, offsets[position + 1] ?? 0),
+  }));
 }
 
 function headerOf(capability: Capability, nextOffset: number): Uint8Array {
@@ -80,6 +101,14 @@ function headerOf(capability: Capability, nextOffset: number): Uint8Array {
   // PCIe 6.0 §7.6.3: id 15:0, version 19:16, next 31:20.
   putLittleEndian(header, 0, 4, capability.id | ((capability.version ?? 1) << 16) | (nextOffset << 20));
   return header;
+}
+
+function checkRepeats(list: List, capabilities: readonly Capability[]): void {
+  const seen = new Set<number>();
+  for (const { id, name } of capabilities) {
+    if (seen.has(id) && !list.repeatable.includes(id)) throw new Error(`${name} is listed twice; a function has one`);
+    seen.add(id);
+  }
 }
 
 function checkShape(list: List, capability: Capability): void {
