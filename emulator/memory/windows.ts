@@ -1,4 +1,5 @@
 /** Where the BARs of a group of functions are on the bus: a sorted table of what lies at which address. */
+import type { BarMemory } from '../plugin.js';
 import type { MemoryRegion } from './region.js';
 
 /** What DMA needs of memory; a function's region and a client's mapped file both offer it. */
@@ -7,20 +8,11 @@ export type ByteMemory = Pick<
   'read' | 'write' | 'forEachSpan' | 'readU32' | 'readU64' | 'writeU32' | 'writeU64'
 >;
 
-/** A part of a BAR that is plain memory. */
-export interface BarMemoryRange {
-  /** From the start of the BAR. */
-  readonly offset: number;
-  readonly sizeBytes: number;
-  readonly memory: MemoryRegion;
-  readonly memoryOffset?: number;
-}
-
-/** What the fabric needs of a memory BAR. Whatever is outside `memoryRanges` is accessed by `read` and `write`. */
+/** What the fabric needs of a memory BAR. Whatever is outside `memoryParts` is accessed by `read` and `write`. */
 export interface FabricBar {
   readonly sizeBytes: number;
   /** Sorted and disjoint. */
-  readonly memoryRanges: readonly BarMemoryRange[];
+  readonly memoryParts: readonly BarMemory[];
   /** Register accesses: naturally aligned, 1, 2, 4 or 8 bytes. They never throw: a handler's fault stays in its function. */
   read(offset: number, target: Uint8Array): void;
   write(offset: number, source: Uint8Array): void;
@@ -104,7 +96,7 @@ function windowSegments<Owner>(owner: Owner, { address, bar }: BarWindow): Segme
     }
     done = offset;
   };
-  for (const { offset, sizeBytes, memory, memoryOffset = offset } of bar.memoryRanges) {
+  for (const { offset, sizeBytes, memory, memoryOffset = offset } of bar.memoryParts) {
     registersUpTo(offset);
     done = offset + sizeBytes;
     segments.push({ kind: 'peer-memory', start: address + offset, end: address + done, owner, memory, memoryOffset });
