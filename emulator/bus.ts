@@ -58,10 +58,13 @@ export class Bus {
     this.#slowNs = BigInt(Math.round((options.slowHandlerMs ?? 50) * 1e6));
   }
 
-  /** Calls `onReadable` whenever `fd` has something to read (level-triggered), until {@link unwatch}. */
-  watch(fd: number, onReadable: () => void): void {
+  /**
+   * Calls `onReadable` whenever `fd` has something to read (level-triggered), until {@link unwatch}; with `interest`
+   * 'write' instead whenever it takes bytes.
+   */
+  watch(fd: number, onReadable: () => void, interest: 'read' | 'write' = 'read'): void {
     const token = this.#nextToken++;
-    this.#poller.add(fd, token);
+    this.#poller.add(fd, token, interest);
     this.#readers.set(token, { fd, onReadable });
     this.#tokens.set(fd, token);
   }

@@ -9,6 +9,7 @@ const EPOLL_CLOEXEC = 0o2000000;
 const EPOLL_CTL_ADD = 1;
 const EPOLL_CTL_DEL = 2;
 const EPOLLIN = 0x1;
+const EPOLLOUT = 0x4;
 const EPOLLRDHUP = 0x2000;
 /** struct epoll_event { u32 events; u64 data; }: packed on x86-64 only (EPOLL_PACKED in eventpoll.h). */
 const EVENT_WORDS = process.arch === 'x64' ? 3 : 4;
@@ -35,11 +36,14 @@ export class Poller {
     if (this.#fd < 0) throw lastError('creating an epoll descriptor');
   }
 
-  /** @throws SystemError EEXIST when it is already there, EPERM when it cannot be waited for (a regular file) */
-  add(fd: number, token: number): void {
+  /**
+   * `interest` 'write': ready when it takes bytes again, or its peer has gone; then what can be read does not count.
+   * @throws SystemError EEXIST when it is already there, EPERM when it cannot be waited for (a regular file)
+   */
+  add(fd: number, token: number, interest: 'read' | 'write' = 'read'): void {
     if (token !== token >>> 0) throw new RangeError(`token ${token} is not an unsigned 32-bit number`);
     const { words } = this.#request;
-    words[0] = EPOLLIN | EPOLLRDHUP;
+    words[0] = interest === 'read' ? EPOLLIN | EPOLLRDHUP : EPOLLOUT;
     words[DATA_WORD] = token;
     words[DATA_WORD + 1] = 0;
     if (epollCtl(this.#fd, EPOLL_CTL_ADD, fd, this.#request.address) < 0) throw lastError(`adding fd ${fd} to epoll`);
