@@ -19,7 +19,7 @@ const mmuUp: BlockLayout = {
   }),
 };
 
-/** L/include/gaudi/asic_reg/stlb_regs.h; the first four are L/include/gaudi/asic_reg/gaudi_regs.h MMU_BUSY and following. */
+/** L/include/gaudi/asic_reg/stlb_regs.h; the first four are L/include/hw_ip/mmu/mmu_v1_1.h MMU_BUSY and following. */
 const stlb: BlockLayout = {
   name: 'STLB',
   base: 0xc12000,
