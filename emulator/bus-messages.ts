@@ -1,4 +1,5 @@
 /** What the main thread and the bus thread say to each other. Everything is structured-cloneable. */
+import type { PeerRouting } from './memory/fabric.js';
 import type { FunctionCounters, Identity } from './plugin.js';
 
 /** One device instance to create on the bus thread. */
@@ -17,8 +18,7 @@ export interface BusThreadData {
   /** Readable when a command waits on the message port. */
   readonly wakeFd: number;
   readonly spinUs: number;
-  /** True: the guest's IOMMU translates, so peers are reached by address only below a common switch. */
-  readonly translatingIommu: boolean;
+  readonly peerRouting: PeerRouting;
 }
 
 /** A function that is being served. */

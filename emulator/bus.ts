@@ -1,6 +1,7 @@
 import { Poller } from './host/index.js';
 import type { Log } from './plugin.js';
 import { TimerQueue } from './timers.js';
+import type { Watcher } from './vfio-user/server.js';
 
 export interface BusOptions {
   readonly log: Log;
@@ -30,24 +31,23 @@ interface Work {
  * synchronous code, called one after another from here, so their order is repeatable.
  *
  * Order of one turn: every descriptor that is readable; then timers that are due; then one piece of posted work. So
- * requests that already wait on any socket are served before a doorbell is executed (reference vfio-user.md §7.5 there:
+ * requests that already wait on any socket are served before a doorbell is executed (seen broken without:
  * a CPU's store to one function and its doorbell on another arrive on two sockets and must keep their order). Register
  * writes from a peer's DMA run as soon as the handler that caused them has returned, before anything else.
  */
-export class Bus {
+export class Bus implements Watcher {
   readonly clock: TimerQueue;
   readonly #log: Log;
   readonly #poller = new Poller();
-  readonly #readers = new Map<number, { readonly fd: number; readonly onReadable: () => void }>();
+  readonly #watched = new Map<number, () => void>();
   readonly #tokens = new Map<number, number>();
   readonly #work: Work[] = [];
-  readonly #peerWrites: Work[] = [];
+  readonly #peerWrites: (() => void)[] = [];
   readonly #spinNs: bigint;
   readonly #slowNs: bigint;
   readonly #nowNs: () => bigint;
   #nextToken = 1;
   #stopped = false;
-  #drainingPeerWrites = false;
   #statistics = { wakeUps: 0, workPieces: 0, slowHandlers: 0 };
 
   constructor(options: BusOptions) {
@@ -58,14 +58,11 @@ export class Bus {
     this.#slowNs = BigInt(Math.round((options.slowHandlerMs ?? 50) * 1e6));
   }
 
-  /**
-   * Calls `onReadable` whenever `fd` has something to read (level-triggered), until {@link unwatch}; with `interest`
-   * 'write' instead whenever it takes bytes.
-   */
-  watch(fd: number, onReadable: () => void, interest: 'read' | 'write' = 'read'): void {
+  /** Calls `onReady` whenever `fd` can be read, or on request written (level-triggered), until {@link unwatch}. */
+  watch(fd: number, onReady: () => void, interest: 'read' | 'write' = 'read'): void {
     const token = this.#nextToken++;
     this.#poller.add(fd, token, interest);
-    this.#readers.set(token, { fd, onReadable });
+    this.#watched.set(token, onReady);
     this.#tokens.set(fd, token);
   }
 
@@ -74,7 +71,7 @@ export class Bus {
     const token = this.#tokens.get(fd);
     if (token === undefined) return;
     this.#poller.remove(fd);
-    this.#readers.delete(token);
+    this.#watched.delete(token);
     this.#tokens.delete(fd);
   }
 
@@ -84,56 +81,52 @@ export class Bus {
   }
 
   /** Queues a register write that a peer's DMA makes; it runs when the current handler has returned. */
-  postPeerWrite(run: () => void, stillWanted: () => boolean): void {
-    this.#peerWrites.push({ run, stillWanted });
+  postPeerWrite(run: () => void): void {
+    this.#peerWrites.push(run);
   }
 
-  /** Runs the queued register writes now: a read must not overtake them. */
-  drainPeerWrites(): void {
-    if (this.#drainingPeerWrites) return;
-    this.#drainingPeerWrites = true;
-    try {
-      for (let write = this.#peerWrites.shift(); write !== undefined; write = this.#peerWrites.shift()) {
-        if (write.stillWanted()) this.#timed('a register write by a peer', write.run);
-      }
-    } finally {
-      this.#drainingPeerWrites = false;
+  /** Bounded: two functions whose registers write to each other must not keep the loop from serving requests. */
+  #drainPeerWrites(): void {
+    for (let left = this.#peerWrites.length; left > 0; left--) {
+      this.#timed('a register write by a peer', this.#peerWrites.shift()!);
     }
   }
 
-  /** Serves every socket that is readable now. `exceptFd` is left alone: its owner is in the middle of a message. */
-  serveReadable(timeoutMs: number, exceptFd?: number): number {
+  /**
+   * Serves every descriptor that is ready, waiting at most `timeoutMs` for one (-1: no limit). Also called from inside a
+   * handler that waits for the answer to a DMA message.
+   */
+  serveReady(timeoutMs: number): void {
     const ready = this.#poller.wait(timeoutMs);
-    if (ready === 0) return 0;
+    if (ready === 0) return;
     this.#statistics.wakeUps++;
     const tokens = Array.from({ length: ready }, (_, index) => this.#poller.tokenAt(index));
-    let served = 0;
     for (const token of tokens) {
-      const reader = this.#readers.get(token);
-      if (reader === undefined || reader.fd === exceptFd) continue;
-      this.#timed('a request', reader.onReadable);
-      this.drainPeerWrites();
-      served++;
+      // A handler before this one may have closed it.
+      const onReady = this.#watched.get(token);
+      if (onReady === undefined) continue;
+      this.#timed('a request', onReady);
+      this.#drainPeerWrites();
     }
-    return served;
   }
 
   /** One turn of the loop, waiting at most `maxWaitMs` (-1: no limit) when there is nothing to do. */
   turn(maxWaitMs: number): void {
-    const idle = this.#work.length === 0;
+    const idle = this.#work.length === 0 && this.#peerWrites.length === 0;
     const untilTimerMs = this.clock.msUntilNext();
     let waitMs = idle ? maxWaitMs : 0;
     if (untilTimerMs >= 0 && (waitMs < 0 || untilTimerMs < waitMs)) waitMs = untilTimerMs;
-    this.serveReadable(waitMs === 0 || this.#spin() ? 0 : waitMs);
-    for (let due = this.clock.takeDue(); due !== undefined; due = this.clock.takeDue()) {
-      this.#timed('a timer', due);
-      this.drainPeerWrites();
-    }
+    this.serveReady(waitMs === 0 || this.#spin() ? 0 : waitMs);
+    this.#drainPeerWrites();
+    this.clock.runDue((callback) => {
+      this.#timed('a timer', callback);
+      this.#drainPeerWrites();
+    });
     const work = this.#work.shift();
     if (work?.stillWanted()) {
       this.#statistics.workPieces++;
       this.#timed('posted work', work.run);
-      this.drainPeerWrites();
+      this.#drainPeerWrites();
     }
   }
 

@@ -12,6 +12,7 @@ import type {
 } from './bus-messages.js';
 import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
+import type { PeerRouting } from './memory/fabric.js';
 import type { GuestFile } from './plugin.js';
 
 export type { FunctionState, ServedFunction } from './bus-messages.js';
@@ -35,8 +36,11 @@ export interface EmulatorOptions {
   readonly socketDirectory?: string;
   /** Look for requests this long before sleeping, in microseconds. Default 50 where at least four cores exist, else 0. */
   readonly spinUs?: number;
-  /** True when the guest's IOMMU translates (`--viommu`). */
-  readonly translatingIommu?: boolean;
+  /**
+   * How a peer's BAR is reached. Default `address`; `mapped` when every request passes a translating IOMMU of the guest
+   * (`--viommu` with functions on root ports).
+   */
+  readonly peerRouting?: PeerRouting;
 }
 
 interface Pending {
@@ -51,7 +55,6 @@ export class Emulator {
   readonly guestFiles: readonly GuestFile[];
   readonly socketDirectory: string;
   readonly #thread: BusThread;
-  readonly #removeSockets: () => void;
   #stopping: Promise<void> | undefined;
 
   /** Use {@link startEmulator}. */
@@ -60,10 +63,8 @@ export class Emulator {
     functions: readonly ServedFunction[],
     guestFiles: readonly GuestFile[],
     directory: string,
-    removeSockets: () => void,
   ) {
     this.#thread = thread;
-    this.#removeSockets = removeSockets;
     this.functions = functions;
     this.guestFiles = guestFiles;
     this.socketDirectory = directory;
@@ -105,12 +106,11 @@ export class Emulator {
     })) as Uint8Array;
   }
 
-  /**
-   * Closes every socket, ends the bus thread and removes the sockets, with their folder unless it was given. Can be called
-   * twice.
-   */
+  /** Closes every socket, ends the bus thread and removes the folder with the sockets. Can be called twice. */
   stop(): Promise<void> {
-    this.#stopping ??= this.#thread.stop().finally(this.#removeSockets);
+    this.#stopping ??= this.#thread
+      .stop()
+      .finally(() => rmSync(this.socketDirectory, { recursive: true, force: true }));
     return this.#stopping;
   }
 }
@@ -214,7 +214,7 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
       devices: instances,
       socketDirectory: directory,
       spinUs: options.spinUs ?? (availableParallelism() >= SPINNING_CORES ? SPIN_US : 0),
-      translatingIommu: options.translatingIommu ?? false,
+      peerRouting: options.peerRouting ?? 'address',
     },
     (report) => {
       if (report.kind === 'ready') resolveStarted(report.functions);
@@ -227,21 +227,10 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
     },
   );
   try {
-    const functions = await started;
-    return new Emulator(thread, functions, guestFiles, directory, () => removeSockets(options, functions, directory));
+    return new Emulator(thread, await started, guestFiles, directory);
   } catch (error) {
     await thread.stop();
-    if (options.socketDirectory === undefined) rmSync(directory, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
     throw error;
   }
-}
-
-/** A folder that the caller named may hold what is not ours. */
-function removeSockets(
-  { socketDirectory }: EmulatorOptions,
-  functions: readonly ServedFunction[],
-  directory: string,
-): void {
-  if (socketDirectory === undefined) rmSync(directory, { recursive: true, force: true });
-  else for (const { socketPath } of functions) rmSync(socketPath, { force: true });
 }

@@ -13,15 +13,28 @@ describe('TimerQueue', () => {
     add('b2', 20);
     add('never', 15).cancel();
     assert.equal(timers.msUntilNext(), 10);
-    assert.equal(timers.takeDue(), undefined);
+    timers.runDue((callback) => callback());
+    assert.deepEqual(ran, []);
     now = 20_000_000n;
-    for (let due = timers.takeDue(); due; due = timers.takeDue()) due();
+    timers.runDue((callback) => callback());
     assert.deepEqual(ran, ['a', 'b1', 'b2']);
     assert.equal(timers.msUntilNext(), 10);
     now = 31_000_000n;
     assert.equal(timers.msUntilNext(), 0);
-    timers.takeDue()?.();
+    timers.runDue((callback) => callback());
     assert.equal(timers.msUntilNext(), -1);
+  });
+
+  it('leaves a timer that a timer sets for the next time', () => {
+    const timers = new TimerQueue(() => 0n);
+    let ran = 0;
+    const again = () => {
+      ran++;
+      timers.after(0, again);
+    };
+    timers.after(0, again);
+    timers.runDue((callback) => callback());
+    assert.equal(ran, 1);
   });
 
   it('keeps its order under many random timers', () => {
@@ -39,7 +52,7 @@ describe('TimerQueue', () => {
       if (random() < 0.2) timer.cancel();
     }
     now = 1_000_000_000n;
-    for (let callback = timers.takeDue(); callback; callback = timers.takeDue()) callback();
+    timers.runDue((callback) => callback());
     assert.ok(due.length > 1000);
     assert.deepEqual(
       due,

@@ -40,13 +40,18 @@ export class TimerQueue implements Clock {
     return waitNs <= 0n ? 0 : Math.min(Number((waitNs + 999_999n) / 1_000_000n), 0x7fffffff);
   }
 
-  /** Takes the callback of one timer that is due. */
-  takeDue(): (() => void) | undefined {
-    while (this.#heap[0]?.cancelled) this.#pop();
-    const next = this.#heap[0];
-    if (next === undefined || next.dueNs > this.nowNs()) return undefined;
-    this.#pop();
-    return next.callback;
+  /**
+   * Runs the timers that are due now through `run`; those that they set, however short, wait for the next call, so that a
+   * function cannot keep the loop here.
+   */
+  runDue(run: (callback: () => void) => void): void {
+    const nowNs = this.nowNs();
+    const due: Entry[] = [];
+    for (let next = this.#heap[0]; next !== undefined && next.dueNs <= nowNs; next = this.#heap[0]) {
+      due.push(next);
+      this.#pop();
+    }
+    for (const entry of due) if (!entry.cancelled) run(entry.callback);
   }
 
   #before(a: Entry, b: Entry): boolean {

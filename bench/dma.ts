@@ -1,0 +1,83 @@
+import { Bus } from '../emulator/bus.js';
+import { EmulatedFunction } from '../emulator/function.js';
+import { createMemfd, duplicateFd } from '../emulator/host/index.js';
+import { Fabric } from '../emulator/memory/fabric.js';
+import { type BackedMemoryRegion, createMemoryRegion } from '../emulator/memory/region.js';
+import type { FunctionPort, PcieFunction } from '../emulator/plugin.js';
+import { RecordingLog } from '../emulator/testing.js';
+import { REGION } from '../emulator/vfio-user/device.js';
+
+const MEMORY_BYTES = 64 * 1024 * 1024;
+const GUEST_BYTES = 64 * 1024 * 1024;
+/** Bytes to move for one measurement, and the most pieces that may take. */
+const TOTAL_BYTES = 256 * 1024 * 1024;
+const MAX_ROUNDS = 1_000_000;
+
+/** A function that is nothing but memory behind BAR0. */
+class MemoryFunction implements PcieFunction {
+  readonly identity = {
+    vendorId: 0x1234,
+    deviceId: 1,
+    subsystemVendorId: 0,
+    subsystemId: 0,
+    classCode: 0x050000,
+    revisionId: 0,
+  };
+  readonly memory: BackedMemoryRegion = createMemoryRegion('bench', MEMORY_BYTES);
+  readonly bars = [
+    {
+      index: 0,
+      kind: 'memory64',
+      prefetchable: true,
+      sizeBytes: MEMORY_BYTES,
+      parts: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory: this.memory }],
+    },
+  ] as const;
+  readonly capabilities = [];
+  port!: FunctionPort;
+  attach(port: FunctionPort): void {
+    this.port = port;
+  }
+  reset(): void {}
+}
+
+function enable(emulated: EmulatedFunction, address: number): void {
+  const bytes = new Uint8Array(12);
+  new DataView(bytes.buffer).setUint32(0, address, true);
+  emulated.regionWrite(REGION.CONFIG, 0x10, bytes.subarray(0, 8));
+  emulated.regionWrite(REGION.CONFIG, 0x04, Uint8Array.of(6, 0));
+}
+
+function meanNs(sizeBytes: number, move: () => void): number {
+  const rounds = Math.min(MAX_ROUNDS, Math.ceil(TOTAL_BYTES / sizeBytes));
+  for (let i = 0; i < rounds / 10 + 1; i++) move();
+  const start = process.hrtime.bigint();
+  for (let i = 0; i < rounds; i++) move();
+  return Number(process.hrtime.bigint() - start) / rounds;
+}
+
+/** Nanoseconds of one DMA write of each size: from a function's memory into guest RAM, and into a peer's memory. */
+export function measureDma(sizes: readonly number[]): Map<number, { guestNs: number; peerNs: number }> {
+  const bus = new Bus({ log: new RecordingLog() });
+  const fabric = new Fabric({ schedule: (_member, work) => bus.postPeerWrite(work) });
+  const guestFd = createMemfd('guest', GUEST_BYTES);
+  const models = [new MemoryFunction(), new MemoryFunction()] as const;
+  const surroundings = { bus, fabric, log: new RecordingLog(), sibling: () => undefined };
+  models.forEach((model, index) => {
+    const emulated = new EmulatedFunction(`bench${index}`, model, surroundings);
+    const map = { address: 0, sizeBytes: GUEST_BYTES, readable: true, writable: true, offset: 0 };
+    emulated.dmaMap(map, index === 0 ? duplicateFd(guestFd) : guestFd);
+    enable(emulated, 0x80000000 + index * MEMORY_BYTES);
+  });
+  const [own] = models;
+  const { dma } = own.port;
+  return new Map(
+    sizes.map((sizeBytes) => [
+      sizeBytes,
+      {
+        guestNs: meanNs(sizeBytes, () => dma.writeFrom(0x1000, own.memory, 0, sizeBytes)),
+        peerNs: meanNs(sizeBytes, () => dma.writeFrom(0x80000000 + MEMORY_BYTES, own.memory, 0, sizeBytes)),
+      },
+    ]),
+  );
+}

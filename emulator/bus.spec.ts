@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { Bus } from './bus.js';
+import { closeFd, createEventfd, drainEventfd, signalEventfd } from './host/index.js';
+import { RecordingLog } from './testing.js';
+
+const always = () => true;
+
+describe('Bus', () => {
+  let log: RecordingLog;
+  let bus: Bus;
+  let now: bigint;
+
+  beforeEach(() => {
+    now = 0n;
+    log = new RecordingLog();
+    bus = new Bus({ log, nowNs: () => now });
+  });
+
+  afterEach(() => bus.close());
+
+  it('serves a request that already waits before it runs posted work', () => {
+    const fd = createEventfd();
+    const order: string[] = [];
+    bus.watch(fd, () => {
+      drainEventfd(fd);
+      order.push('request');
+    });
+    bus.post(() => order.push('doorbell'), always);
+    signalEventfd(fd);
+    bus.turn(0);
+    assert.deepEqual(order, ['request', 'doorbell']);
+    bus.unwatch(fd);
+    closeFd(fd);
+  });
+
+  it('looks for requests between two pieces of work', () => {
+    const fd = createEventfd();
+    const order: string[] = [];
+    bus.watch(fd, () => {
+      drainEventfd(fd);
+      order.push('request');
+    });
+    bus.post(() => {
+      order.push('slice 1');
+      signalEventfd(fd);
+      bus.post(() => order.push('slice 2'), always);
+    }, always);
+    while (!bus.resting) bus.turn(0);
+    assert.deepEqual(order, ['slice 1', 'request', 'slice 2']);
+    bus.unwatch(fd);
+    closeFd(fd);
+  });
+
+  it('runs a register write by a peer right after the handler that caused it', () => {
+    const order: string[] = [];
+    bus.post(() => {
+      bus.postPeerWrite(() => order.push('peer write'));
+      order.push('end of handler');
+    }, always);
+    bus.post(() => order.push('later work'), always);
+    while (!bus.resting) bus.turn(0);
+    assert.deepEqual(order, ['end of handler', 'peer write', 'later work']);
+  });
+
+  it('drops work whose owner was reset', () => {
+    let wanted = true;
+    const order: string[] = [];
+    bus.post(
+      () => order.push('dropped'),
+      () => wanted,
+    );
+    wanted = false;
+    while (!bus.resting) bus.turn(0);
+    assert.deepEqual(order, []);
+  });
+
+  it('runs timers when they are due and not before', () => {
+    const order: string[] = [];
+    bus.clock.after(5, () => order.push('timer'));
+    bus.turn(0);
+    assert.deepEqual(order, []);
+    now = 5_000_000n;
+    bus.turn(-1);
+    assert.deepEqual(order, ['timer']);
+  });
+
+  it('goes on after a fault and reports it', () => {
+    const order: string[] = [];
+    bus.post(() => {
+      throw new Error('boom');
+    }, always);
+    bus.post(() => order.push('still alive'), always);
+    while (!bus.resting) bus.turn(0);
+    assert.deepEqual(order, ['still alive']);
+    assert.match(String(log.records[0]?.fields.stack), /boom/);
+  });
+
+  it('reports a slow handler', () => {
+    bus.post(() => {
+      now += 80_000_000n;
+    }, always);
+    bus.turn(0);
+    assert.equal(bus.statistics().slowHandlers, 1);
+    assert.match(log.records[0]?.message ?? '', /80 ms/);
+  });
+
+  it('stops when it is told to, also from a handler', () => {
+    bus.post(() => bus.stop(), always);
+    bus.run();
+    assert.ok(bus.resting);
+  });
+});
