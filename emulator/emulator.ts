@@ -55,6 +55,7 @@ export class Emulator {
   readonly guestFiles: readonly GuestFile[];
   readonly socketDirectory: string;
   readonly #thread: BusThread;
+  readonly #removeSockets: () => void;
   #stopping: Promise<void> | undefined;
 
   /** Use {@link startEmulator}. */
@@ -63,8 +64,10 @@ export class Emulator {
     functions: readonly ServedFunction[],
     guestFiles: readonly GuestFile[],
     directory: string,
+    removeSockets: () => void,
   ) {
     this.#thread = thread;
+    this.#removeSockets = removeSockets;
     this.functions = functions;
     this.guestFiles = guestFiles;
     this.socketDirectory = directory;
@@ -106,11 +109,12 @@ export class Emulator {
     })) as Uint8Array;
   }
 
-  /** Closes every socket, ends the bus thread and removes the folder with the sockets. Can be called twice. */
+  /**
+   * Closes every socket, ends the bus thread and removes the sockets, with their folder unless it was given. Can be called
+   * twice.
+   */
   stop(): Promise<void> {
-    this.#stopping ??= this.#thread
-      .stop()
-      .finally(() => rmSync(this.socketDirectory, { recursive: true, force: true }));
+    this.#stopping ??= this.#thread.stop().finally(this.#removeSockets);
     return this.#stopping;
   }
 }
@@ -227,10 +231,21 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
     },
   );
   try {
-    return new Emulator(thread, await started, guestFiles, directory);
+    const functions = await started;
+    return new Emulator(thread, functions, guestFiles, directory, () => removeSockets(options, functions, directory));
   } catch (error) {
     await thread.stop();
-    rmSync(directory, { recursive: true, force: true });
+    if (options.socketDirectory === undefined) rmSync(directory, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** A folder that the caller named may hold what is not ours. */
+function removeSockets(
+  { socketDirectory }: EmulatorOptions,
+  functions: readonly ServedFunction[],
+  directory: string,
+): void {
+  if (socketDirectory === undefined) rmSync(directory, { recursive: true, force: true });
+  else for (const { socketPath } of functions) rmSync(socketPath, { force: true });
 }

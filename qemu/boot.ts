@@ -39,7 +39,11 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     const process = await QemuProcess.start(qemu, args, streamCount);
     const log = options.consoleLogPath === undefined ? undefined : createWriteStream(options.consoleLogPath);
     const guest = new RunningGuest({ process, accel, layout, log });
+    const end = () => guest.kill();
+    options.abort?.addEventListener('abort', end);
+    if (options.abort?.aborted) await end();
     await guest.becomeReady(options.bootTimeoutMs ?? 120_000);
+    options.abort?.removeEventListener('abort', end);
     return guest;
   } finally {
     await rm(scratch, { recursive: true });

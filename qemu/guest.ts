@@ -33,6 +33,8 @@ export interface BootOptions {
   /** The whole serial console is written there. */
   consoleLogPath?: string;
   onProgress?: (text: string) => void;
+  /** Aborting it ends a boot that is under way: QEMU is killed and `bootGuest` rejects. It has no meaning afterwards. */
+  abort?: AbortSignal;
 }
 
 export interface RunOptions {

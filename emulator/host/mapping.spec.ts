@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync, readSync, writeSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { Worker } from 'node:worker_threads';
 import { closeFd, openFdCount } from './fd.js';
 import { addressOf } from './libc.js';
 import { MappedFile, mapShared, WINDOW_BYTES, WINDOW_LIMIT_BYTES } from './mapping.js';
@@ -49,6 +51,24 @@ function mapsLine(address: number): string | undefined {
       return address >= from! && address < to!;
     });
 }
+
+/** Where in its file FENCE_WRITER stores what. */
+const FENCE = { word: 0, long: 8, started: 64, finished: 128 };
+
+/** Writes all ones and zero in turn, few enough times that V8 has not optimized the stores for most of them. */
+const FENCE_WRITER = `
+  const { module, fd } = require('node:worker_threads').workerData;
+  import(module).then((host) => {
+    const file = new host.MappedFile(fd, 4096, { writable: true });
+    file.writeU32(${FENCE.started}, 1);
+    for (let round = 0; round < 20000; round++) {
+      file.writeU32(${FENCE.word}, round % 2 === 0 ? 0xffffffff : 0);
+      file.writeU64(${FENCE.long}, round % 2 === 0 ? 0xffffffffffffffffn : 0n);
+    }
+    file.writeU32(${FENCE.finished}, 1);
+    file.close();
+  });
+`;
 
 describe('mapShared', () => {
   it('shares memory between two mappings and the file', () => {
@@ -236,5 +256,25 @@ describe('MappedFile', () => {
     for (const attempt of [() => file.readU32(WINDOW_BYTES), () => file.writeU64(0, 1n), () => file.span(0, 1)]) {
       assert.throws(attempt, /has been closed/);
     }
+  });
+
+  it('stores aligned words and longs whole, as another thread sees them', async () => {
+    const fd = createMemfd('fence', 4096);
+    const file = new MappedFile(fd, 4096, { writable: true });
+    const workerData = { module: new URL('./index.js', import.meta.url).href, fd };
+    const worker = new Worker(FENCE_WRITER, { eval: true, workerData });
+    const exited = once(worker, 'exit');
+    const torn: (number | bigint)[] = [];
+    while (file.readU32(FENCE.started) === 0) await new Promise((resolve) => setImmediate(resolve));
+    while (file.readU32(FENCE.finished) === 0) {
+      const word = file.readU32(FENCE.word);
+      const long = file.readU64(FENCE.long);
+      if (word !== 0 && word !== 0xffffffff) torn.push(word);
+      if (long !== 0n && long !== 0xffffffffffffffffn) torn.push(long);
+    }
+    await exited;
+    file.close();
+    closeFd(fd);
+    assert.deepEqual(torn, []);
   });
 });

@@ -103,7 +103,26 @@ describe('DMA space', () => {
     for (let index = 0; index < 299; index++) space.unmap(index * 0x2000, 0x1000);
     assert.equal(memoryAt(space, 299 * 0x2000).memory.readU32(0), 0);
     space.unmap(299 * 0x2000, 0x1000);
+    space.unmapAll();
     assert.equal(openFdCount(), fdsBefore + 1);
+  });
+
+  it('keeps a file mapped between maps that come and go one by one, but not many files', () => {
+    map(request(0, 0x1000));
+    const { memory } = memoryAt(space, 0);
+    for (let index = 0; index < 10; index++) {
+      space.unmap(index * 0x1000, 0x1000);
+      map(request((index + 1) * 0x1000, 0x1000, index * 0x1000));
+      assert.equal(memoryAt(space, (index + 1) * 0x1000).memory, memory);
+    }
+    for (let index = 0; index < 10; index++) {
+      const other = createMemfd('other', 0x1000);
+      map(request(MIB, 0x1000), other);
+      closeFd(other);
+      space.unmap(MIB, 0x1000);
+    }
+    // This test's descriptor, that of the file in use, and two of files without users.
+    assert.equal(openFdCount(), fdsBefore + 4);
   });
 
   it('takes the same map again without a change', () => {
@@ -245,6 +264,12 @@ describe('DMA space', () => {
     assert.equal(memoryAt(space, 0).memory.readU32(0), 0x01010101);
     space.unmap(0, 0x1000);
     assert.equal(memoryAt(space, 0x1000).memory.readU32(0x1000), 0x02020202);
+    space.unmap(0x1000, 0x1000);
+    writeSync(file, Buffer.alloc(0x1000, 3));
+    map(request(0x2000, 0x1000, 0x2000), file);
+    assert.equal(memoryAt(space, 0x2000).memory.readU32(0x2000), 0x03030303);
+    // Those of this test, and one of the mapping.
+    assert.equal(openFdCount(), fdsBefore + 3);
     space.unmapAll();
     closeFd(file);
   });

@@ -106,6 +106,7 @@ export class DmaSpace {
     const maps = this.#maps.splice(0);
     this.#last = undefined;
     for (const map of maps) if (map.kind === 'guest-memory') this.#files.release(map.file);
+    this.#files.closeIdle();
   }
 
   /** The client is gone: nothing stays mapped and the next client may be another machine. */

@@ -1,0 +1,84 @@
+import { join, resolve } from 'node:path';
+import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
+import { askControl, CONTROL_SOCKET_NAME, type ControlRequest, findControlSockets } from '../control-socket.js';
+import { UsageError } from '../exit-status.js';
+import { socketRoot } from '../socket-folder.js';
+
+function options(yargs: Argv) {
+  return yargs
+    .usage('$0 ctl FUNCTION COMMAND [key=value…]\n\nTalks to a running `ghostbus run`, `serve` or `shell` of yours.')
+    .positional('function', { type: 'string', demandOption: true, describe: 'For example gpu0, or all' })
+    .positional('name', {
+      type: 'string',
+      demandOption: true,
+      describe: 'state, inspect, reset-counters (of all functions), or a command of the device (see its README)',
+    })
+    .positional('args', { type: 'string', array: true, default: [] as string[], describe: 'Arguments of that command' })
+    .options({
+      'socket-dir': {
+        type: 'string',
+        requiresArg: true,
+        description: 'Folder with the sockets; needed when several are running',
+      },
+    } as const)
+    .example('$0 ctl all state', 'counters and addresses of every function')
+    .example('$0 ctl gpu0 inspect', 'what the device itself says of its engines')
+    .example('$0 ctl rdma0 link state=down', 'a command of the device, with an argument');
+}
+
+type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
+
+/** @throws UsageError */
+export function controlRequest(functionName: string, name: string, args: readonly string[]): ControlRequest {
+  if (name === 'reset-counters') return { command: 'reset-counters' };
+  if (name === 'state') {
+    return functionName === 'all' ? { command: 'state' } : { command: 'state', function: functionName };
+  }
+  if (functionName === 'all')
+    throw new UsageError(`${name} needs one function, for example: ghostbus ctl gpu0 ${name}`);
+  if (name === 'inspect') return { command: 'inspect', function: functionName };
+  return { command: 'control', function: functionName, name, args: Object.fromEntries(args.map(parsePair)) };
+}
+
+/** `key=value`; a value that reads as a JSON number, boolean, list or object is one. */
+function parsePair(text: string): [string, unknown] {
+  const equals = text.indexOf('=');
+  if (equals < 1) throw new UsageError(`${JSON.stringify(text)} is not key=value`);
+  const value = text.slice(equals + 1);
+  try {
+    return [text.slice(0, equals), JSON.parse(value)];
+  } catch {
+    return [text.slice(0, equals), value];
+  }
+}
+
+/** @throws UsageError when there is none, or more than one. */
+async function findTheSocket(socketDirectory: string | undefined): Promise<string> {
+  if (socketDirectory !== undefined) return join(resolve(socketDirectory), CONTROL_SOCKET_NAME);
+  const root = socketRoot();
+  const { live } = await findControlSockets(root);
+  if (live.length === 0) {
+    throw new UsageError(
+      `nothing is running: ${root} has no folder ghostbus-* with a control socket (--socket-dir names another)`,
+    );
+  }
+  if (live.length > 1) {
+    throw new UsageError(
+      `several are running; choose one with --socket-dir:\n${live.map((path) => `  ${join(path, '..')}`).join('\n')}`,
+    );
+  }
+  return live[0]!;
+}
+
+async function handler(args: Arguments): Promise<void> {
+  const asked = controlRequest(args.function, args.name, args.args);
+  const result = await askControl(await findTheSocket(args.socketDir), asked);
+  if (result !== null) console.log(JSON.stringify(result, undefined, 2));
+}
+
+export const ctlCommand: CommandModule<object, Arguments> = {
+  command: 'ctl <function> <name> [args..]',
+  describe: 'Look into a running emulator, or send a command to one of its devices',
+  builder: options as never,
+  handler,
+};

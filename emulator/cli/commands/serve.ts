@@ -1,0 +1,88 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join, normalize, resolve } from 'node:path';
+import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
+import { startEmulator } from '../../emulator.js';
+import type { GuestFile } from '../../plugin.js';
+import { withCleanup } from '../cleanup.js';
+import { CONTROL_SOCKET_NAME } from '../control-socket.js';
+import { UsageError } from '../exit-status.js';
+import { createLog } from '../log.js';
+import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
+import { type ArgumentFormat, argumentFormats, formatQemuArguments } from '../qemu-arguments.js';
+import { startServing } from '../session.js';
+import { givenSocketFolder, newSocketFolder } from '../socket-folder.js';
+
+function options(yargs: Argv) {
+  return machineOptions(emulatorOptions(yargs))
+    .options({
+      'socket-dir': {
+        type: 'string',
+        requiresArg: true,
+        description: 'Folder for the sockets, private to you; default: a new one, removed at the end',
+      },
+      format: {
+        alias: 'f',
+        choices: argumentFormats,
+        default: 'qemu' as ArgumentFormat,
+        description: 'Notation of the arguments that attach the functions',
+      },
+      'write-guest-files': {
+        type: 'string',
+        requiresArg: true,
+        description:
+          'Write the files that the drivers look for (firmware stubs) below this folder, to copy into your guest',
+      },
+    } as const)
+    .usage('$0 serve --device SPEC… [options]\n\nServes the functions for a QEMU of your own until it gets a signal.')
+    .example('$0 serve -d gpu -d rdma', 'arguments for QEMU 10.1 or newer')
+    .example('$0 serve -d gpu --format libvirt', 'elements of a libvirt domain')
+    .epilogue('A QEMU may end and another one attach; the functions are reset in between.');
+}
+
+type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
+
+async function handler(args: Arguments): Promise<void> {
+  const emulatorPart = await emulatorSettings(args);
+  if (emulatorPart.devices.length === 0) throw new UsageError('nothing to serve: name at least one --device');
+  const machine = machineSettings(args);
+  const folder = args.socketDir === undefined ? await newSocketFolder() : await givenSocketFolder(args.socketDir);
+  const log = createLog(emulatorPart.logLevel, emulatorPart.logJson);
+  await withCleanup(async (cleanup) => {
+    const emulator = await startServing(
+      { ...emulatorPart, folder, translatingIommu: machine.viommu },
+      { tools: { startEmulator }, log, cleanup },
+    );
+    const { functions, guestFiles } = emulator;
+    if (args.writeGuestFiles !== undefined) writeGuestFiles(args.writeGuestFiles, guestFiles);
+    const text = formatQemuArguments(
+      {
+        functions,
+        machine,
+        controlSocketPath: join(folder.path, CONTROL_SOCKET_NAME),
+        guestFilePaths: guestFiles.map(({ path }) => path),
+      },
+      args.format,
+    );
+    process.stdout.write(text);
+    process.stderr.write(`ghostbus: serving ${functions.map(({ name }) => name).join(', ')}; end with Ctrl-C\n`);
+    await emulator.ended;
+    throw new Error('the bus thread ended');
+  });
+}
+
+/** Lays the files below `folder` as they lie in the guest. */
+function writeGuestFiles(folder: string, files: readonly GuestFile[]): void {
+  for (const file of files) {
+    const path = join(resolve(folder), normalize(`/${file.path}`));
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, file.contents, { mode: file.mode ?? 0o644 });
+  }
+  process.stderr.write(`ghostbus: wrote ${files.length} files for the guest below ${folder}\n`);
+}
+
+export const serveCommand: CommandModule<object, Arguments> = {
+  command: 'serve',
+  describe: 'Serve the functions for a QEMU of your own and print its arguments',
+  builder: options as never,
+  handler,
+};

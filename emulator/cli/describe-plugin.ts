@@ -1,0 +1,109 @@
+import { z } from 'zod';
+import { parseOptions } from '../device-spec.js';
+import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
+import { formatByteSize } from '../options.js';
+import type { Bar, Log, PcieFunction, Plugin } from '../plugin.js';
+
+export interface OptionDescription {
+  readonly key: string;
+  /** For example `size`, `integer`, `true|false`, or the choices. */
+  readonly type: string;
+  /** As it would be written after `key=`. */
+  readonly default?: string;
+  readonly description: string;
+}
+
+export interface FunctionDescription {
+  /** `vendor:device`, four hexadecimal digits each, as lspci writes them. */
+  readonly id: string;
+  readonly subsystem: string;
+  /** Six hexadecimal digits. */
+  readonly classCode: string;
+  readonly revision: string;
+  readonly bars: readonly string[];
+}
+
+export interface PluginDescription {
+  readonly name: string;
+  readonly description: string;
+  readonly drivers: readonly string[];
+  readonly options: readonly OptionDescription[];
+  readonly functions: readonly FunctionDescription[];
+}
+
+interface PropertySchema {
+  readonly type?: string | readonly string[];
+  readonly enum?: readonly unknown[];
+  readonly anyOf?: readonly PropertySchema[];
+  readonly default?: unknown;
+  readonly description?: string;
+}
+
+/** What `key=value` pairs a plugin takes, from its schema. */
+export function describeOptions(options: z.ZodType): OptionDescription[] {
+  const schema = z.toJSONSchema(options, { io: 'input', unrepresentable: 'any' }) as {
+    readonly properties?: Readonly<Record<string, PropertySchema>>;
+  };
+  return Object.entries(schema.properties ?? {}).map(([key, property]) => ({
+    key,
+    type: typeOf(property),
+    ...(property.default === undefined ? {} : { default: String(property.default) }),
+    description: property.description ?? '',
+  }));
+}
+
+function typeOf(property: PropertySchema): string {
+  if (property.enum !== undefined) return property.enum.join('|');
+  if (property.type === 'boolean') return 'true|false';
+  if (typeof property.type === 'string') return property.type;
+  const types = property.type ?? (property.anyOf ?? []).map(typeOf);
+  // What byteSize() of options.ts looks like from outside.
+  if (types.includes('string') && types.includes('number') && types.length === 2) return 'size';
+  return types.join('|') || 'value';
+}
+
+const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+
+/** Creates the plugin's functions with its default options, only to look at them. */
+export function describePlugin(plugin: Plugin): PluginDescription {
+  const regions: BackedMemoryRegion[] = [];
+  try {
+    const created = plugin.create(parseOptions(plugin, {}), {
+      name: `${plugin.name}0`,
+      instance: 0,
+      log: silent,
+      createMemory: (name, sizeBytes) => {
+        const region = createMemoryRegion(name, sizeBytes);
+        regions.push(region);
+        return region;
+      },
+    });
+    const functions: readonly PcieFunction[] = Array.isArray(created) ? created : [created];
+    return {
+      name: plugin.name,
+      description: plugin.description,
+      drivers: plugin.drivers ?? [],
+      options: describeOptions(plugin.options),
+      functions: functions.map(describeFunction),
+    };
+  } finally {
+    for (const region of regions) region.close();
+  }
+}
+
+function describeFunction({ identity, bars }: PcieFunction): FunctionDescription {
+  const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
+  return {
+    id: `${hex(identity.vendorId, 4)}:${hex(identity.deviceId, 4)}`,
+    subsystem: `${hex(identity.subsystemVendorId, 4)}:${hex(identity.subsystemId, 4)}`,
+    classCode: hex(identity.classCode, 6),
+    revision: hex(identity.revisionId, 2),
+    bars: bars.map(describeBar),
+  };
+}
+
+function describeBar(bar: Bar): string {
+  const kinds = { memory32: '32-bit', memory64: '64-bit', io: 'I/O' } as const;
+  const prefetchable = bar.prefetchable ? ' prefetchable' : '';
+  return `BAR${bar.index} ${formatByteSize(bar.sizeBytes)} ${kinds[bar.kind]}${prefetchable}`;
+}

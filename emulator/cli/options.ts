@@ -1,0 +1,190 @@
+/** The options that `run`, `shell` and `serve` share, and what they mean. */
+import { statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { ArgumentsCamelCase, Argv } from 'yargs';
+import { type Accelerator, type Topology, topologies } from '../../qemu/index.js';
+import { type DeviceSpec, loadPlugin, parseDeviceSpec, parseOptions } from '../device-spec.js';
+import { parseByteSize } from '../options.js';
+import { UsageError } from './exit-status.js';
+import { type LogLevel, logLevels } from './log.js';
+
+const MIB = 2 ** 20;
+/** Less than this and Debian's kernel does not reach user space. */
+const SMALLEST_GUEST_BYTES = 384 * MIB;
+const SPIN_US = 50;
+
+/** Options about the emulator itself. */
+export function emulatorOptions<T>(yargs: Argv<T>) {
+  return yargs.options({
+    device: {
+      alias: 'd',
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      default: [] as string[],
+      defaultDescription: 'none',
+      description: 'Function to attach: name[,key=value…]; may be repeated. `ghostbus devices` lists names and keys',
+    },
+    spin: {
+      type: 'boolean',
+      description:
+        'Let the bus thread look for requests a little longer before it sleeps; default: where at least 4 cores exist',
+    },
+    'log-level': { choices: logLevels, default: 'warn' as LogLevel, description: 'What to tell on stderr' },
+    'log-json': { type: 'boolean', default: false, description: 'Write log records as JSON lines' },
+    verbose: { alias: 'v', type: 'boolean', default: false, description: 'Short for --log-level debug' },
+  } as const);
+}
+
+/** Options about how the functions hang below the root complex. */
+export function machineOptions<T>(yargs: Argv<T>) {
+  return yargs.options({
+    topology: {
+      choices: topologies,
+      default: 'root-ports' as Topology,
+      description: 'Each function below its own root port, or all below one switch (without or with ACS redirection)',
+    },
+    viommu: { type: 'boolean', default: false, description: 'Put an Intel IOMMU in front of everything (slow)' },
+    mem: { type: 'string', requiresArg: true, default: '2G', description: "The guest's memory" },
+  } as const);
+}
+
+/** Options about the guest that ghostbus boots itself. */
+export function guestOptions<T>(yargs: Argv<T>) {
+  return machineOptions(yargs).options({
+    kernel: {
+      alias: 'k',
+      type: 'string',
+      requiresArg: true,
+      default: 'latest',
+      description:
+        'lts (Debian 13: 6.12), latest (its backports: 7.x), or the path of a bzImage or build folder of yours',
+    },
+    cpu: { type: 'string', requiresArg: true, description: "QEMU's CPU model; default EPYC, or host under KVM" },
+    smp: { type: 'number', requiresArg: true, default: 2, description: 'Virtual CPUs' },
+    accel: { choices: ['auto', 'kvm', 'tcg'], default: 'auto' as Accelerator, description: 'Accelerator' },
+    package: {
+      alias: 'p',
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      default: [] as string[],
+      defaultDescription: 'none',
+      description: 'Debian package to add to the guest; may be repeated',
+    },
+    module: {
+      type: 'string',
+      array: true,
+      requiresArg: true,
+      default: [] as string[],
+      defaultDescription: 'none',
+      description: "Folder with a Kbuild file: a driver of yours, built against the guest's kernel; may be repeated",
+    },
+    share: { type: 'string', requiresArg: true, description: 'Host folder shown at /mnt/share in the guest, writable' },
+    'console-log': { type: 'string', requiresArg: true, description: "Write the guest's whole console to this file" },
+  } as const);
+}
+
+type Options<F extends (yargs: Argv<object>) => Argv<unknown>> =
+  ReturnType<F> extends Argv<infer T> ? ArgumentsCamelCase<T> : never;
+export type EmulatorArguments = Options<typeof emulatorOptions>;
+export type MachineArguments = Options<typeof machineOptions>;
+export type GuestArguments = Options<typeof guestOptions>;
+
+export interface EmulatorSettings {
+  readonly devices: readonly DeviceSpec[];
+  readonly spinUs: number | undefined;
+  readonly logLevel: LogLevel;
+  readonly logJson: boolean;
+}
+
+export interface MachineSettings {
+  readonly topology: Topology;
+  readonly viommu: boolean;
+  readonly memMiB: number;
+}
+
+export interface GuestSettings extends MachineSettings {
+  readonly kernel: string;
+  readonly cpu: string | undefined;
+  readonly smp: number;
+  readonly accel: Accelerator;
+  readonly packages: readonly string[];
+  readonly moduleFolders: readonly string[];
+  readonly shareDir: string | undefined;
+  readonly consoleLogPath: string | undefined;
+}
+
+/** Checks the devices against their plugins. @throws UsageError */
+export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
+  const devices = await usage(async () => {
+    const specs = args.device.map(parseDeviceSpec);
+    for (const spec of specs) parseOptions(await loadPlugin(spec.plugin), spec.options);
+    return specs;
+  });
+  return {
+    devices,
+    spinUs: args.spin === undefined ? undefined : args.spin ? SPIN_US : 0,
+    logLevel: args.verbose ? 'debug' : args.logLevel,
+    logJson: args.logJson,
+  };
+}
+
+/** @throws UsageError */
+export function machineSettings(args: MachineArguments): MachineSettings {
+  return { topology: args.topology, viommu: args.viommu, memMiB: parseGuestMemory(args.mem) };
+}
+
+/** @throws UsageError */
+export function guestSettings(args: GuestArguments): GuestSettings {
+  if (!Number.isInteger(args.smp) || args.smp < 1 || args.smp > 255) {
+    throw new UsageError(`--smp takes a whole number from 1 to 255`);
+  }
+  return {
+    ...machineSettings(args),
+    kernel: kernelOf(args.kernel),
+    cpu: args.cpu,
+    smp: args.smp,
+    accel: args.accel,
+    packages: args.package,
+    moduleFolders: args.module.map((folder) => existingFolder('--module', folder)),
+    shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
+    consoleLogPath: args.consoleLog === undefined ? undefined : resolve(args.consoleLog),
+  };
+}
+
+/** @throws UsageError */
+export function parseGuestMemory(text: string): number {
+  let sizeBytes: number;
+  try {
+    sizeBytes = parseByteSize(text);
+  } catch (error) {
+    throw new UsageError(`--mem: ${(error as Error).message}`);
+  }
+  if (sizeBytes < SMALLEST_GUEST_BYTES || sizeBytes % MIB !== 0) {
+    throw new UsageError(`--mem ${text}: give at least 384M, in whole MiB, for example 2G`);
+  }
+  return sizeBytes / MIB;
+}
+
+function kernelOf(text: string): string {
+  if (text === 'lts' || text === 'latest') return text;
+  const path = resolve(text);
+  if (statSync(path, { throwIfNoEntry: false }) !== undefined) return path;
+  throw new UsageError(`--kernel ${text} is neither lts nor latest nor a path of a bzImage or a kernel build folder`);
+}
+
+function existingFolder(option: string, folder: string): string {
+  const path = resolve(folder);
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
+  throw new UsageError(`${option} ${folder} is not a folder`);
+}
+
+/** Runs `work`; what it throws is the command line's fault. */
+async function usage<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
+}

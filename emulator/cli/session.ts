@@ -1,0 +1,148 @@
+import { fileURLToPath } from 'node:url';
+import type {
+  bootGuest,
+  buildGuestPrograms,
+  ensureImage,
+  findQemu,
+  Guest,
+  GuestImage,
+  Qemu,
+} from '../../qemu/index.js';
+import type { DeviceSpec } from '../device-spec.js';
+import type { Emulator, EmulatorLog, startEmulator } from '../emulator.js';
+import type { Cleanup } from './cleanup.js';
+import { serveControl } from './control-socket.js';
+import type { EmulatorSettings, GuestSettings } from './options.js';
+import { newSocketFolder, type SocketFolder } from './socket-folder.js';
+
+/** What a session is made with; the real ones, or a test's. */
+export interface SessionTools {
+  readonly startEmulator: typeof startEmulator;
+  readonly findQemu: typeof findQemu;
+  readonly ensureImage: typeof ensureImage;
+  readonly buildGuestPrograms: typeof buildGuestPrograms;
+  readonly bootGuest: typeof bootGuest;
+}
+
+export interface SessionContext {
+  readonly tools: SessionTools;
+  readonly log: EmulatorLog;
+  /** One line of plain text for each step that takes noticeable time. */
+  readonly progress: (text: string) => void;
+  readonly cleanup: Cleanup;
+}
+
+export interface SessionTimings {
+  readonly serveMs: number;
+  readonly imageMs: number;
+  readonly bootMs: number;
+}
+
+/** The functions, served, and a guest that has them. */
+export interface Session {
+  readonly emulator: Emulator;
+  readonly guest: Guest;
+  readonly image: GuestImage;
+  readonly qemu: Qemu;
+  readonly timings: SessionTimings;
+}
+
+/** The example device's own driver; built for the guest when the device is there. */
+const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
+
+/** Serves the functions and a control socket beside theirs, in `folder`; all three end with the cleanup. */
+export async function startServing(
+  settings: EmulatorSettings & { readonly folder: SocketFolder; readonly translatingIommu?: boolean },
+  context: Pick<SessionContext, 'log' | 'cleanup'> & { readonly tools: Pick<SessionTools, 'startEmulator'> },
+): Promise<Emulator> {
+  const { devices, spinUs, folder, translatingIommu } = settings;
+  // First of all, so that a signal while the emulator starts leaves nothing either.
+  context.cleanup.add(folder.remove, folder.remove);
+  const emulator = await context.tools.startEmulator({
+    devices,
+    log: context.log,
+    socketDirectory: folder.path,
+    ...(spinUs === undefined ? {} : { spinUs }),
+    ...(translatingIommu === undefined ? {} : { translatingIommu }),
+  });
+  context.cleanup.add(() => emulator.stop());
+  const control = await serveControl(emulator);
+  context.cleanup.add(() => control.close());
+  return emulator;
+}
+
+/** Serves the functions and boots a guest with them. Everything that was started ends with the cleanup. */
+export async function startSession(
+  emulatorSettings: EmulatorSettings,
+  guestSettings: GuestSettings,
+  context: SessionContext,
+): Promise<Session> {
+  const { tools, progress, cleanup } = context;
+  const start = performance.now();
+  const emulator = await startServing(
+    { ...emulatorSettings, folder: await newSocketFolder(), translatingIommu: guestSettings.viommu },
+    context,
+  );
+  const served = performance.now();
+  const qemu = await tools.findQemu({ onProgress: progress });
+  const { kernel, packages } = guestSettings;
+  const image = await tools.ensureImage({ kernel, packages, onProgress: progress });
+  const programs = await tools.buildGuestPrograms({
+    image,
+    moduleFolders: [...ownDrivers(emulatorSettings.devices), ...guestSettings.moduleFolders],
+    onProgress: progress,
+  });
+  const imaged = performance.now();
+  const guest = await bootForCleanup(cleanup, (abort) =>
+    tools.bootGuest({
+      qemu,
+      image,
+      functions: emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath })),
+      extraFiles: [...emulator.guestFiles, ...programs],
+      ...machineOf(guestSettings),
+      onProgress: progress,
+      abort,
+    }),
+  );
+  const timings = { serveMs: served - start, imageMs: imaged - served, bootMs: guest.bootTimeMs };
+  return { emulator, guest, image, qemu, timings };
+}
+
+/** Boots; the cleanup kills the guest, also while it boots. (By force, QEMU dies with this process.) */
+async function bootForCleanup(cleanup: Cleanup, boot: (abort: AbortSignal) => Promise<Guest>): Promise<Guest> {
+  const abort = new AbortController();
+  const booting = boot(abort.signal);
+  cleanup.add(async () => {
+    abort.abort();
+    const guest = await booting.catch(() => undefined);
+    await guest?.kill();
+  });
+  return booting;
+}
+
+function ownDrivers(devices: readonly DeviceSpec[]): string[] {
+  return devices.some(({ plugin }) => plugin === 'example') ? [EXAMPLE_DRIVER] : [];
+}
+
+function machineOf(settings: GuestSettings) {
+  const { topology, viommu, cpu, memMiB, smp, accel, shareDir, consoleLogPath } = settings;
+  return {
+    topology,
+    viommu,
+    memMiB,
+    smp,
+    accel,
+    ...(cpu === undefined ? {} : { cpu }),
+    ...(shareDir === undefined ? {} : { shareDir }),
+    ...(consoleLogPath === undefined ? {} : { consoleLogPath }),
+  };
+}
+
+/** Rejects when the emulator's bus thread ends, so that nobody waits for a guest whose functions are gone. */
+export function emulatorFailure(emulator: Emulator): Promise<never> {
+  const failure = emulator.ended.then(() => {
+    throw new Error('the bus thread ended while the guest was running');
+  });
+  failure.catch(() => undefined);
+  return failure;
+}
