@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import { SLICE_BYTES } from '../../emulator/plugin.js';
 import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
 import { COMPLETION_OFFSET, DESCRIPTOR_BYTES, type Descriptor, encodeDescriptor, flags, status } from './descriptor.js';
@@ -99,6 +100,15 @@ describe('example copy engine', () => {
     assert.equal(driver.fn.read(0, 0x00), ID_VALUE);
     assert.equal(driver.fn.read(0, 0x04), VERSION_VALUE);
     assert.equal(driver.statusRegister, statusBits.running);
+  });
+
+  it('fits into a configuration space', () => {
+    const config = new ConfigSpace(driver.fn.model);
+    assert.deepEqual(
+      config.capabilities.map(({ capability }) => capability.name),
+      ['Power Management', 'PCI Express', 'MSI-X'],
+    );
+    assert.equal(config.interruptCapability?.vectors, Object.keys(vectors).length);
   });
 
   it('copies from guest memory to guest memory and reports it', () => {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
 import { CFG_BAR, CFG_BASE, CFG_OFFSET_IN_BAR, HBM_BAR, SRAM_BAR } from './address-map.js';
 import { blockLayouts } from './cfg-space.js';
@@ -38,7 +40,7 @@ describe('habana', () => {
       ],
     );
     assert.deepEqual(
-      fn.model.capabilities.map(({ name, offset }) => [name, offset]),
+      new ConfigSpace(fn.model).capabilities.map(({ capability, offset }) => [capability.name, offset]),
       [
         ['MSI', 0x50],
         ['PCI Express', 0x70],
@@ -116,6 +118,17 @@ describe('habana', () => {
       assert.equal(mailboxAccess(address, CTRL_WRITE, 1).status, STS_ERR);
     });
   }
+
+  it('says in its support table which blocks are names only', () => {
+    const readme = readFileSync(new URL('../../../plugins/habana/README.md', import.meta.url), 'utf8');
+    const rows = readme.split('\n').filter((line) => line.includes('names only'));
+    for (const { name, registers } of blockLayouts) {
+      const isNameOnly = Object.values(registers).every((register) => register.unimplemented);
+      const family = name.replace(/\d+/g, 'n').replace(/^SYNC_MNGR_.*/, 'SYNC_MNGR');
+      const isListed = rows.some((row) => row.includes(`\`${family}\``));
+      assert.equal(isListed, isNameOnly, `${name} is ${isNameOnly ? '' : 'not '}names only; README.md disagrees`);
+    }
+  });
 
   it('gives every instance a serial number of its own', () => {
     const { serialNumber } = fn.model.inspect!() as { serialNumber: string };

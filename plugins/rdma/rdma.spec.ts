@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
 import { formatGuid, formatMac, macAddress, nodeGuid } from './addresses.js';
 import plugin from './index.js';
@@ -32,7 +33,7 @@ describe('rdma', () => {
 
   it('has its capabilities where the card has them', () => {
     assert.deepEqual(
-      fn.model.capabilities.map(({ name, offset }) => [name, offset]),
+      new ConfigSpace(fn.model).capabilities.map(({ capability, offset }) => [capability.name, offset]),
       [
         ['Power Management', 0x40],
         ['PCI Express', 0x60],

@@ -9,7 +9,7 @@ export const UAR_PAGE_BYTES = 0x1000;
 
 /** include/linux/mlx5/doorbell.h MLX5_CQ_DOORBELL. */
 const CQ_DOORBELL = 0x20;
-/** drivers/net/ethernet/mellanox/mlx5/core/lib/eq.h MLX5_EQ_DOORBEL_OFFSET: consumer index and arm; 8 further on, no arm. */
+/** drivers/net/ethernet/mellanox/mlx5/core/eq.c MLX5_EQ_DOORBEL_OFFSET: consumer index and arm; 8 further on, no arm. */
 const EQ_DOORBELL = 0x40;
 /** include/linux/mlx5/doorbell.h MLX5_BF_OFFSET; drivers/infiniband/hw/mlx5 and libmlx5 alternate between two halves. */
 const SEND_DOORBELL = 0x800;
