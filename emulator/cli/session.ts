@@ -10,6 +10,7 @@ import type {
 } from '../../qemu/index.js';
 import type { DeviceSpec } from '../device-spec.js';
 import type { Emulator, EmulatorLog, startEmulator } from '../emulator.js';
+import type { PeerRouting } from '../memory/fabric.js';
 import type { Cleanup } from './cleanup.js';
 import { serveControl } from './control-socket.js';
 import type { EmulatorSettings, GuestSettings } from './options.js';
@@ -52,10 +53,10 @@ const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-dri
 
 /** Serves the functions and a control socket beside theirs, in `folder`; all three end with the cleanup. */
 export async function startServing(
-  settings: EmulatorSettings & { readonly folder: SocketFolder; readonly translatingIommu?: boolean },
+  settings: EmulatorSettings & { readonly folder: SocketFolder; readonly peerRouting?: PeerRouting },
   context: Pick<SessionContext, 'log' | 'cleanup'> & { readonly tools: Pick<SessionTools, 'startEmulator'> },
 ): Promise<Emulator> {
-  const { devices, spinUs, folder, translatingIommu } = settings;
+  const { devices, spinUs, folder, peerRouting } = settings;
   // First of all, so that a signal while the emulator starts leaves nothing either.
   context.cleanup.add(folder.remove, folder.remove);
   const emulator = await context.tools.startEmulator({
@@ -63,7 +64,7 @@ export async function startServing(
     log: context.log,
     socketDirectory: folder.path,
     ...(spinUs === undefined ? {} : { spinUs }),
-    ...(translatingIommu === undefined ? {} : { translatingIommu }),
+    ...(peerRouting === undefined ? {} : { peerRouting }),
   });
   context.cleanup.add(() => emulator.stop());
   const control = await serveControl(emulator);
@@ -80,7 +81,7 @@ export async function startSession(
   const { tools, progress, cleanup } = context;
   const start = performance.now();
   const emulator = await startServing(
-    { ...emulatorSettings, folder: await newSocketFolder(), translatingIommu: guestSettings.viommu },
+    { ...emulatorSettings, folder: await newSocketFolder(), peerRouting: routingOf(guestSettings) },
     context,
   );
   const served = performance.now();
@@ -106,6 +107,11 @@ export async function startSession(
   );
   const timings = { serveMs: served - start, imageMs: imaged - served, bootMs: guest.bootTimeMs };
   return { emulator, guest, image, qemu, timings };
+}
+
+/** Where a translating IOMMU sees every request, a peer's bare BAR address faults; a switch without ACS turns it around before. */
+export function routingOf({ viommu, topology }: Pick<GuestSettings, 'viommu' | 'topology'>): PeerRouting {
+  return viommu && topology !== 'switch' ? 'mapped' : 'address';
 }
 
 /** Boots; the cleanup kills the guest, also while it boots. (By force, QEMU dies with this process.) */

@@ -9,7 +9,7 @@ import { UsageError } from '../exit-status.js';
 import { createLog } from '../log.js';
 import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
 import { type ArgumentFormat, argumentFormats, formatQemuArguments } from '../qemu-arguments.js';
-import { startServing } from '../session.js';
+import { routingOf, startServing } from '../session.js';
 import { givenSocketFolder, newSocketFolder } from '../socket-folder.js';
 
 function options(yargs: Argv) {
@@ -49,7 +49,7 @@ async function handler(args: Arguments): Promise<void> {
   const log = createLog(emulatorPart.logLevel, emulatorPart.logJson);
   await withCleanup(async (cleanup) => {
     const emulator = await startServing(
-      { ...emulatorPart, folder, translatingIommu: machine.viommu },
+      { ...emulatorPart, folder, peerRouting: routingOf(machine) },
       { tools: { startEmulator }, log, cleanup },
     );
     const { functions, guestFiles } = emulator;
