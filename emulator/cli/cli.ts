@@ -3,6 +3,7 @@ import yargs, { type Argv } from 'yargs';
 import { ctlCommand } from './commands/ctl.js';
 import { devicesCommand } from './commands/devices.js';
 import { doctorCommand } from './commands/doctor.js';
+import { prepareCommand } from './commands/prepare.js';
 import { runCommand } from './commands/run.js';
 import { serveCommand } from './commands/serve.js';
 import { shellCommand } from './commands/shell.js';
@@ -27,6 +28,7 @@ export function commandLine(argv: readonly string[]): Argv {
     .command(shellCommand)
     .command(devicesCommand)
     .command(doctorCommand)
+    .command(prepareCommand)
     .command(ctlCommand)
     .demandCommand(1, 'no command given; `ghostbus --help` lists them')
     .strict()
@@ -43,7 +45,7 @@ export function commandLine(argv: readonly string[]): Argv {
     });
 }
 
-const REPEATABLE = new Set(['device', 'd', 'package', 'p', 'module', 'args', '--', '_']);
+const REPEATABLE = new Set(['device', 'd', 'package', 'p', 'module', 'kernels', 'args', '--', '_']);
 
 /** Yargs turns an option that is given twice into a list; only the lists above are meant to be lists. */
 function refuseRepetition(args: Record<string, unknown>): boolean {

@@ -49,7 +49,7 @@ export interface Session {
 }
 
 /** The example device's own driver; built for the guest when the device is there. */
-const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
+export const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
 /** Serves the functions and a control socket beside theirs, in `folder`; all three end with the cleanup. */
 export async function startServing(
