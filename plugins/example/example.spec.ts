@@ -366,12 +366,9 @@ describe('example copy engine', () => {
 
   it('is loud about registers that it does not have', () => {
     assert.equal(driver.fn.read(0, 0x800), 0);
-    driver.fn.write(0, bar0.doorbellOffset + 0x10, 1);
-    const { unimplemented } = driver.fn.model.inspect!() as { unimplemented: unknown };
-    assert.deepEqual(unimplemented, [
-      { register: 'registers+0x800', reads: 1, writes: 0 },
-      { register: 'doorbell+0x10', reads: 0, writes: 1 },
-    ]);
+    driver.fn.write(0, 0x804, 1);
+    const { unimplemented } = driver.fn.model.inspect!() as { unimplemented: { offset: number }[] };
+    assert.deepEqual(unimplemented.map((entry) => entry.offset).sort(), [0x800, 0x804]);
   });
 });
 

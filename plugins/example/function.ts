@@ -132,9 +132,7 @@ export class ExampleFunction implements PcieFunction {
       tail: this.#engine.tail,
       ...this.#engine.totals,
       memoryAllocatedBytes: this.#memory.allocatedBytes(),
-      unimplemented: [this.#registers, this.#doorbellPage].flatMap((block) =>
-        block.unimplemented().map(({ offset, reads, writes }) => ({ register: block.nameAt(offset), reads, writes })),
-      ),
+      unimplemented: this.#registers.unimplemented(),
     };
   }
 

@@ -1,0 +1,110 @@
+import type { RegisterBlock } from '../../emulator/plugin.js';
+import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
+import type { MapQueueRequest, UnmapQueuesRequest } from './pm4-packets.js';
+import { bits } from './registers.js';
+
+/** Compute has two micro engine complexes of 4 pipes with 8 queues each (gfx_v9_0_sw_init, GC 9.4.2). */
+const MICRO_ENGINES = [1, 2] as const;
+const PIPES = 4;
+const QUEUES = 8;
+
+/** MAP_QUEUES ENGINE_SEL: compute (soc15d.h PACKET3_MAP_QUEUES_ENGINE_SEL). */
+const ENGINE_COMPUTE = 0;
+
+/**
+ * Command processor for compute (GC 9.4.2, driven by gfx_v9_0.c): the queue descriptors behind GRBM_GFX_CNTL, and queue
+ * management for the kernel interface queue. Register numbers: asic_reg/gc/gc_9_0_offset.h.
+ */
+export class CommandProcessor {
+  readonly #parts: Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch'>;
+  readonly #queues: Hqd[] = [];
+  readonly #registers: RegisterBlock<'GRBM_GFX_CNTL'>;
+  #dispatches = 0;
+
+  constructor(parts: Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch'>) {
+    this.#parts = parts;
+    this.#registers = parts.mmio.declare('cp', {
+      GRBM_CNTL: { dw: 0x2000 },
+      // No engine lags behind what a reader could see: always idle.
+      GRBM_STATUS: { dw: 0x2004, writable: 0 },
+      GRBM_GFX_CNTL: { dw: 0x2022 },
+      // MEC_ME1_HALT b30, MEC_ME2_HALT b28 (gfx_v9_0_cp_compute_enable); engines start halted.
+      CP_MEC_CNTL: { dw: 0x208d, reset: 0x5000_0000, onWrite: (value) => this.#setHalted(value) },
+      // Nothing is harvested.
+      CC_GC_SHADER_ARRAY_CONFIG: { dw: 0x226f, writable: 0 },
+      SCRATCH_REG: { dw: 0xc040, count: 8 },
+    });
+    const all: HqdParts = {
+      ...parts,
+      mapQueue: (request) => this.#map(request),
+      unmapQueues: (request) => this.#unmap(request),
+      dispatch: (name) => this.#dispatch(name),
+    };
+    for (const me of MICRO_ENGINES) {
+      for (let pipe = 0; pipe < PIPES; pipe++) {
+        for (let queue = 0; queue < QUEUES; queue++) this.#queues.push(new Hqd(me, pipe, queue, all));
+      }
+    }
+    this.#setHalted(0x5000_0000);
+    parts.mmio.claim('hqd', HQD_FIRST_DWORD, HQD_COUNT, {
+      read: (offset) => this.#selected()?.read(offset) ?? 0,
+      write: (offset, sizeBytes, value) => this.#selected()?.write(offset, sizeBytes, value),
+    });
+  }
+
+  #queue(me: number, pipe: number, queue: number): Hqd | undefined {
+    return me >= 1 && me <= 2 ? this.#queues[((me - 1) * PIPES + pipe) * QUEUES + queue] : undefined;
+  }
+
+  /** GRBM_GFX_CNTL: PIPEID b1:0, MEID b3:2, QUEUEID b10:8 choose whose registers 0x3245.. are. */
+  #selected(): Hqd | undefined {
+    const select = this.#registers.get('GRBM_GFX_CNTL');
+    return this.#queue(bits(select, 3, 2), bits(select, 1, 0), bits(select, 10, 8));
+  }
+
+  #setHalted(control: number): undefined {
+    for (const hqd of this.#queues)
+      hqd.queue.setPaused(bits(control, hqd.me === 1 ? 30 : 28, hqd.me === 1 ? 30 : 28) === 1);
+    return undefined;
+  }
+
+  #map(request: MapQueueRequest): boolean {
+    const hqd = this.#queue(request.me, request.pipe, request.queue);
+    if (request.engine !== ENGINE_COMPUTE || hqd === undefined) {
+      this.#parts.host.port.log.warn(`MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`);
+      return true;
+    }
+    hqd.load(request.mqdAddress, request.doorbellDword);
+    return true;
+  }
+
+  /** `all` leaves the kernel interface queue, whose commands these are, in place: it was not mapped by a packet. */
+  #unmap(request: UnmapQueuesRequest): void {
+    for (const hqd of this.#queues) {
+      if (!hqd.active) continue;
+      const { doorbellDwords } = request;
+      if (doorbellDwords === 'all') {
+        this.#parts.host.port.log.debug('UNMAP_QUEUES of queues that no packet mapped: nothing to do');
+        return;
+      }
+      if (doorbellDwords.includes(hqd.doorbellDword)) hqd.deactivate();
+    }
+  }
+
+  /** Shaders are not executed: said once, counted. */
+  #dispatch(queueName: string): void {
+    if (this.#dispatches++ === 0) {
+      this.#parts.host.port.log.warn(
+        `${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`,
+      );
+    }
+  }
+
+  inspect(): unknown {
+    const used = this.#queues.filter((hqd) => hqd.active || hqd.queue.packets > 0);
+    return {
+      dispatches: this.#dispatches,
+      queues: Object.fromEntries(used.map(({ queue }) => [queue.name, queue.inspect()])),
+    };
+  }
+}

@@ -1,0 +1,149 @@
+import {
+  type Bar,
+  type Capability,
+  type CreateContext,
+  deviceSerialNumber,
+  type FunctionPort,
+  type Identity,
+  type MemoryRegion,
+  msi,
+  type PcieFunction,
+  pciExpress,
+  powerManagement,
+  type RegisterHandler,
+  type ResetKind,
+  vendorSpecificExtended,
+} from '../../emulator/plugin.js';
+import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
+import { DOORBELL_BYTES } from './doorbells.js';
+import { MMIO_BYTES } from './registers.js';
+import { Soc } from './soc.js';
+import { vbios } from './vbios.js';
+
+/**
+ * amdgpu binds by class (pciidlist, the class entries at its end) and takes any device id that its list does not name as
+ * "IP discovery". 0x120000: processing accelerator.
+ */
+export const GPU_IDENTITY: Identity = {
+  vendorId: 0x1002,
+  deviceId: 0x7af0,
+  subsystemVendorId: 0x1002,
+  subsystemId: 0x0c34,
+  classCode: 0x120000,
+  revisionId: 0,
+};
+
+/** The ROM BAR's size; the image fills its first 4 KiB. */
+const ROM_BYTES = 64 * 1024;
+
+/** Our own EUI-64 range: locally administered. */
+const SERIAL_NUMBER_BASE = 0x0200_67ff_fe00_0000n;
+
+function capabilities(instance: number): readonly Capability[] {
+  return [
+    powerManagement(),
+    msi({ vectors: 1 }),
+    pciExpress({ functionLevelReset: true }),
+    // Makes extended configuration space visible, as the driver checks (amdgpu_device.c); the contents mean nothing.
+    vendorSpecificExtended({ vsecId: 1, revision: 1, data: new Uint8Array(8) }),
+    deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) }),
+  ];
+}
+
+/** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
+export class Gpu implements PcieFunction {
+  readonly identity = GPU_IDENTITY;
+  readonly bars: readonly Bar[];
+  readonly capabilities: readonly Capability[];
+  readonly rom: Uint8Array;
+  readonly #vram: MemoryRegion;
+  #port: FunctionPort | undefined;
+  #soc: Soc | undefined;
+  #resets = 0;
+
+  constructor(context: CreateContext, vramBytes: number) {
+    this.#vram = context.createMemory('vram', vramBytes);
+    this.capabilities = capabilities(context.instance);
+    this.rom = new Uint8Array(ROM_BYTES).fill(0xff);
+    this.rom.set(vbios(GPU_IDENTITY));
+    const registers = delegate(() => this.#current().mmio);
+    const doorbells = delegate(() => this.#current().doorbells);
+    this.bars = [
+      {
+        index: 0,
+        kind: 'memory64',
+        prefetchable: true,
+        sizeBytes: vramBytes,
+        parts: [{ offset: 0, sizeBytes: vramBytes, memory: this.#vram }],
+      },
+      {
+        index: 2,
+        kind: 'memory64',
+        prefetchable: true,
+        sizeBytes: DOORBELL_BYTES,
+        parts: [{ offset: 0, sizeBytes: DOORBELL_BYTES, registers: doorbells }],
+      },
+      {
+        index: 5,
+        kind: 'memory32',
+        sizeBytes: MMIO_BYTES,
+        parts: [{ offset: 0, sizeBytes: MMIO_BYTES, registers }],
+      },
+    ];
+  }
+
+  attach(port: FunctionPort): void {
+    this.#port = port;
+    this.#powerOn();
+  }
+
+  /** VRAM keeps its contents, as it does on a card whose bus is reset; the discovery table is written anew. */
+  reset(_kind: ResetKind): void {
+    this.#powerOn();
+  }
+
+  #powerOn(): void {
+    if (this.#port === undefined) throw new Error('the GPU is used before it is attached');
+    this.#soc?.stop();
+    this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable());
+    this.#soc = new Soc({ port: this.#port, vram: this.#vram }, () => {
+      this.#resets++;
+      this.#port?.log.info('MODE1 reset requested by the driver');
+      this.#powerOn();
+    });
+  }
+
+  #current(): Soc {
+    if (this.#soc === undefined) throw new Error('the GPU is accessed before it is attached');
+    return this.#soc;
+  }
+
+  inspect(): unknown {
+    return { vramBytes: this.#vram.sizeBytes, mode1Resets: this.#resets, ...this.#soc?.inspect() };
+  }
+
+  detach(): void {
+    this.#soc?.stop();
+  }
+}
+
+/** BARs outlive the SoC behind them: a reset makes a new one. */
+function delegate(target: () => RegisterHandler): RegisterHandler {
+  return {
+    read: (offset, sizeBytes) => target().read(offset, sizeBytes),
+    write: (offset, sizeBytes, value) => target().write(offset, sizeBytes, value),
+    read64(offset) {
+      const handler = target();
+      if (handler.read64) return handler.read64(offset);
+      return BigInt(handler.read(offset, 4) >>> 0) | (BigInt(handler.read(offset + 4, 4) >>> 0) << 32n);
+    },
+    write64(offset, value) {
+      const handler = target();
+      if (handler.write64) handler.write64(offset, value);
+      else {
+        handler.write(offset, 4, Number(value & 0xffff_ffffn));
+        handler.write(offset + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
+      }
+    },
+  };
+}

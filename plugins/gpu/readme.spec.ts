@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, it } from 'mocha';
+import { IP_LIST } from './discovery.js';
+import { PM4_PACKETS } from './pm4-packets.js';
+import { SDMA_PACKETS } from './sdma-packets.js';
+
+const readme = readFileSync(new URL('../../../plugins/gpu/README.md', import.meta.url), 'utf8');
+
+/** Rows of the table under a heading, without head and rule. */
+function table(heading: string): string[][] {
+  const section = readme.split(`${heading}\n`)[1]?.split('\n#')[0] ?? '';
+  const rows = section.split('\n').filter((line) => line.startsWith('|'));
+  return rows.slice(2).map((row) =>
+    row
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+}
+
+describe('gpu README', () => {
+  it('lists exactly the SDMA packets that are implemented', () => {
+    assert.deepEqual(
+      table('### SDMA packets').map(([name]) => name),
+      SDMA_PACKETS.map(({ name }) => name),
+    );
+  });
+
+  it('lists exactly the PM4 packets, each with what becomes of it', () => {
+    assert.deepEqual(
+      table('### PM4 packets').map(([name, state]) => [name, state?.split(/[ ,:]/)[0]]),
+      PM4_PACKETS.map(({ name, support }) => [name, support]),
+    );
+  });
+
+  it('names the versions of the discovery table', () => {
+    const versions = new Set(
+      table('## The synthetic ASIC').flatMap(([, version]) => (version === '' ? [] : [version])),
+    );
+    assert.deepEqual(versions, new Set(IP_LIST.map(({ version }) => version.join('.'))));
+  });
+});

@@ -1,0 +1,54 @@
+/**
+ * Where the register blocks of the synthetic ASIC lie. A block's registers stand at the top of the block's own file; here
+ * are the segment bases that discovery announces, and the ranges that are plain storage.
+ *
+ * Registers are named by dword number ("dw", as in the kernel's headers and traces); BAR5 byte offset = 4 * dw.
+ */
+
+/** BAR5 (adev->rmmio): 512 KiB, so that the HDP flush page at 0x7f000 is inside (soc15.c, MMIO_REG_HOLE_OFFSET). */
+export const MMIO_BYTES = 0x80000;
+
+/** Register segment bases in dwords (include/aldebaran_ip_offset.h; trailing zero segments dropped). */
+export const BASES = {
+  GC: [0x2000, 0xa000, 0x2402c00],
+  HDP: [0xf20, 0x240a400],
+  MMHUB: [0x1a000, 0x2408800],
+  ATHUB: [0xc20, 0x2408c00],
+  NBIF: [0x0, 0x14, 0xd20, 0x10400, 0x241b000, 0x4040000],
+  MP0: [0x16000, 0xdc0000, 0xe00000, 0xe40000, 0x243fc00],
+  OSSSYS: [0x10a0, 0x240a000],
+  SDMA0: [0x1260, 0x12540, 0x40a800],
+  UVD: [0x7800],
+  SMUIO: [0x16800, 0x16a00, 0x2401000, 0x3440000],
+} as const;
+
+/** A range of registers that the driver programs and that change nothing in this model: remembered, counted, listed. */
+export interface StorageRange {
+  readonly name: string;
+  readonly firstDword: number;
+  readonly lastDword: number;
+}
+
+/** Extents from the asic_reg headers named; a declared register inside a range keeps its own behaviour. */
+export const STORAGE_RANGES: readonly StorageRange[] = [
+  { name: 'sdma0 (sdma0_4_2_offset.h)', firstDword: 0x1260, lastDword: 0x16ff },
+  { name: 'gc segment 0 (gc_9_4_2_offset.h)', firstDword: 0x2000, lastDword: 0x3fff },
+  { name: 'gc segment 1 (gc_9_4_2_offset.h)', firstDword: 0xa000, lastDword: 0xffff },
+  { name: 'mmhub (mmhub_1_7_offset.h)', firstDword: 0x1a000, lastDword: 0x1afff },
+];
+
+/** A 48-bit GPU virtual or bus address from two registers or packet dwords; higher bits are sign extension. */
+export function address48(low: number, high: number): number {
+  return (low >>> 0) + (high & 0xffff) * 0x1_0000_0000;
+}
+
+/** Bits `low`..`high` of a 32-bit value. */
+export function bits(value: number, high: number, low: number): number {
+  const width = high - low + 1;
+  return width === 32 ? value >>> 0 : (value >>> low) & ((1 << width) - 1);
+}
+
+/** `0x` and at least eight digits, for logs. */
+export function hex(value: number): string {
+  return `0x${value.toString(16).padStart(8, '0')}`;
+}

@@ -1,0 +1,215 @@
+import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { Doorbells } from './doorbells.js';
+import type { Hub } from './gmc.js';
+import { type GpuHost, referenceTicks } from './host.js';
+import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
+import type { Mmio } from './mmio.js';
+import { address48, bits, hex } from './registers.js';
+import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './ring.js';
+import { type SdmaContext, sdmaPacket } from './sdma-packets.js';
+import type { AddressSpace } from './vm.js';
+
+/** Queues of an engine and the dword of each one's RB_CNTL (sdma0_4_2_offset.h). */
+const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: number])[] = [
+  ['gfx', 0x12e0, 0],
+  ['page', 0x1340, 3],
+  ...Array.from({ length: 8 }, (_, index) => [`rlc${index}`, 0x13a0 + 0x60 * index, 2] as const),
+];
+
+/** Distances from a queue's RB_CNTL in dwords; the same for every queue (sdma0_4_2_offset.h). */
+const QUEUE_REGISTERS = {
+  RB_CNTL: 0x0,
+  RB_BASE: 0x1,
+  RB_BASE_HI: 0x2,
+  RB_RPTR: 0x3,
+  RB_RPTR_HI: 0x4,
+  RB_WPTR: 0x5,
+  RB_WPTR_HI: 0x6,
+  RB_RPTR_ADDR_HI: 0x8,
+  RB_RPTR_ADDR_LO: 0x9,
+  DOORBELL: 0x12,
+  DOORBELL_OFFSET: 0x2b,
+} as const;
+
+type QueueRegister = keyof typeof QUEUE_REGISTERS;
+
+/** What the engine gives its queues. */
+interface Engine {
+  readonly host: GpuHost;
+  readonly mmio: Mmio;
+  readonly hub: Hub;
+  readonly interrupts: InterruptHandler;
+  readonly doorbells: Doorbells;
+  readonly scheduler: Scheduler;
+  trapEnabled(): boolean;
+}
+
+/** One ring of an SDMA engine: its registers, its doorbell, its packets. */
+class SdmaQueue implements Interpreter, SdmaContext {
+  readonly queue: CommandQueue;
+  readonly #engine: Engine;
+  readonly #ringId: number;
+  readonly #registers: RegisterBlock<QueueRegister>;
+
+  constructor(name: string, rbControl: number, ringId: number, engine: Engine) {
+    this.#engine = engine;
+    this.#ringId = ringId;
+    this.queue = new CommandQueue(name, engine.scheduler, engine.host.port.log, this);
+    const at = (register: QueueRegister) => rbControl + QUEUE_REGISTERS[register];
+    const doorbellChanged = () => this.#claimDoorbell();
+    this.#registers = engine.mmio.declare(name, {
+      RB_CNTL: { dw: at('RB_CNTL'), onWrite: (value, previous) => this.#writeControl(value, previous) },
+      RB_BASE: { dw: at('RB_BASE') },
+      RB_BASE_HI: { dw: at('RB_BASE_HI') },
+      RB_RPTR: { dw: at('RB_RPTR'), onRead: (stored) => this.#readPointerLow(stored) },
+      RB_RPTR_HI: { dw: at('RB_RPTR_HI') },
+      RB_WPTR: { dw: at('RB_WPTR'), onWrite: (value) => this.#writePointer(value) },
+      RB_WPTR_HI: { dw: at('RB_WPTR_HI') },
+      RB_RPTR_ADDR_HI: { dw: at('RB_RPTR_ADDR_HI') },
+      RB_RPTR_ADDR_LO: { dw: at('RB_RPTR_ADDR_LO') },
+      DOORBELL: { dw: at('DOORBELL'), onWrite: doorbellChanged },
+      DOORBELL_OFFSET: { dw: at('DOORBELL_OFFSET'), onWrite: doorbellChanged },
+    });
+  }
+
+  #claimDoorbell(): undefined {
+    const registers = this.#registers;
+    // SDMA0_GFX_DOORBELL.ENABLE b28; DOORBELL_OFFSET.OFFSET b27:2, a dword index.
+    const enabled = bits(registers.get('DOORBELL'), 28, 28) === 1;
+    const index = enabled ? bits(registers.get('DOORBELL_OFFSET'), 27, 2) : undefined;
+    this.#engine.doorbells.claim(this, index, (low, high) => {
+      registers.set('RB_WPTR', low);
+      registers.set('RB_WPTR_HI', high);
+      this.#writePointer(low);
+    });
+    return undefined;
+  }
+
+  /** Pointers are bytes. */
+  #writePointer(bytes: number): undefined {
+    this.queue.setWritePointer(bytes >>> 2);
+    return undefined;
+  }
+
+  #readPointerLow(stored: number): number {
+    return this.queue.state === 'off' ? stored : (this.queue.readPointer * 4) % 2 ** 32;
+  }
+
+  #writeControl(value: number, previous: number): undefined {
+    // RB_ENABLE b0.
+    const [enable, was] = [bits(value, 0, 0), bits(previous, 0, 0)];
+    if (enable === 1 && was === 0) this.#start(value);
+    else if (enable === 0 && was === 1) {
+      this.#registers.set('RB_RPTR', (this.queue.readPointer * 4) % 2 ** 32);
+      this.queue.stop();
+    }
+    return undefined;
+  }
+
+  #start(control: number): void {
+    const registers = this.#registers;
+    // RB_SIZE b6:1 = log2 of dwords, RB_VMID b27:24 (sdma0_4_2_sh_mask.h SDMA0_GFX_RB_CNTL).
+    const ring = {
+      space: this.space(bits(control, 27, 24)),
+      address: registers.get('RB_BASE') * 256 + (registers.get('RB_BASE_HI') & 0xff) * 2 ** 40,
+      sizeDwords: 2 ** Math.min(bits(control, 6, 1), 30),
+    };
+    const readPointer = registers.get('RB_RPTR') + (registers.get('RB_RPTR_HI') & 0xffff) * 2 ** 32;
+    this.queue.start(ring, Math.floor(readPointer / 4));
+    this.queue.setWritePointer(registers.get('RB_WPTR') >>> 2);
+  }
+
+  lengthOf(header: number, peek: (index: number) => number | undefined): number | undefined {
+    const packet = sdmaPacket(header);
+    return packet?.lengthOf?.(header, peek) ?? packet?.dwords;
+  }
+
+  execute(header: number, packet: Packet): Outcome {
+    return sdmaPacket(header)?.run(this, packet, header) ?? 'error';
+  }
+
+  /** The driver learns of a stopped ring by its job's timeout; sdma_v4_0.c has no interrupt for it that we could name. */
+  illegal(): void {}
+
+  reportReadPointer(positionDwords: number): void {
+    const registers = this.#registers;
+    const control = registers.get('RB_CNTL');
+    // RPTR_WRITEBACK_ENABLE b12.
+    if (bits(control, 12, 12) === 0) return;
+    const address = address48(registers.get('RB_RPTR_ADDR_LO') & ~3, registers.get('RB_RPTR_ADDR_HI'));
+    this.space(bits(control, 27, 24)).writeU64(address, BigInt(positionDwords) * 4n);
+  }
+
+  space(vmid: number): AddressSpace {
+    return this.#engine.hub.space(vmid);
+  }
+
+  readRegister(dword: number): number {
+    return this.#engine.mmio.readDword(dword);
+  }
+
+  writeRegister(dword: number, value: number): void {
+    this.#engine.mmio.writeDword(dword, value);
+  }
+
+  protectedRegister(dword: number): void {
+    this.#engine.host.port.log.warn(`${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`);
+    this.#raise(IH_SOURCE.SDMA_SRBM_WRITE, 0, 0);
+  }
+
+  trap(vmid: number, context: number): void {
+    if (this.#engine.trapEnabled()) this.#raise(IH_SOURCE.SDMA_TRAP, vmid, context);
+  }
+
+  #raise(source: number, vmid: number, context: number): void {
+    const pasid = this.#engine.interrupts.pasid('mmhub', vmid);
+    this.#engine.interrupts.raise({
+      client: IH_CLIENT.SDMA0,
+      source,
+      ring: this.#ringId,
+      vmid,
+      pasid,
+      data: [context, 0, 0, 0],
+    });
+  }
+
+  timestamp(): bigint {
+    return referenceTicks(this.#engine.host);
+  }
+}
+
+/**
+ * System DMA engine 0 (SDMA 4.1.2, driven by sdma_v4_0.c): one kernel ring ("gfx") and the queues of user space ("rlc").
+ * Register numbers: asic_reg/sdma0/sdma0_4_2_offset.h.
+ */
+export class Sdma {
+  readonly #queues: readonly SdmaQueue[];
+
+  constructor(parts: Omit<Engine, 'trapEnabled'>) {
+    const registers: RegisterBlock<'CNTL' | 'F32_CNTL'> = parts.mmio.declare('sdma0', {
+      CNTL: { dw: 0x127c },
+      // IDLE b0: nothing of this model lags behind what a reader could see.
+      STATUS_REG: { dw: 0x1285, writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
+      // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
+      F32_CNTL: { dw: 0x128a, reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
+    });
+    // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
+    const engine = { ...parts, trapEnabled: () => (registers.get('CNTL') & 1) === 1 };
+    this.#queues = QUEUES.map(([name, dword, ringId]) => new SdmaQueue(`sdma0 ${name}`, dword, ringId, engine));
+    this.#setHalted(true);
+  }
+
+  #idle(): boolean {
+    return this.#queues.every(({ queue }) => queue.state !== 'running' && queue.state !== 'waiting');
+  }
+
+  #setHalted(halted: boolean): undefined {
+    for (const { queue } of this.#queues) queue.setPaused(halted);
+    return undefined;
+  }
+
+  inspect(): unknown {
+    const used = this.#queues.filter(({ queue }) => queue.state !== 'off' || queue.packets > 0);
+    return Object.fromEntries(used.map(({ queue }) => [queue.name, queue.inspect()]));
+  }
+}

@@ -1,0 +1,66 @@
+import { CommandProcessor } from './cp.js';
+import { Doorbells } from './doorbells.js';
+import { Hub } from './gmc.js';
+import { declareHdp, declareSmuio } from './hdp.js';
+import type { GpuHost } from './host.js';
+import { InterruptHandler } from './ih.js';
+import { Mmio } from './mmio.js';
+import { Nbio } from './nbio.js';
+import { Psp } from './psp.js';
+import { Scheduler } from './ring.js';
+import { declareRlc } from './rlc.js';
+import { Sdma } from './sdma.js';
+
+/**
+ * All blocks of the GPU in the power-on state. A reset throws this away and makes a new one, so that no block needs to know
+ * how to reset itself; work that the old one had posted never runs.
+ */
+export class Soc {
+  readonly mmio: Mmio;
+  readonly doorbells: Doorbells;
+  readonly #scheduler: Scheduler;
+  readonly #hubs: readonly Hub[];
+  readonly #interrupts: InterruptHandler;
+  readonly #psp: Psp;
+  readonly #sdma: Sdma;
+  readonly #processor: CommandProcessor;
+
+  /** `modeReset` is called when the driver asks the PSP for a MODE1 reset. */
+  constructor(host: GpuHost, modeReset: () => void) {
+    const mmio = new Mmio(host.port.log);
+    const doorbells = new Doorbells();
+    const scheduler = new Scheduler(host);
+    const gfxhub = new Hub('gfxhub', host, mmio);
+    const mmhub = new Hub('mmhub', host, mmio);
+    const interrupts = new InterruptHandler(host, mmio, doorbells);
+    new Nbio(host, mmio);
+    declareHdp(mmio);
+    declareSmuio(mmio);
+    declareRlc(host, mmio);
+    this.#psp = new Psp(host, mmio, mmhub, scheduler, modeReset);
+    this.#sdma = new Sdma({ host, mmio, hub: mmhub, interrupts, doorbells, scheduler });
+    this.#processor = new CommandProcessor({ host, mmio, hub: gfxhub, interrupts, doorbells, scheduler });
+    this.mmio = mmio;
+    this.doorbells = doorbells;
+    this.#scheduler = scheduler;
+    this.#hubs = [gfxhub, mmhub];
+    this.#interrupts = interrupts;
+  }
+
+  /** Nothing of this power cycle runs any more. */
+  stop(): void {
+    this.#scheduler.stop();
+  }
+
+  inspect(): Record<string, unknown> {
+    return {
+      sdma: this.#sdma.inspect(),
+      compute: this.#processor.inspect(),
+      interrupts: this.#interrupts.inspect(),
+      psp: this.#psp.inspect(),
+      ...Object.fromEntries(this.#hubs.map((hub) => [hub.name, hub.inspect()])),
+      doorbells: this.doorbells.inspect(),
+      registers: this.mmio.inspect(),
+    };
+  }
+}

@@ -1,0 +1,310 @@
+/**
+ * The GPU's address translation and the copies through it. Pure of registers: a {@link TranslationContext} says how one
+ * VMID translates, `gmc.ts` fills it from the hub's registers.
+ *
+ * Nothing is cached beyond one call: the driver rewrites page tables by CPU, by SDMA and through peers at any time.
+ */
+import { DmaError, type FunctionPort, type MemoryRegion } from '../../emulator/plugin.js';
+
+/** Page table entry bits (amdgpu_vm.h): low half and high half of the 64-bit entry. */
+const ENTRY = {
+  VALID: 1 << 0,
+  SYSTEM: 1 << 1,
+  /** High half: AMDGPU_PTE_PRT, bit 51. */
+  HIGH_PRT: 1 << 19,
+  /** High half: AMDGPU_PDE_PTE, bit 54: this directory entry is a leaf. */
+  HIGH_LEAF: 1 << 22,
+  /** High half: AMDGPU_PTE_TF, bit 56: translate further. */
+  HIGH_TRANSLATE_FURTHER: 1 << 24,
+} as const;
+
+export type AccessKind = 'read' | 'write';
+
+/** How one VMID's addresses become VRAM offsets and bus addresses. */
+export interface TranslationContext {
+  readonly enabled: boolean;
+  /** Directory levels above the page table block; 0: `tableAddress` is one flat table (the GART). */
+  readonly depth: number;
+  /** log2 of the pages that one entry of the lowest directory covers: 9 + PAGE_TABLE_BLOCK_SIZE. */
+  readonly blockBits: number;
+  readonly tableAddress: number;
+  readonly tableInSystem: boolean;
+  /** First and last page number that translate. */
+  readonly startPage: number;
+  readonly endPage: number;
+}
+
+/** Where a piece of a virtual range lies. `none`: nothing there; `prt`: reads zero and swallows writes by design. */
+export interface Extent {
+  target: 'vram' | 'bus' | 'prt' | 'none';
+  /** VRAM offset or bus address. */
+  address: number;
+  lengthBytes: number;
+}
+
+/** What a space needs of its GPU. */
+export interface TranslationSource {
+  readonly port: FunctionPort;
+  readonly vram: MemoryRegion;
+  /** VMID 0's window on VRAM: MC address of its first byte. */
+  readonly frameBufferBase: () => number;
+  readonly context: (vmid: number) => TranslationContext;
+  /** An access found no page, or the bus refused it. The access itself goes on as read-zero or drop. */
+  readonly fault: (vmid: number, address: number, kind: AccessKind, reason: string) => void;
+}
+
+const ADDRESS_SPACE = 2 ** 48;
+const PAGE_BYTES = 4096;
+const PATTERN_BYTES = 64 * 1024;
+
+/** One VMID's view of memory through one hub. */
+export class AddressSpace {
+  readonly vmid: number;
+  readonly #source: TranslationSource;
+
+  constructor(vmid: number, source: TranslationSource) {
+    this.vmid = vmid;
+    this.#source = source;
+  }
+
+  /** Where `address` lies, and how many bytes follow it in the same leaf, at most `lengthBytes`. */
+  translate(address: number, lengthBytes: number): Extent {
+    const va = address % ADDRESS_SPACE;
+    if (this.vmid === 0) {
+      const offset = va - this.#source.frameBufferBase();
+      if (offset >= 0 && offset < this.#source.vram.sizeBytes) {
+        return this.#inVram(offset, Math.min(lengthBytes, this.#source.vram.sizeBytes - offset));
+      }
+    }
+    return this.#walk(va, lengthBytes, this.#source.context(this.vmid));
+  }
+
+  #walk(va: number, lengthBytes: number, context: TranslationContext): Extent {
+    const page = Math.floor(va / PAGE_BYTES);
+    const toPageEnd = Math.min(lengthBytes, PAGE_BYTES - (va % PAGE_BYTES));
+    if (!context.enabled || page < context.startPage || page > context.endPage) return nothing(toPageEnd);
+    let table = context.tableAddress;
+    let inSystem = context.tableInSystem;
+    let fragmentBits = 0;
+    let shift = 12 + context.blockBits + 9 * (context.depth - 1);
+    for (let level = 0; level < context.depth; level++, shift -= 9) {
+      const entry = this.#entry(table, Math.floor(va / 2 ** shift) % 512, inSystem);
+      if (entry === undefined || (entry.low & ENTRY.VALID) === 0) return unmapped(entry, toPageEnd);
+      if ((entry.high & ENTRY.HIGH_LEAF) !== 0) return this.#leaf(entry, va, shift, lengthBytes);
+      table = tableAddress(entry);
+      inSystem = (entry.low & ENTRY.SYSTEM) !== 0;
+      // BFS, bits 63:59: granularity of the entries one level below (gmc_v9_0_get_vm_pde sets 9 at PDB1).
+      fragmentBits = Math.min(entry.high >>> 27, context.blockBits);
+    }
+    shift = 12 + fragmentBits;
+    const index =
+      context.depth === 0
+        ? page - context.startPage
+        : Math.floor(va / 2 ** shift) % 2 ** (context.blockBits - fragmentBits);
+    let entry = this.#entry(table, index, inSystem);
+    if (entry !== undefined && fragmentBits > 0 && isFurther(entry)) {
+      entry = this.#entry(tableAddress(entry), page % 2 ** fragmentBits, (entry.low & ENTRY.SYSTEM) !== 0);
+      shift = 12;
+    }
+    if (entry === undefined || (entry.low & ENTRY.VALID) === 0) return unmapped(entry, toPageEnd);
+    return this.#leaf(entry, va, shift, lengthBytes);
+  }
+
+  /** The leaf's address is a base to add to: large pages of a buffer need not be aligned to their size. */
+  #leaf(entry: Entry, va: number, shift: number, lengthBytes: number): Extent {
+    const size = 2 ** shift;
+    const inside = va % size;
+    const address = pageAddress(entry) + inside;
+    const length = Math.min(lengthBytes, size - inside);
+    if ((entry.low & ENTRY.SYSTEM) !== 0) return { target: 'bus', address, lengthBytes: length };
+    const available = this.#source.vram.sizeBytes - address;
+    return available > 0 ? this.#inVram(address, Math.min(length, available)) : nothing(length);
+  }
+
+  #inVram(address: number, lengthBytes: number): Extent {
+    return { target: 'vram', address, lengthBytes };
+  }
+
+  #entry(table: number, index: number, inSystem: boolean): Entry | undefined {
+    const address = table + index * 8;
+    try {
+      if (!inSystem) {
+        if (address + 8 > this.#source.vram.sizeBytes) return undefined;
+        return { low: this.#source.vram.readU32(address), high: this.#source.vram.readU32(address + 4) };
+      }
+      return { low: this.#source.port.dma.readU32(address), high: this.#source.port.dma.readU32(address + 4) };
+    } catch (error) {
+      if (error instanceof DmaError) return undefined;
+      throw error;
+    }
+  }
+
+  /** The longest stretch from `address` that is contiguous where it lies: adjacent pages come as one. */
+  extent(address: number, lengthBytes: number): Extent {
+    const first = this.translate(address, lengthBytes);
+    while (first.lengthBytes < lengthBytes) {
+      const next = this.translate(address + first.lengthBytes, lengthBytes - first.lengthBytes);
+      const adjacent = next.address === first.address + first.lengthBytes || first.target === 'none';
+      if (next.target !== first.target || !adjacent) break;
+      first.lengthBytes += next.lengthBytes;
+    }
+    return first;
+  }
+
+  /** Walks a range stretch by stretch. A bus error in one stretch is reported as a fault; the rest goes on. */
+  #forEach(
+    address: number,
+    lengthBytes: number,
+    kind: AccessKind,
+    visit: (extent: Extent, done: number) => void,
+  ): void {
+    for (let done = 0; done < lengthBytes; ) {
+      const extent = this.extent(address + done, lengthBytes - done);
+      this.guard(address + done, kind, extent, () => visit(extent, done));
+      done += extent.lengthBytes;
+    }
+  }
+
+  /** Runs one access; turns a missing page or a refused DMA request into a reported fault. */
+  guard(address: number, kind: AccessKind, extent: Extent, access: () => void): boolean {
+    if (extent.target === 'none') {
+      this.#source.fault(this.vmid, address, kind, 'no valid page');
+      return false;
+    }
+    try {
+      access();
+      return true;
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      this.#source.fault(this.vmid, address, kind, error.message);
+      return false;
+    }
+  }
+
+  /** Reads; what no page backs reads as zero. */
+  read(address: number, target: Uint8Array): void {
+    target.fill(0);
+    this.#forEach(address, target.length, 'read', (extent, done) => {
+      const piece = target.subarray(done, done + extent.lengthBytes);
+      if (extent.target === 'vram') this.#source.vram.read(extent.address, piece);
+      else if (extent.target === 'bus') this.#source.port.dma.read(extent.address, piece);
+    });
+  }
+
+  /** Writes; what no page backs is dropped. */
+  write(address: number, source: Uint8Array): void {
+    this.#forEach(address, source.length, 'write', (extent, done) => {
+      const piece = source.subarray(done, done + extent.lengthBytes);
+      if (extent.target === 'vram') this.#source.vram.write(extent.address, piece);
+      else if (extent.target === 'bus') this.#source.port.dma.write(extent.address, piece);
+    });
+  }
+
+  readU32(address: number): number {
+    const bytes = new Uint8Array(4);
+    this.read(address, bytes);
+    return new DataView(bytes.buffer).getUint32(0, true);
+  }
+
+  readU64(address: number): bigint {
+    const bytes = new Uint8Array(8);
+    this.read(address, bytes);
+    return new DataView(bytes.buffer).getBigUint64(0, true);
+  }
+
+  writeU32(address: number, value: number): void {
+    const bytes = new Uint8Array(4);
+    new DataView(bytes.buffer).setUint32(0, value >>> 0, true);
+    this.write(address, bytes);
+  }
+
+  writeU64(address: number, value: bigint): void {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, BigInt.asUintN(64, value), true);
+    this.write(address, bytes);
+  }
+
+  /** Fills with a repeated 32-bit value; the first byte written is its lowest, also at an odd length. */
+  fill(address: number, value: number, lengthBytes: number): void {
+    const byte = value & 0xff;
+    const uniform = value >>> 0 === byte * 0x0101_0101;
+    this.#forEach(address, lengthBytes, 'write', (extent, done) => {
+      if (extent.target === 'prt') return;
+      if (uniform && extent.target === 'vram') this.#source.vram.fill(extent.address, byte, extent.lengthBytes);
+      else if (uniform) this.#source.port.dma.fill(extent.address, byte, extent.lengthBytes);
+      else this.#fillPattern(extent, value, done);
+    });
+  }
+
+  #fillPattern(extent: Extent, value: number, phase: number): void {
+    const pattern = new Uint8Array(Math.min(extent.lengthBytes, PATTERN_BYTES));
+    for (let index = 0; index < pattern.length; index++) pattern[index] = value >>> (8 * ((index + phase) & 3));
+    for (let done = 0; done < extent.lengthBytes; done += pattern.length) {
+      const piece = pattern.subarray(0, Math.min(pattern.length, extent.lengthBytes - done));
+      if (extent.target === 'vram') this.#source.vram.write(extent.address + done, piece);
+      else this.#source.port.dma.write(extent.address + done, piece);
+    }
+  }
+
+  /** Copies inside this space. Where the source has no page, zeros are written; where the destination has none, nothing. */
+  copy(destination: number, source: number, lengthBytes: number): void {
+    for (let done = 0; done < lengthBytes; ) {
+      const from = this.extent(source + done, lengthBytes - done);
+      const to = this.extent(destination + done, from.lengthBytes);
+      const length = to.lengthBytes;
+      const readable = this.guard(source + done, 'read', from, () => {});
+      this.guard(destination + done, 'write', to, () => this.#move(to, readable ? from : undefined, length));
+      done += length;
+    }
+  }
+
+  #move(to: Extent, from: Extent | undefined, length: number): void {
+    const { vram, port } = this.#source;
+    if (to.target === 'prt') return;
+    if (from === undefined || from.target === 'prt') {
+      if (to.target === 'vram') vram.fill(to.address, 0, length);
+      else port.dma.fill(to.address, 0, length);
+    } else if (to.target === 'vram') {
+      if (from.target === 'vram') vram.copy(to.address, from.address, length);
+      else port.dma.readInto(from.address, vram, to.address, length);
+    } else if (from.target === 'vram') port.dma.writeFrom(to.address, vram, from.address, length);
+    else copyOnBus(port, to.address, from.address, length);
+  }
+}
+
+/** Ranges of one bus copy must not overlap; overlapping ones go through a buffer. */
+function copyOnBus(port: FunctionPort, to: number, from: number, length: number): void {
+  if (Math.abs(to - from) >= length) {
+    port.dma.copy(to, from, length);
+    return;
+  }
+  const bytes = new Uint8Array(length);
+  port.dma.read(from, bytes);
+  port.dma.write(to, bytes);
+}
+
+interface Entry {
+  readonly low: number;
+  readonly high: number;
+}
+
+function pageAddress(entry: Entry): number {
+  return ((entry.low & 0xffff_f000) >>> 0) + (entry.high & 0xffff) * 2 ** 32;
+}
+
+function tableAddress(entry: Entry): number {
+  return ((entry.low & 0xffff_ffc0) >>> 0) + (entry.high & 0xffff) * 2 ** 32;
+}
+
+function isFurther(entry: Entry): boolean {
+  return (entry.low & ENTRY.VALID) !== 0 && (entry.high & ENTRY.HIGH_TRANSLATE_FURTHER) !== 0;
+}
+
+function nothing(lengthBytes: number): Extent {
+  return { target: 'none', address: 0, lengthBytes };
+}
+
+function unmapped(entry: Entry | undefined, lengthBytes: number): Extent {
+  const partiallyResident = entry !== undefined && (entry.high & ENTRY.HIGH_PRT) !== 0;
+  return partiallyResident ? { target: 'prt', address: 0, lengthBytes } : nothing(lengthBytes);
+}
