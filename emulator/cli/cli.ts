@@ -22,7 +22,7 @@ export function commandLine(argv: readonly string[]): Argv {
   return yargs([...argv])
     .scriptName('ghostbus')
     .usage('$0 COMMAND [options]\n\nEmulated PCIe functions that stock drivers accept, over vfio-user.')
-    .parserConfiguration({ 'populate--': true, 'greedy-arrays': false, 'parse-numbers': true })
+    .parserConfiguration({ 'greedy-arrays': false })
     .command(runCommand)
     .command(serveCommand)
     .command(shellCommand)
@@ -41,11 +41,14 @@ export function commandLine(argv: readonly string[]): Argv {
     .wrap(HELP_COLUMNS)
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
-      throw error ?? new UsageError(message ?? 'wrong usage');
+      // Yargs throws its own errors from the parser and tells the rest as text.
+      if (error === undefined || error.name === 'YError')
+        throw new UsageError(error?.message ?? message ?? 'wrong usage');
+      throw error;
     });
 }
 
-const REPEATABLE = new Set(['device', 'd', 'package', 'p', 'module', 'kernels', 'args', '--', '_']);
+const REPEATABLE = new Set(['device', 'd', 'package', 'p', 'module', 'kernels', 'args', '_', 'guestCommand']);
 
 /** Yargs turns an option that is given twice into a list; only the lists above are meant to be lists. */
 function refuseRepetition(args: Record<string, unknown>): boolean {
@@ -54,14 +57,28 @@ function refuseRepetition(args: Record<string, unknown>): boolean {
   return true;
 }
 
+/**
+ * Takes the guest's command, all that stands behind `--`, out of the arguments. Yargs would do it too, but reads its words as
+ * numbers where it can: 0x10 would reach the guest as 16.
+ */
+export function splitGuestCommand(argv: readonly string[]): {
+  own: readonly string[];
+  guestCommand?: readonly string[];
+} {
+  const dashes = argv.indexOf('--');
+  return dashes < 0 ? { own: argv } : { own: argv.slice(0, dashes), guestCommand: argv.slice(dashes + 1) };
+}
+
 /** Runs one command line and resolves with the exit status. */
 export async function runCli(argv: readonly string[], stderr: NodeJS.WritableStream = process.stderr): Promise<number> {
   try {
-    await commandLine(argv).parseAsync();
+    const { own, guestCommand } = splitGuestCommand(argv);
+    if (guestCommand !== undefined && own[0] !== 'run')
+      throw new UsageError('only `ghostbus run` takes a command after --');
+    await commandLine(own).parseAsync([...own], { guestCommand });
     return Number(process.exitCode ?? 0);
   } catch (error) {
-    if (error instanceof UsageError) stderr.write(`ghostbus: ${error.message}\n`);
-    else if (!(error instanceof InterruptedError)) stderr.write(`ghostbus: ${(error as Error).message}\n`);
+    if (!(error instanceof InterruptedError)) stderr.write(`ghostbus: ${(error as Error).message}\n`);
     return statusOfError(error);
   }
 }

@@ -120,7 +120,7 @@ export async function runInGuest(
     record.exitStatus = statusOfError(error);
     if (!(error instanceof InterruptedError)) output.stderr.write(`ghostbus: ${(error as Error).message}\n`);
   }
-  if (request.json) output.stdout.write(`${JSON.stringify(record.report(), undefined, 2)}\n`);
+  if (request.json) output.stdout.write(`${JSON.stringify(record.report())}\n`);
   return record.exitStatus;
 }
 

@@ -32,7 +32,8 @@ function options(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
 
 async function handler(args: Arguments): Promise<void> {
-  const argv = commandAfterDashes(args);
+  const argv = (args.guestCommand ?? []) as readonly string[];
+  if (argv.length === 0) throw new UsageError('no command: write it after --, for example: ghostbus run -- lspci -nn');
   const emulator = await emulatorSettings(args);
   const request = {
     emulator,
@@ -47,13 +48,6 @@ async function handler(args: Arguments): Promise<void> {
     progress: printProgress,
   };
   process.exitCode = await runInGuest(request, context, process);
-}
-
-/** What stands after `--`. @throws UsageError when there is nothing */
-export function commandAfterDashes(args: Readonly<Record<string, unknown>>): string[] {
-  const argv = (args['--'] ?? []) as unknown[];
-  if (argv.length === 0) throw new UsageError('no command: write it after --, for example: ghostbus run -- lspci -nn');
-  return argv.map(String);
 }
 
 /** @throws UsageError */

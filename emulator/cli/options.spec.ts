@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import yargs from 'yargs';
+import { runCli, splitGuestCommand } from './cli.js';
+import { controlRequest } from './commands/ctl.js';
+import { timeoutMsOf } from './commands/run.js';
+import { USAGE_STATUS, UsageError } from './exit-status.js';
+import {
+  type EmulatorArguments,
+  emulatorOptions,
+  emulatorSettings,
+  type GuestArguments,
+  guestOptions,
+  guestSettings,
+  parseGuestMemory,
+} from './options.js';
+
+async function parse(...argv: string[]): Promise<EmulatorArguments & GuestArguments> {
+  const parser = guestOptions(emulatorOptions(yargs(argv) as never)) as ReturnType<typeof yargs>;
+  return (await parser.parserConfiguration({ 'greedy-arrays': false }).parseAsync()) as unknown as EmulatorArguments &
+    GuestArguments;
+}
+
+describe('options of run, shell and serve', () => {
+  it('have defaults that need no thought', async () => {
+    const args = await parse();
+    assert.deepEqual(await emulatorSettings(args), {
+      devices: [],
+      spinUs: undefined,
+      logLevel: 'warn',
+      logJson: false,
+    });
+    assert.deepEqual(guestSettings(args), {
+      topology: 'root-ports',
+      viommu: false,
+      memMiB: 2048,
+      kernel: 'latest',
+      cpu: undefined,
+      smp: 2,
+      accel: 'auto',
+      packages: [],
+      moduleFolders: [],
+      shareDir: undefined,
+      consoleLogPath: undefined,
+    });
+  });
+
+  it('take devices and packages several times, one value each', async () => {
+    const args = await parse(
+      '-d',
+      'example',
+      '--device',
+      'example,memory=4M',
+      '-p',
+      'fio',
+      '--package=perftest',
+      '--',
+      'ls',
+    );
+    assert.deepEqual((await emulatorSettings(args)).devices, [
+      { plugin: 'example', options: {} },
+      { plugin: 'example', options: { memory: '4M' } },
+    ]);
+    assert.deepEqual(guestSettings(args).packages, ['fio', 'perftest']);
+  });
+
+  it('turn spinning on, off, or leave it to the machine', async () => {
+    assert.equal((await emulatorSettings(await parse('--spin'))).spinUs, 50);
+    assert.equal((await emulatorSettings(await parse('--no-spin'))).spinUs, 0);
+  });
+
+  it('read memory in units', () => {
+    assert.equal(parseGuestMemory('4G'), 4096);
+    assert.equal(parseGuestMemory('512MiB'), 512);
+    for (const text of ['2048', '4T5', 'much', '383M', '1000000001']) {
+      assert.throws(() => parseGuestMemory(text), UsageError, text);
+    }
+  });
+
+  it('refuse what cannot be before anything starts', async () => {
+    const rows: [string[], RegExp][] = [
+      [['--smp', '0'], /--smp/],
+      [['--smp', '1.5'], /--smp/],
+      [['--kernel', '/no/such/kernel'], /neither lts nor latest/],
+      [['--share', '/no/such/folder'], /--share \/no\/such\/folder is not a folder/],
+      [['--module', '/no/such/folder'], /--module/],
+    ];
+    for (const [argv, message] of rows) {
+      const args = await parse(...argv);
+      assert.throws(
+        () => guestSettings(args),
+        (error) => error instanceof UsageError && message.test(error.message),
+      );
+    }
+    await assert.rejects(emulatorSettings(await parse('-d', 'toaster')), UsageError);
+    await assert.rejects(emulatorSettings(await parse('-d', 'example,color=red')), /color/);
+  });
+
+  it('make paths absolute, since QEMU may run elsewhere', async () => {
+    const folder = mkdtempSync(`${tmpdir()}/spec-`);
+    try {
+      const args = await parse('--share', `${folder}/../${folder.split('/').pop()}`, '--console-log', 'console.txt');
+      const settings = guestSettings(args);
+      assert.equal(settings.shareDir, folder);
+      assert.equal(settings.consoleLogPath, `${process.cwd()}/console.txt`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('the command after the dashes', () => {
+  it('is taken word by word, numbers and options included', () => {
+    const { own, guestCommand } = splitGuestCommand([
+      'run',
+      '-d',
+      'gpu',
+      '--',
+      'prog',
+      '--json',
+      '-d',
+      '07',
+      '0x10',
+      '--',
+    ]);
+    assert.deepEqual(own, ['run', '-d', 'gpu']);
+    assert.deepEqual(guestCommand, ['prog', '--json', '-d', '07', '0x10', '--']);
+  });
+
+  it('is told from none', () => {
+    assert.deepEqual(splitGuestCommand(['run', '-d', 'gpu']), { own: ['run', '-d', 'gpu'] });
+    assert.deepEqual(splitGuestCommand(['run', '--']), { own: ['run'], guestCommand: [] });
+  });
+});
+
+describe('--timeout', () => {
+  it('is in seconds, greater than zero', () => {
+    assert.equal(timeoutMsOf(undefined), undefined);
+    assert.equal(timeoutMsOf(1.5), 1500);
+    for (const seconds of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 1e9]) {
+      assert.throws(() => timeoutMsOf(seconds), UsageError, String(seconds));
+    }
+  });
+});
+
+describe('ctl', () => {
+  it('turns words into a request', () => {
+    assert.deepEqual(controlRequest('all', 'state', []), { command: 'state' });
+    assert.deepEqual(controlRequest('gpu0', 'state', []), { command: 'state', function: 'gpu0' });
+    assert.deepEqual(controlRequest('gpu0', 'inspect', []), { command: 'inspect', function: 'gpu0' });
+    assert.deepEqual(controlRequest('gpu0', 'reset-counters', []), { command: 'reset-counters' });
+    assert.deepEqual(controlRequest('rdma0', 'link', ['state=down', 'count=3', 'now=true', 'text="3"', 'empty=']), {
+      command: 'control',
+      function: 'rdma0',
+      name: 'link',
+      args: { state: 'down', count: 3, now: true, text: '3', empty: '' },
+    });
+  });
+
+  it('refuses what has no meaning', () => {
+    assert.throws(() => controlRequest('all', 'inspect', []), UsageError);
+    assert.throws(() => controlRequest('gpu0', 'link', ['down']), UsageError);
+  });
+});
+
+describe('a wrong command line', () => {
+  const rows: string[][] = [
+    [],
+    ['frobnicate'],
+    ['run'],
+    ['run', '--'],
+    ['devices', '--', 'true'],
+    ['run', '--device'],
+    ['run', '--frobnicate', '--', 'true'],
+    ['run', '--topology', 'ring', '--', 'true'],
+    ['run', '--mem', '1G', '--mem', '2G', '--', 'true'],
+    ['run', '--timeout', 'soon', '--', 'true'],
+    ['run', 'lspci'],
+    ['serve'],
+    ['devices', 'toaster'],
+    ['ctl', 'gpu0'],
+  ];
+  for (const argv of rows) {
+    it(`ends with status ${USAGE_STATUS} and a message: ghostbus ${argv.join(' ')}`, async () => {
+      let message = '';
+      const status = await runCli(argv, { write: (text: string) => (message += text) } as never);
+      assert.equal(status, USAGE_STATUS);
+      assert.match(message, /^ghostbus: \S/);
+      assert.doesNotMatch(message, /\n\s+at /);
+    });
+  }
+});
