@@ -246,9 +246,10 @@ export function encodeSparseMmap(areas: readonly Area[]): Buffer {
 
 /** The areas of a capability made by {@link encodeSparseMmap}. @throws MalformedMessage */
 export function decodeSparseMmap(bytes: Buffer): Area[] {
-  const count = bytes.length < SPARSE_MMAP_HEAD_BYTES ? -1 : bytes.readUInt32LE(8);
-  if (bytes.length !== SPARSE_MMAP_HEAD_BYTES + count * SPARSE_MMAP_AREA_BYTES || bytes.readUInt16LE(0) !== 1) {
-    throw new MalformedMessage(`${bytes.length} bytes are no sparse-mmap capability of ${count} areas`);
+  const complete = bytes.length >= SPARSE_MMAP_HEAD_BYTES && bytes.readUInt16LE(0) === SPARSE_MMAP_CAPABILITY;
+  const count = complete ? bytes.readUInt32LE(8) : 0;
+  if (!complete || bytes.length !== SPARSE_MMAP_HEAD_BYTES + count * SPARSE_MMAP_AREA_BYTES) {
+    throw new MalformedMessage(`${bytes.length} bytes are no sparse-mmap capability`);
   }
   return Array.from({ length: count }, (_, i) => {
     const at = SPARSE_MMAP_HEAD_BYTES + i * SPARSE_MMAP_AREA_BYTES;
