@@ -3,7 +3,7 @@ import { openSync } from 'node:fs';
 import { createEventfd, drainEventfd, signalEventfd } from './eventfd.js';
 import { closeFd, openFdCount } from './fd.js';
 import { Poller } from './poller.js';
-import { sendWithFds, socketPair } from './socket.js';
+import { recvWithFds, sendWithFds, socketPair } from './socket.js';
 
 const ONE_BYTE = new Uint8Array(1);
 
@@ -49,6 +49,22 @@ describe('Poller', () => {
     assert.deepEqual(readyTokens(), [1]);
     closeFd(theirs);
     assert.deepEqual(readyTokens(-1), [1]);
+    poller.remove(ours);
+    closeFd(ours);
+  });
+
+  it('on request waits for room to write instead, and not for data', () => {
+    const [ours, theirs] = socketPair();
+    const block = new Uint8Array(64 * 1024);
+    while (typeof sendWithFds(ours, block, 0, block.length, []) === 'number');
+    sendWithFds(theirs, ONE_BYTE, 0, 1, []);
+    poller.add(ours, 3, 'write');
+    assert.deepEqual(readyTokens(), []);
+    while (recvWithFds(theirs, block, 0, block.length) !== 'would-block');
+    assert.deepEqual(readyTokens(), [3]);
+    while (typeof sendWithFds(ours, block, 0, block.length, []) === 'number');
+    closeFd(theirs);
+    assert.deepEqual(readyTokens(-1), [3]);
     poller.remove(ours);
     closeFd(ours);
   });

@@ -130,7 +130,7 @@ describe('vfio-user server', () => {
 
   it('serves another function of the machine while DMA by message is awaited, and refuses DMA there', () => {
     const gate = { depth: 0 };
-    const serveBus = (timeoutMs: number) => void bench.bus.serveReadable(timeoutMs);
+    const serveBus = (timeoutMs: number) => bench.bus.serveReady(timeoutMs);
     const options = { log: bench.log(), watcher: bench.bus, gate, serveBus };
     const devices = [new FixtureDevice(), new FixtureDevice()];
     const servers = devices.map((device, i) => new FunctionServer(device, bench.path(`f${i}.sock`), options));

@@ -33,7 +33,7 @@ export class Bench {
     this.server = new FunctionServer(this.device, join(this.#directory, 'function.sock'), {
       log,
       watcher: this.bus,
-      serveBus: (timeoutMs) => void this.bus.serveReadable(timeoutMs),
+      serveBus: (timeoutMs) => this.bus.serveReady(timeoutMs),
       ...options,
     });
     this.client = this.connect();
@@ -58,7 +58,7 @@ export class Bench {
 
   /** Serves what is ready now. */
   turn(): void {
-    this.bus.serveReadable(0);
+    this.bus.serveReady(0);
   }
 
   disconnect(client = this.client): void {
