@@ -288,7 +288,7 @@ export const FRAMING_ROWS: readonly Row[] = [
     what: 'random messages (100,000 in the checklist, fewer here for time): no crash, no fd leak',
     run: (bench) => {
       const before = openFdCount();
-      fuzz(bench, Number(process.env.GHOSTBUS_FUZZ_MESSAGES ?? 5000));
+      fuzz(bench, Number(process.env.GHOSTBUS_FUZZ_MESSAGES ?? 20_000));
       // The fuzz holds one eventfd and one memfd of its own; only what the last client left mapped may differ.
       assert.ok(openFdCount() <= before + 2, `${openFdCount()} descriptors, ${before} before`);
     },
