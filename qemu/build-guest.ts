@@ -1,13 +1,21 @@
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { compilerRoot, kernelBuildRoot, runInRoot, withScratchFolder } from './builder-root.js';
+import { cachedFolder, contentHash } from './cache.js';
+import { HostSetupError } from './errors.js';
 import type { GuestFile } from './guest-file.js';
 import type { GuestImage } from './image.js';
+import { packageRoot } from './package-root.js';
 import type { Progress } from './provision.js';
+import { CommandError, runCommand } from './run-command.js';
 
 export interface GuestBuildOptions {
-  /** Kernel modules are built against the headers of this image's kernel. */
+  /** Kernel modules are built against the headers of this image's kernel, which has to be one of Debian's. */
   image: GuestImage;
   /** C files or folders of C files; each file becomes /usr/local/bin/NAME. Default: `qemu/guest` of this package. */
   programs?: readonly string[];
-  /** Folders with a Kbuild file; their modules go to /lib/modules/RELEASE/extra. */
+  /** Folders with a Kbuild file (or a Makefile for kbuild); their modules go to /usr/lib/modules/RELEASE/extra. */
   moduleFolders?: readonly string[];
   onProgress?: Progress;
 }
@@ -15,8 +23,184 @@ export interface GuestBuildOptions {
 /**
  * Compiles programs and kernel modules for the guest with Debian 13's own compiler, or takes them from the cache. The result
  * is passed to `bootGuest` as `extraFiles`.
+ *
+ * A program is one C file; headers beside it may be included. Of its leading `//` lines, `// link: -ldrm -ldrm_amdgpu` adds compiler
+ * flags and `// headers: ../../plugins/NAME/guest-driver` a folder, relative to the file, with further headers.
  * @throws Error with the compiler's output when something does not compile.
  */
-export async function buildGuestPrograms(_options: GuestBuildOptions): Promise<GuestFile[]> {
-  throw new Error('not written yet');
+export async function buildGuestPrograms(options: GuestBuildOptions): Promise<GuestFile[]> {
+  const files: GuestFile[] = [];
+  for (const source of options.programs ?? [join(packageRoot(), 'qemu/guest')]) {
+    for (const path of (await programPaths(source)).sort()) {
+      files.push(await buildProgram(await readProgram(path), options.onProgress));
+    }
+  }
+  const folders = options.moduleFolders ?? [];
+  if (folders.length > 0) files.push(...(await buildModules(folders, options)));
+  return files;
+}
+
+/** Contents of all files below a folder that a build may read, by relative path. */
+async function sourceFiles(folder: string): Promise<Map<string, string>> {
+  const sources = new Map<string, string>();
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  for (const entry of entries.filter((found) => found.isFile())) {
+    if (!/\.[chS]$|^(?:Kbuild|Kconfig|Makefile)$/.test(entry.name)) continue;
+    const path = join(entry.parentPath, entry.name);
+    sources.set(path.slice(folder.length + 1), await readFile(path, 'utf8'));
+  }
+  return new Map([...sources].sort(([left], [right]) => (left < right ? -1 : 1)));
+}
+
+async function writeSources(sources: ReadonlyMap<string, string>, folder: string): Promise<void> {
+  for (const [path, text] of sources) {
+    await mkdir(dirname(join(folder, path)), { recursive: true });
+    await writeFile(join(folder, path), text);
+  }
+}
+
+/** The words after `// KEY:` among a program's leading comment lines, for example of `// link: -ldrm`. */
+export function parseDirective(source: string, key: 'link' | 'headers'): string[] {
+  for (const line of source.split('\n')) {
+    if (!line.startsWith('//')) break;
+    if (line.startsWith(`// ${key}:`))
+      return line
+        .slice(key.length + 4)
+        .trim()
+        .split(/\s+/)
+        .filter(Boolean);
+  }
+  return [];
+}
+
+/** All that the outcome of compiling one program depends on. */
+interface ProgramSources {
+  name: string;
+  /** Path of the program among `files`. */
+  main: string;
+  /** By path relative to the build's folder. */
+  files: ReadonlyMap<string, string>;
+  flags: readonly string[];
+}
+
+async function readProgram(path: string): Promise<ProgramSources> {
+  const text = await readFile(path, 'utf8');
+  const files = new Map<string, string>([[basename(path), text]]);
+  const flags = parseDirective(text, 'link');
+  const addHeaders = async (folder: string, place: string) => {
+    for (const [name, contents] of await sourceFiles(folder)) {
+      if (name.endsWith('.h')) files.set(join(place, name), contents);
+    }
+  };
+  await addHeaders(dirname(path), '');
+  for (const [index, folder] of parseDirective(text, 'headers').entries()) {
+    await addHeaders(resolve(dirname(path), folder), `headers${index}`);
+    flags.push(`-Iheaders${index}`);
+  }
+  return { name: basename(path, '.c'), main: basename(path), files, flags };
+}
+
+async function programPaths(source: string): Promise<string[]> {
+  if ((await stat(source)).isFile()) return [source];
+  const names = await readdir(source);
+  return names.filter((name) => name.endsWith('.c')).map((name) => join(source, name));
+}
+
+async function buildProgram(program: ProgramSources, onProgress?: Progress): Promise<GuestFile> {
+  const { name, main, files, flags } = program;
+  const folder = await cachedFolder('program', { recipe: 1, main, flags, files: [...files] }, async (target) => {
+    const root = await compilerRoot(onProgress);
+    onProgress?.(`Compiling ${main} for the guest`);
+    await withScratchFolder(root, async (outside, inside) => {
+      await writeSources(files, outside);
+      await runInRoot(root, compileScript, [inside, name, main, ...flags]).catch((error: unknown) => {
+        throw compilerError(error, main);
+      });
+      await cp(join(outside, name), join(target, name));
+    });
+  });
+  return { path: `/usr/local/bin/${name}`, mode: 0o755, contents: await readFile(join(folder, name)) };
+}
+
+const compileScript =
+  'cd "$1" && out=$2 && in=$3 && shift 3 && ' +
+  'exec gcc -std=gnu17 -O2 -g -Wall -Wextra -I/usr/include/libdrm -o "$out" "$in" -pthread "$@"';
+
+function compilerError(error: unknown, what: string): unknown {
+  return error instanceof CommandError ? new Error(`${what} does not compile for the guest:\n${error.output}`) : error;
+}
+
+async function buildModules(folders: readonly string[], options: GuestBuildOptions): Promise<GuestFile[]> {
+  const { image, onProgress } = options;
+  if (image.kernel !== 'lts' && image.kernel !== 'latest') {
+    throw new HostSetupError(
+      `Kernel modules cannot be built here for the kernel ${image.kernel}.`,
+      `Build and install them in its own tree, next to its other modules, or use --kernel lts or latest.`,
+    );
+  }
+  const sources = await Promise.all(folders.map(sourceFiles));
+  const inputs = {
+    recipe: 1,
+    kernel: contentHash([image.kernelPath, image.modulesPath]),
+    sources: sources.map((files) => [...files]),
+  };
+  const built = await cachedFolder('modules', inputs, async (target) => {
+    const root = await kernelBuildRoot(image.kernel, image.kernelRelease, onProgress);
+    for (const [index, files] of sources.entries()) {
+      onProgress?.(`Compiling the kernel module in ${folders[index]}`);
+      await withScratchFolder(root, (outside, inside) => makeModule(root, files, { outside, inside }, image, target));
+    }
+    onProgress?.('Indexing the kernel modules');
+    await indexModules(image, target);
+  });
+  return moduleFiles(built, image.kernelRelease);
+}
+
+async function makeModule(
+  root: string,
+  sources: ReadonlyMap<string, string>,
+  { outside, inside }: { outside: string; inside: string },
+  image: GuestImage,
+  target: string,
+): Promise<void> {
+  await writeSources(sources, outside);
+  // Type information for BPF would need the kernel's own vmlinux, which Debian does not ship.
+  const script = 'exec make -s -C "/usr/src/linux-headers-$1" M="$2" CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1';
+  await runInRoot(root, script, [image.kernelRelease, inside]).catch((error: unknown) => {
+    throw compilerError(error, [...sources.keys()].join(', '));
+  });
+  const modules = (await readdir(outside)).filter((name) => name.endsWith('.ko'));
+  if (modules.length === 0) throw new Error('a kernel module was made without a .ko file; its Kbuild needs "obj-m"');
+  await mkdir(join(target, 'extra'), { recursive: true });
+  for (const name of modules) await cp(join(outside, name), join(target, 'extra', name));
+}
+
+/** Runs depmod over the image's modules and ours together, so that `modprobe` and udev find ours too. */
+async function indexModules(image: GuestImage, target: string): Promise<void> {
+  const scratch = await mkdtemp(join(tmpdir(), 'ghostbus-depmod-'));
+  try {
+    const root = join(scratch, 'root');
+    await runCommand('unsquashfs', ['-no-progress', '-quiet', '-dest', root, image.modulesPath, 'usr/lib/modules']);
+    const modules = join(root, 'usr/lib/modules', image.kernelRelease);
+    await cp(join(target, 'extra'), join(modules, 'extra'), { recursive: true });
+    await symlink('usr/lib', join(root, 'lib'));
+    await runCommand('depmod', ['-b', root, image.kernelRelease]);
+    const indexes = (await readdir(modules)).filter((name) => name.endsWith('.bin'));
+    for (const name of indexes) await cp(join(modules, name), join(target, name));
+  } finally {
+    await rm(scratch, { recursive: true });
+  }
+}
+
+async function moduleFiles(folder: string, release: string): Promise<GuestFile[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => {
+        const path = join(entry.parentPath, entry.name);
+        const inGuest = `/usr/lib/modules/${release}${path.slice(folder.length)}`;
+        return { path: inGuest, contents: await readFile(path) };
+      }),
+  );
 }

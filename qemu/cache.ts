@@ -33,8 +33,9 @@ export async function cachedFolder(
   const name = `${kind}-${contentHash(inputs)}`;
   const folder = join(root, name);
   if (existsSync(folder)) return folder;
-  await mkdir(root, { recursive: true, mode: 0o700 });
-  const release = await lockFile(join(root, `${name}.lock`));
+  const locks = join(root, 'locks');
+  await mkdir(locks, { recursive: true, mode: 0o700 });
+  const release = await lockFile(join(locks, name));
   try {
     if (existsSync(folder)) return folder;
     const unfinished = join(root, `${name}.unfinished`);

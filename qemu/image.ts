@@ -55,7 +55,12 @@ const overlayFolder = '/overlay';
 
 /** An archive to append to the initial RAM disk, whose files appear in the guest's root. */
 export function overlayArchive(files: readonly GuestFile[]): Buffer {
-  return writeCpio(files.map((file) => ({ ...file, path: overlayFolder + file.path })));
+  return writeCpio(files.map((file) => ({ ...file, path: overlayFolder + resolveMergedUsr(file.path) })));
+}
+
+/** Debian's /lib and the like are links into /usr; a folder copied over such a link would fail. */
+function resolveMergedUsr(path: string): string {
+  return path.replace(/^\/(?:lib|lib64|bin|sbin)\//, '/usr$&');
 }
 
 async function ensureInitrd(kernel: GuestKernel, userland: Userland): Promise<string> {

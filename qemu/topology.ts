@@ -100,7 +100,8 @@ function ports(topology: Topology, count: number): DeviceArgument[] {
 
 function downstreamPort(topology: Topology, id: string, index: number): DeviceArgument {
   const place = { id, bus: 'switch', addr: index.toString(16), chassis: index + 1, slot: index + 1 };
-  // QEMU's switch ports have no ACS capability (hw/pci-bridge/xio3130_downstream.c), its root port has.
+  // QEMU's switch ports have no ACS capability (hw/pci-bridge/xio3130_downstream.c), its root port has. Below the switch's upstream
+  // port it serves as a downstream port with ACS; Linux accepts the place, and lspci calls it a root port.
   if (topology === 'switch-acs') return { driver: 'pcie-root-port', ...place };
   return { driver: 'xio3130-downstream', ...place };
 }

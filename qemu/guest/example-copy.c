@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// headers: ../../plugins/example/guest-driver
 /*
  * Exercises /dev/ghostbus-exampleN and compares every byte. Prints KTAP; the exit status is 0 when every case passed.
  *
