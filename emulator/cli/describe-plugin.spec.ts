@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import { z } from 'zod';
+import { loadPlugin } from '../device-spec.js';
+import { byteSize } from '../options.js';
+import { formatPlugin, formatSummary } from './commands/devices.js';
+import { describeOptions, describePlugin } from './describe-plugin.js';
+
+describe('description of a plugin', () => {
+  it('tells type, default and meaning of each option from the schema', () => {
+    const options = z.object({
+      vram: byteSize().prefault('16G').describe('memory of the card'),
+      link: z.enum(['roce', 'infiniband']).default('roce').describe('link layer'),
+      ports: z.coerce.number().int().default(1).describe('number of ports'),
+      quiet: z.boolean().optional().describe('say less'),
+      serial: z.string().optional(),
+    });
+    assert.deepEqual(describeOptions(options), [
+      { key: 'vram', type: 'size', default: '16G', description: 'memory of the card' },
+      { key: 'link', type: 'roce|infiniband', default: 'roce', description: 'link layer' },
+      { key: 'ports', type: 'integer', default: '1', description: 'number of ports' },
+      { key: 'quiet', type: 'true|false', description: 'say less' },
+      { key: 'serial', type: 'string', description: '' },
+    ]);
+  });
+
+  it('creates the functions to look at their ids and BARs', async () => {
+    const plugin = describePlugin(await loadPlugin('example'));
+    assert.deepEqual(
+      plugin.functions.map(({ id, bars }) => [id, bars]),
+      [['1234:6762', ['BAR0 16K 32-bit', 'BAR2 16M 64-bit prefetchable']]],
+    );
+    assert.deepEqual(plugin.drivers, ['ghostbus_example']);
+  });
+
+  it('is printed with all of that', async () => {
+    const plugin = describePlugin(await loadPlugin('example'));
+    assert.match(formatSummary(plugin), /^example +1234:6762 {2}\S/);
+    const text = formatPlugin(plugin);
+    for (const part of ['drivers: ghostbus_example', 'class 088000', 'BAR2 16M', 'memory=size', '[default: 16M]']) {
+      assert.ok(text.includes(part), part);
+    }
+  });
+});
