@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { loadPlugin, parseDeviceSpec, parseOptions } from './device-spec.js';
+import { BUILT_IN_PLUGINS, loadPlugin, parseDeviceSpec, parseOptions } from './device-spec.js';
 import { byteSize } from './options.js';
 import { definePlugin } from './plugin.js';
 
@@ -101,5 +101,9 @@ describe('plugin loading', () => {
     await assert.rejects(loadPlugin(join(folder, 'empty.mjs')), /has no plugin: .*definePlugin/);
     await assert.rejects(loadPlugin(join(folder, 'broken.mjs')), /could not be loaded: its own fault/);
     await assert.rejects(loadPlugin(join(folder, 'bare')), /neither a package\.json with "main" nor an index/);
+  });
+
+  it('loads every plugin of ours under its own name', async () => {
+    for (const name of BUILT_IN_PLUGINS) assert.equal((await loadPlugin(name)).name, name);
   });
 });
