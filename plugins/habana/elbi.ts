@@ -3,8 +3,8 @@
  * space before its BARs are mapped. L/common/pci/pci.c hl_pci_elbi_read, hl_pci_elbi_write.
  */
 import { type BarRegisters, type Log, RegisterBlock } from '../../emulator/plugin.js';
-import { CFG_BASE } from './address-map.js';
-import type { CfgSpace } from './cfg-space.js';
+import { CFG_BASE, CFG_BYTES } from './address-map.js';
+import type { ConfigWindow } from './config-window.js';
 
 /** L/include/hw_ip/pci/pci_general.h mmPCI_CONFIG_ELBI_ADDR and following. */
 export const ELBI_CONFIG_OFFSET = 0xff0;
@@ -18,11 +18,11 @@ export const STS_ERR = 0x40000000;
 const CFG_BASE_LOW = CFG_BASE % 2 ** 32;
 
 export class ElbiMailbox {
-  readonly #cfg: CfgSpace;
+  readonly #config: ConfigWindow;
   readonly #registers: RegisterBlock<keyof typeof elbi>;
 
-  constructor(cfg: CfgSpace, log: Log) {
-    this.#cfg = cfg;
+  constructor(config: ConfigWindow, log: Log) {
+    this.#config = config;
     this.#registers = new RegisterBlock(
       { name: 'ELBI', sizeBytes: 16, log },
       {
@@ -42,16 +42,19 @@ export class ElbiMailbox {
     this.#registers.reset();
   }
 
-  /** Done before the write is answered: the driver polls STS for 10 ms only. */
+  /**
+   * Done before the write is answered: the driver polls STS for 10 ms only. What the driver writes to the address
+   * translation unit (PCIE_DBI) is stored and has no effect: the BARs always show what they show after its set-up.
+   */
   #execute(control: number): void {
-    const cfgOffset = this.#registers.get('ADDR') - CFG_BASE_LOW;
-    if ((control & CTRL_WRITE) !== 0) {
-      const isDone = this.#cfg.write(cfgOffset, this.#registers.get('DATA'));
-      this.#registers.set('STS', isDone ? STS_DONE : STS_ERR);
+    const offset = this.#registers.get('ADDR') - CFG_BASE_LOW;
+    if (offset < 0 || offset >= CFG_BYTES || offset % 4 !== 0) {
+      this.#registers.set('DATA', 0);
+      this.#registers.set('STS', STS_ERR);
       return;
     }
-    const value = this.#cfg.read(cfgOffset);
-    this.#registers.set('DATA', value ?? 0);
-    this.#registers.set('STS', value === undefined ? STS_ERR : STS_DONE);
+    if ((control & CTRL_WRITE) !== 0) this.#config.write32(offset, this.#registers.get('DATA'));
+    else this.#registers.set('DATA', this.#config.read32(offset));
+    this.#registers.set('STS', STS_DONE);
   }
 }

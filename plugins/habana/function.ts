@@ -1,4 +1,4 @@
-/** The accelerator as the bus sees it. Its engines and its management processor come in a later stage: see README.md. */
+/** The accelerator as the bus sees it: identity, BARs, capabilities. What is behind them is in `device.ts`. */
 import {
   type Bar,
   type Capability,
@@ -9,10 +9,13 @@ import {
   msi,
   type PcieFunction,
   pciExpress,
+  type ResetKind,
 } from '../../emulator/plugin.js';
-import { CFG_BAR, CFG_BAR_BYTES, HBM_BAR, SRAM_BAR, SRAM_BAR_BYTES } from './address-map.js';
-import { CfgSpace } from './cfg-space.js';
+import { BAR0_BYTES, BAR2_BYTES, SRAM_BYTES } from './address-map.js';
+import type { BootFailure } from './blocks/psoc.js';
+import { Device } from './device.js';
 import { ElbiMailbox } from './elbi.js';
+import { control } from './faults.js';
 
 /** L/common/habanalabs_drv.c ids: PCI_VENDOR_ID_HABANALABS, PCI_IDS_GAUDI. Class: processing accelerator. */
 export const identity: Identity = {
@@ -24,10 +27,23 @@ export const identity: Identity = {
   revisionId: 1,
 };
 
+export const SRAM_BAR = 0;
+export const CFG_BAR = 2;
+export const HBM_BAR = 4;
+
 /** The card offers 32 messages; the driver asks for one (L/gaudi/gaudi.c gaudi_enable_msi). */
 const MSI_VECTORS = 32;
 
-/** Serial number of the card, as its management processor will report it. Made up, and different for every instance. */
+export interface HabanaOptions {
+  readonly hbm: number;
+  readonly cardName: string;
+  readonly cardLocation: number;
+  readonly temperature: number;
+  readonly power: number;
+  readonly failBoot: BootFailure | 'none';
+}
+
+/** Serial number of the card, as its management processor reports it. Made up, and different for every instance. */
 export function serialNumber(instance: number): string {
   return `GB${String(instance).padStart(8, '0')}`;
 }
@@ -37,62 +53,89 @@ export class HabanaFunction implements PcieFunction {
   readonly bars: readonly Bar[];
   readonly capabilities: readonly Capability[];
   readonly configRegisters: NonNullable<PcieFunction['configRegisters']>;
+  readonly device: Device;
   readonly #serialNumber: string;
   readonly #sram: MemoryRegion;
   readonly #hbm: MemoryRegion;
-  readonly #cfg: CfgSpace;
   readonly #elbi: ElbiMailbox;
 
-  constructor(context: CreateContext, hbmBytes: number) {
+  constructor(context: CreateContext, options: HabanaOptions) {
     this.#serialNumber = serialNumber(context.instance);
-    this.#sram = context.createMemory('sram', SRAM_BAR_BYTES);
-    this.#hbm = context.createMemory('hbm', hbmBytes);
-    this.#cfg = new CfgSpace(context.log);
-    this.#elbi = new ElbiMailbox(this.#cfg, context.log);
+    this.#sram = context.createMemory('sram', SRAM_BYTES);
+    this.#hbm = context.createMemory('hbm', options.hbm);
+    const registers = context.createMemory('registers', BAR2_BYTES);
+    this.device = new Device(
+      { sram: this.#sram, hbm: this.#hbm, registers },
+      {
+        cardName: options.cardName,
+        cardLocation: options.cardLocation,
+        serialNumber: this.#serialNumber,
+        hbmBytes: options.hbm,
+        temperatureCelsius: options.temperature,
+        powerWatts: options.power,
+        bootFailure: options.failBoot === 'none' ? undefined : options.failBoot,
+      },
+      context.log,
+    );
+    this.#elbi = new ElbiMailbox(this.device.config, context.log);
     this.configRegisters = [this.#elbi.configRegisters];
     this.bars = [
-      memoryBar(SRAM_BAR, this.#sram),
-      {
-        index: CFG_BAR,
-        kind: 'memory64',
-        prefetchable: true,
-        sizeBytes: CFG_BAR_BYTES,
-        parts: this.#cfg.barParts(),
-      },
-      memoryBar(HBM_BAR, this.#hbm),
+      memoryBar(SRAM_BAR, BAR0_BYTES, this.#sram),
+      { ...barShape(CFG_BAR, BAR2_BYTES), parts: this.device.config.parts() },
+      memoryBar(HBM_BAR, options.hbm, this.#hbm),
     ];
-    this.capabilities = [msi({ offset: 0x50, vectors: MSI_VECTORS }), pciExpress({ offset: 0x70 })];
+    this.capabilities = [
+      msi({ offset: 0x50, vectors: MSI_VECTORS }),
+      pciExpress({ offset: 0x70, functionLevelReset: true }),
+    ];
   }
 
-  attach(_port: FunctionPort): void {}
+  attach(port: FunctionPort): void {
+    this.device.attach(port);
+  }
 
-  /** HBM keeps its contents over a function-level reset, as memory that is refreshed does. */
-  reset(kind: 'device' | 'flr'): void {
-    this.#cfg.reset();
-    this.#elbi.reset();
+  /** Memories keep their contents over a function-level reset, as memory that is refreshed does. */
+  reset(kind: ResetKind): void {
     if (kind === 'device') {
       this.#sram.fill(0, 0, this.#sram.sizeBytes);
       this.#hbm.fill(0, 0, this.#hbm.sizeBytes);
     }
+    this.#elbi.reset();
+    this.device.reset();
+  }
+
+  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
+    return control(this.device, command, args);
   }
 
   inspect(): unknown {
+    const { device } = this;
+    const busy = device.qmans.filter((qman) => !qman.isIdle || qman.counters.doorbells > 0);
     return {
       serialNumber: this.#serialNumber,
+      firmware: device.psoc.stage,
+      ...device.counters,
+      events: device.events.counters,
+      cpuPackets: device.cpuQueue.counters.packets,
+      mmu: device.mmu.counters,
+      payloads: device.syncManagers.counters.payloads,
+      slices: device.scheduler.counters.slices,
+      queues: Object.fromEntries(busy.map((qman) => [qman.instance.name, qman.inspect()])),
+      dma: Object.fromEntries(
+        device.cores.map((core) => [`DMA${core.index}`, { busy: core.isBusy, ...core.counters }]),
+      ),
       hbmAllocatedBytes: this.#hbm.allocatedBytes(),
       sramAllocatedBytes: this.#sram.allocatedBytes(),
-      unimplemented: this.#cfg.unimplemented(),
+      unimplemented: device.unimplemented(),
     };
   }
 }
 
-function memoryBar(index: 0 | 4, memory: MemoryRegion): Bar {
-  const { sizeBytes } = memory;
-  return {
-    index,
-    kind: 'memory64',
-    prefetchable: true,
-    sizeBytes,
-    parts: [{ offset: 0, sizeBytes, memory }],
-  };
+function barShape(index: 0 | 2 | 4, sizeBytes: number) {
+  return { index, kind: 'memory64', prefetchable: true, sizeBytes } as const;
+}
+
+/** The memory may be smaller than its BAR; the rest reads zero. */
+function memoryBar(index: 0 | 4, barBytes: number, memory: MemoryRegion): Bar {
+  return { ...barShape(index, barBytes), parts: [{ offset: 0, sizeBytes: memory.sizeBytes, memory }] };
 }

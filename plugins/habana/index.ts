@@ -1,19 +1,34 @@
-/** A Gaudi accelerator, first stage: what it looks like on the bus, its memory, and its registers by name. */
+/** A first-generation Gaudi accelerator for the stock driver habanalabs. Start with README.md beside this file. */
 import { z } from 'zod';
 import { byteSize } from '../../emulator/options.js';
 import { definePlugin } from '../../emulator/plugin.js';
 import { HBM_BYTES } from './address-map.js';
+import { bootFailures } from './blocks/psoc.js';
+import { firmwareStubs } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
 
 export default definePlugin({
   name: 'habana',
-  description: 'a Gaudi accelerator (1da3:1000); first stage: identity, memory and registers, no driver yet',
+  description: 'a Gaudi accelerator (1da3:1000) with DMA engines, queues, MMU and sync managers; it computes nothing',
   options: z.strictObject({
     // Below 512 MiB the driver's page tables, which end at 0x1C000000, do not fit (L/gaudi/gaudiP.h).
     hbm: byteSize({ minBytes: 2 ** 29, maxBytes: HBM_BYTES, powerOfTwo: true })
       .prefault('32G')
       .describe('HBM behind BAR4; costs nothing until touched'),
+    cardName: z
+      .string()
+      .regex(/^[A-Za-z0-9_]{1,15}$/, 'use letters, digits and underscores, 15 at most')
+      .default('HL205')
+      .describe('name of the card, as hwmon and the driver show it'),
+    cardLocation: z.coerce.number().int().min(0).max(7).default(0).describe('slot of the card in its server'),
+    temperature: z.coerce.number().int().min(0).max(150).default(40).describe('what the sensors say, degrees Celsius'),
+    power: z.coerce.number().int().min(0).max(1000).default(60).describe('what the power sensor says, watts'),
+    failBoot: z
+      .enum(['none', ...bootFailures])
+      .default('none')
+      .describe('stage at which the firmware fails to boot'),
   }),
   drivers: ['habanalabs'],
-  create: (options, context) => new HabanaFunction(context, options.hbm),
+  create: (options, context) => new HabanaFunction(context, options),
+  guestFiles: () => firmwareStubs(),
 });

@@ -1,25 +1,32 @@
-import { type BlockLayout, PAGE_BYTES, unimplemented } from '../block.js';
+/**
+ * The control page of one matrix engine (MME). As with the TPCs nothing is computed; a command is logged and its sync object
+ * written at once. Source: mme0_ctrl_regs.h, gaudi_masks.h MME_ARCH_IDLE_MASK.
+ */
+import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { addressOf, PAGE_BYTES } from '../address-map.js';
+import type { ComputeEvents } from './tpc.js';
 
-/** Distance between two matrix engines; L/include/gaudi/asic_reg/gaudi_blocks.h mmMMEn_CTRL_BASE. */
-const STRIDE = 0x80000;
+const ARCH_STATUS_IDLE = 0x1180;
 
-/** L/include/gaudi/asic_reg/gaudi_regs.h, of MME0_ACC and MME0_SBAB; mme0_ctrl_regs.h. */
-const parts = [
-  { suffix: 'ACC', base: 0x20000, registers: unimplemented({ ACC_STALL: 0x028, WBC: 0x038, PROT: 0x050 }) },
-  {
-    suffix: 'SBAB',
-    base: 0x40000,
-    registers: unimplemented({ SB_STALL: 0x02c, ARUSER0: 0x034, ARUSER1: 0x038, PROT: 0x050 }),
-  },
-  // Idle: L/include/gaudi/gaudi_masks.h MME_ARCH_IDLE_MASK.
-  { suffix: 'CTRL', base: 0x60000, registers: unimplemented({ ARCH_STATUS: 0x000 }, { ARCH_STATUS: 0x1180 }) },
-] as const;
-
-export const matrixEngines: readonly BlockLayout[] = [0, 1, 2, 3].flatMap((index) =>
-  parts.map(({ suffix, base, registers }) => ({
-    name: `MME${index}_${suffix}`,
-    base: base + index * STRIDE,
-    sizeBytes: PAGE_BYTES,
-    registers,
-  })),
-);
+export function mmeRegisters(index: number, events: ComputeEvents, log?: Log) {
+  const name = `MME${index}`;
+  const registers = new RegisterBlock(
+    { name: `${name}_CTRL`, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    {
+      ARCH_STATUS: { offset: 0x000, writable: 0, reset: ARCH_STATUS_IDLE },
+      SYNC_OBJECT_ADDR_LOW_LOCAL: { offset: 0x1dc },
+      SYNC_OBJECT_ADDR_HIGH: { offset: 0x1e4 },
+      SYNC_OBJECT_DATA: { offset: 0x1e8 },
+      CMD: { offset: 0x280, onWrite: () => start() },
+      RESET: { offset: 0x288 },
+      QM_STALL: { offset: 0x28c },
+    },
+  );
+  const start = (): void => {
+    events.jobSkipped(name);
+    const data = registers.get('SYNC_OBJECT_DATA');
+    const address = addressOf(registers.get('SYNC_OBJECT_ADDR_LOW_LOCAL'), registers.get('SYNC_OBJECT_ADDR_HIGH'));
+    if (data !== 0) events.signal(address, data);
+  };
+  return registers;
+}

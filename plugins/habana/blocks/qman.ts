@@ -1,80 +1,491 @@
-import { type BlockLayout, PAGE_BYTES, unimplemented } from '../block.js';
+/**
+ * One queue manager (QMAN): four streams with a prime queue (PQ) each, five command processors, fences, and the arbiter, in
+ * one page of registers that is the same for every engine.
+ *
+ * Source: Linux asic_reg/dma0_qm_regs.h, dma0_qm_masks.h; gaudi.c (gaudi_init_pci_dma_qman, gaudi_init_hbm_dma_qman,
+ * gaudi_handle_qman_err_generic, gaudi_is_device_idle).
+ */
+import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../address-map.js';
+import type { ConfigWindow } from '../config-window.js';
+import { DeviceFault } from '../fault.js';
+import type { Interconnect, Requester } from '../interconnect.js';
+import type { Engine } from '../scheduler.js';
+import { Arbiter } from './arbiter.js';
+import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, qmanError } from './command-processor.js';
+import type { DmaCore } from './dma-core.js';
 
-/** Streams 0 to 3 have queues; index 4 is the lower command processor. */
-const streams = (offset: number) => ({ offset, count: 4 });
-const processors = (offset: number) => ({ offset, count: 5 });
-/** CQ pointers of one stream lie together, 16 bytes apart from the next stream's. */
-const perStream = (offset: number) => ({ offset, count: 5, strideBytes: 0x10 });
+export const STREAMS = 4;
+const CPS = 5;
+const FENCES = 4;
+/** sizeof(struct hl_bd): pointer, length, control. */
+const PQ_ENTRY_BYTES = 16;
+const MAX_PQ_LOG2 = 20;
+/** DMA0_QM_GLBL_NON_SECURE_PROPS_*. */
+const ASID = 0x3ff;
+const MMU_BYPASS = 0x400;
+/** Counters of fences saturate here: targets have 8 bits (GAUDI_PKT_FENCE_CFG_TARGET_VAL_MASK). */
+const MAX_FENCE = 0xff;
+/** Where the fetchers' and processors' bits start in CFG0, CFG1, PROT, STS0 and, 16 bits up, in ERR_CFG. */
+const unitShift = { pq: 0, cq: 4, cp: 9 } as const;
+type Unit = keyof typeof unitShift;
+/** DMA0_QM_CGM_STS_*. */
+const CGM_IDLE = 0x100;
 
-/** L/include/gaudi/asic_reg/dma0_qm_regs.h; every queue manager has this layout. */
-const registers = unimplemented(
-  {
-    GLBL_CFG0: 0x000,
-    GLBL_CFG1: 0x004,
-    GLBL_PROT: 0x008,
-    GLBL_ERR_CFG: 0x00c,
-    GLBL_SECURE_PROPS: processors(0x010),
-    GLBL_NON_SECURE_PROPS: processors(0x024),
-    GLBL_STS0: 0x038,
-    GLBL_STS1: processors(0x040),
-    PQ_BASE_LO: streams(0x070),
-    PQ_BASE_HI: streams(0x080),
-    PQ_SIZE: streams(0x090),
-    PQ_PI: streams(0x0a0),
-    PQ_CI: streams(0x0b0),
-    CQ_PTR_LO: perStream(0x174),
-    CQ_PTR_HI: perStream(0x178),
-    CQ_TSIZE: perStream(0x17c),
-    CQ_CTL: perStream(0x180),
-    CP_MSG_BASE0_ADDR_LO: processors(0x228),
-    CP_MSG_BASE0_ADDR_HI: processors(0x23c),
-    CP_MSG_BASE1_ADDR_LO: processors(0x250),
-    CP_MSG_BASE1_ADDR_HI: processors(0x264),
-    CP_MSG_BASE2_ADDR_LO: processors(0x278),
-    CP_MSG_BASE2_ADDR_HI: processors(0x28c),
-    CP_MSG_BASE3_ADDR_LO: processors(0x2a0),
-    CP_MSG_BASE3_ADDR_HI: processors(0x2b4),
-    CP_FENCE0_RDATA: processors(0x308),
-    CP_FENCE1_RDATA: processors(0x31c),
-    CP_FENCE2_RDATA: processors(0x330),
-    CP_FENCE3_RDATA: processors(0x344),
-    CP_FENCE0_CNT: processors(0x358),
-    CP_FENCE1_CNT: processors(0x36c),
-    CP_FENCE2_CNT: processors(0x380),
-    CP_FENCE3_CNT: processors(0x394),
-    CP_STS: processors(0x3a8),
-    CP_CURRENT_INST_LO: processors(0x3bc),
-    CP_CURRENT_INST_HI: processors(0x3d0),
-    CP_BARRIER_CFG: processors(0x3f4),
-    ARB_CFG_0: 0xa00,
-    ARB_SLV_CHOISE_WDT: 0xb38,
-    ARB_ERR_CAUSE: 0xb9c,
-    ARB_ERR_MSG_EN: 0xba0,
-    CGM_CFG: 0xc70,
-    CGM_STS: 0xc74,
-    CGM_CFG1: 0xc78,
-  },
-  // Idle: L/include/gaudi/gaudi_masks.h QM_IDLE_MASK, CGM_IDLE_MASK.
-  { GLBL_STS0: 0x3fff, CGM_STS: 0x100 },
-);
+export interface QmanServices {
+  readonly interconnect: Interconnect;
+  readonly config: ConfigWindow;
+  readonly core: DmaCore | undefined;
+  readonly log: Log | undefined;
+  wake(engine: Engine): void;
+  timestamp(): number;
+  /** Called after a message, which may have fired a monitor. */
+  afterMessage(): void;
+}
 
-const range = (count: number) => Array.from({ length: count }, (_, index) => index);
+export class Qman implements Engine {
+  readonly instance: EngineInstance;
+  readonly registers: ReturnType<typeof qmanRegisters>;
+  readonly #services: QmanServices;
+  readonly #cps: readonly CommandProcessor[];
+  readonly #arbiter: Arbiter;
+  /** The engine behind it does not finish any more (`control('stick')`). */
+  isStuck = false;
+  readonly counters = { doorbells: 0, errors: 0 };
 
-/** L/include/gaudi/asic_reg/gaudi_blocks.h mmDMAn_QM_BASE, mmTPCn_QM_BASE, mmMMEn_QM_BASE, mmNICn_QMm_BASE. */
-const places: readonly (readonly [string, number])[] = [
-  ...range(8).map((index) => [`DMA${index}_QM`, 0x508000 + index * 0x20000] as const),
-  ...range(8).map((index) => [`TPC${index}_QM`, 0xe08000 + index * 0x40000] as const),
-  // MME1 and MME3 are slaves of 0 and 2: their queue managers are never used.
-  ['MME0_QM', 0x068000],
-  ['MME2_QM', 0x168000],
-  ...range(10).map(
-    (port) => [`NIC${port >> 1}_QM${port & 1}`, 0xce0000 + (port >> 1) * 0x40000 + (port & 1) * 0x2000] as const,
-  ),
-];
+  constructor(instance: EngineInstance, services: QmanServices) {
+    this.instance = instance;
+    this.#services = services;
+    this.registers = qmanRegisters(
+      `${instance.name}_QM`,
+      {
+        doorbell: () => this.#doorbell(),
+        wake: () => this.#services.wake(this),
+        pushBuffer: (cp) => this.#pushRegisters(cp),
+        fence: (fence, cp, value) => this.#addToFence(fence, cp, value),
+        status: () => this.#status(),
+        isIdle: () => this.isIdle,
+        cpStatus: (cp) => this.#cpStatus(cp),
+        cp: (cp) => this.#cps[cp]!,
+        clearArbiter: () => this.#arbiter.clear(),
+        pushChoice: (stream) => this.#pushChoice(stream),
+        returnCredit: (slave) => this.#returnCredit(slave),
+        choices: () => this.#arbiter.waitingChoices,
+      },
+      services.log,
+    );
+    this.#arbiter = this.#makeArbiter();
+    const host = this.#cpHost();
+    this.#cps = Array.from({ length: CPS }, (_, index) => new CommandProcessor(index, host));
+  }
 
-export const queueManagers: readonly BlockLayout[] = places.map(([name, base]) => ({
-  name,
-  base,
-  sizeBytes: PAGE_BYTES,
-  registers,
-}));
+  /** True when no stream has anything left to do. */
+  get isIdle(): boolean {
+    return this.#cps.every((cp, index) => cp.isIdle && cp.isQueueEmpty && !this.#hasEntries(index));
+  }
+
+  /** For people: what each CP has done. */
+  inspect(): unknown {
+    return {
+      idle: this.isIdle,
+      stuck: this.isStuck,
+      ...this.counters,
+      cps: this.#cps.map((cp) => ({ ...cp.counters, stopped: cp.isStopped, fence: cp.waitsForFence ?? null })),
+    };
+  }
+
+  reset(): void {
+    this.registers.reset();
+    for (const cp of this.#cps) cp.reset();
+    this.#arbiter.reset();
+    this.isStuck = false;
+  }
+
+  step(budget: number): number {
+    if (this.isStuck) return 0;
+    let used = 0;
+    for (const cp of this.#cps) {
+      if (this.#runs('cp', cp.index)) used += cp.step(budget / CPS);
+    }
+    return used;
+  }
+
+  settle(): boolean {
+    return !this.isStuck && this.#arbiter.settle();
+  }
+
+  /** Records an error of one stream as the hardware does: status bit, stop if so configured, message to the GIC. */
+  raise(cp: number, cause: number, detail: string): void {
+    const unit: Unit = cause === qmanError.pqFetch ? 'pq' : cause === qmanError.cqFetch ? 'cq' : 'cp';
+    this.counters.errors++;
+    this.#services.log?.warn(`${this.instance.name} CP ${cp} reports an error`, { cause, detail });
+    this.registers.set('GLBL_STS1', this.registers.get('GLBL_STS1', cp) | cause, cp);
+    const configuration = this.registers.get('GLBL_ERR_CFG');
+    const bit = 1 << (unitShift[unit] + cp);
+    if (((configuration >>> 16) & bit) !== 0) this.#cps[cp]!.stop();
+    if ((configuration & bit) !== 0) this.#sendErrorMessage();
+  }
+
+  #sendErrorMessage(): void {
+    const address = addressOf(this.registers.get('GLBL_ERR_ADDR_LO'), this.registers.get('GLBL_ERR_ADDR_HI'));
+    try {
+      this.#services.interconnect.write32(address, this.registers.get('GLBL_ERR_WDATA'), {
+        asid: 0,
+        bypassMmu: true,
+      });
+    } catch (error) {
+      if (!(error instanceof DeviceFault)) throw error;
+      this.#services.log?.warn(`${this.instance.name} cannot send its error message: ${error.message}`);
+    }
+  }
+
+  /** Enabled in CFG0 and not stopped in CFG1. */
+  #runs(unit: Unit, index: number): boolean {
+    const bit = 1 << (unitShift[unit] + index);
+    return (this.registers.get('GLBL_CFG0') & bit) !== 0 && (this.registers.get('GLBL_CFG1') & bit) === 0;
+  }
+
+  #requester(unit: Unit, cp: number): Requester {
+    const secure = (this.registers.get('GLBL_PROT') & (1 << (unitShift[unit] + cp))) !== 0;
+    return this.#properties(secure, cp);
+  }
+
+  #properties(secure: boolean, cp: number): Requester {
+    const value = this.registers.get(secure ? 'GLBL_SECURE_PROPS' : 'GLBL_NON_SECURE_PROPS', cp);
+    return { asid: value & ASID, bypassMmu: (value & MMU_BYPASS) !== 0 };
+  }
+
+  #doorbell(): void {
+    this.counters.doorbells++;
+    this.#services.wake(this);
+  }
+
+  #pqSize(stream: number): number {
+    return 2 ** Math.min(this.registers.get('PQ_SIZE', stream), MAX_PQ_LOG2);
+  }
+
+  /** Indices count to twice the number of entries, so that full and empty differ. */
+  #pending(stream: number): number {
+    const range = 2 * this.#pqSize(stream);
+    const producer = this.registers.get('PQ_PI', stream);
+    return (((producer - this.registers.get('PQ_CI', stream)) % range) + range) % range;
+  }
+
+  #hasEntries(cp: number): boolean {
+    if (cp === LOWER_CP || (this.registers.get('GLBL_CFG0') & (1 << cp)) === 0) return false;
+    return this.#pending(cp) > 0;
+  }
+
+  #nextBuffer(stream: number): CommandBuffer | undefined {
+    if (stream === LOWER_CP || !this.#runs('pq', stream) || this.#pending(stream) === 0) return undefined;
+    const entries = this.#pqSize(stream);
+    const index = this.registers.get('PQ_CI', stream);
+    const base = addressOf(this.registers.get('PQ_BASE_LO', stream), this.registers.get('PQ_BASE_HI', stream));
+    const entry = new Uint8Array(PQ_ENTRY_BYTES);
+    this.registers.set('PQ_CI', (index + 1) % (2 * entries), stream);
+    try {
+      const address = base + PQ_ENTRY_BYTES * (index % entries);
+      this.#services.interconnect.read(address, entry, this.#requester('pq', stream));
+    } catch (error) {
+      if (!(error instanceof DeviceFault)) throw error;
+      this.raise(stream, qmanError.pqFetch, error.message);
+      return undefined;
+    }
+    const view = new DataView(entry.buffer);
+    const [low, high, lengthBytes] = [view.getUint32(0, true), view.getUint32(4, true), view.getUint32(8, true)];
+    this.registers.set('CQ_PTR_LO', low, stream);
+    this.registers.set('CQ_PTR_HI', high, stream);
+    this.registers.set('CQ_TSIZE', lengthBytes, stream);
+    return { address: addressOf(low, high), lengthBytes };
+  }
+
+  /** A write to CQ_TSIZE hands the buffer in the CQ registers to that CP. */
+  #pushRegisters(cp: number): void {
+    const buffer = {
+      address: addressOf(this.registers.get('CQ_PTR_LO', cp), this.registers.get('CQ_PTR_HI', cp)),
+      lengthBytes: this.registers.get('CQ_TSIZE', cp),
+    };
+    if (!this.#cps[cp]!.push(buffer)) this.raise(cp, qmanError.cqFetch, 'the completion queue is full');
+    this.#services.wake(this);
+  }
+
+  #pushLower(buffer: CommandBuffer): boolean {
+    const lower = this.#cps[LOWER_CP]!;
+    if (!lower.push(buffer)) return false;
+    this.registers.set('CQ_PTR_LO', buffer.address % 2 ** 32, LOWER_CP);
+    this.registers.set('CQ_PTR_HI', Math.floor(buffer.address / 2 ** 32), LOWER_CP);
+    this.registers.set('CQ_TSIZE', buffer.lengthBytes, LOWER_CP);
+    this.#services.wake(this);
+    return true;
+  }
+
+  #fenceIndex(fence: number, cp: number): number {
+    return fence * CPS + cp;
+  }
+
+  #addToFence(fence: number, cp: number, increment: number): void {
+    const index = this.#fenceIndex(fence, cp);
+    const count = this.registers.get('CP_FENCE_CNT', index) + increment;
+    this.registers.set('CP_FENCE_CNT', Math.min(count, MAX_FENCE), index);
+    if (count > MAX_FENCE) this.raise(cp, qmanError.fenceOverflow(fence), `fence ${fence} counts beyond ${MAX_FENCE}`);
+    this.#services.wake(this);
+  }
+
+  #passFence(fence: number, cp: number, target: number, decrement: number): boolean {
+    const index = this.#fenceIndex(fence, cp);
+    const count = this.registers.get('CP_FENCE_CNT', index);
+    if (count < target) return false;
+    this.registers.set('CP_FENCE_CNT', Math.max(0, count - decrement), index);
+    if (decrement > count) this.raise(cp, qmanError.fenceUnderflow(fence), `fence ${fence} goes below zero`);
+    return true;
+  }
+
+  #writeRegister(cp: number, offset: number, value: number): void {
+    if (offset % 4 !== 0 || offset > 0xfffc) {
+      this.raise(cp, qmanError.registerWrite, `register offset 0x${offset.toString(16)}`);
+      return;
+    }
+    this.#services.config.write32(this.instance.qmanCfg - QMAN_IN_WINDOW + offset, value);
+  }
+
+  #cpHost(): CpHost {
+    const { interconnect, core } = this.#services;
+    return {
+      interconnect,
+      core,
+      fetchRequester: (cp) => this.#requester('cq', cp),
+      // Messages of user buffers carry the user's address space, also on a queue whose processors are trusted.
+      messageRequester: (cp) => this.#properties(false, cp),
+      messageBase: (base, cp) => {
+        const index = 2 * CPS * base + cp;
+        return addressOf(this.registers.get('CP_MSG_BASE', index), this.registers.get('CP_MSG_BASE', index + CPS));
+      },
+      nextBuffer: (cp) => this.#nextBuffer(cp),
+      pushLower: (buffer) => this.#pushLower(buffer),
+      writeRegister: (offset, value) => this.#writeRegister(0, offset, value),
+      addToFence: (fence, cp, increment) => this.#addToFence(fence, cp, increment),
+      passFence: (fence, cp, target, decrement) => this.#passFence(fence, cp, target, decrement),
+      requestArbiter: (cp, priority) => this.#arbiter.request(cp, priority),
+      releaseArbiter: (cp) => this.#arbiter.release(cp),
+      error: (cp, cause, detail) => this.raise(cp, cause, detail),
+      timestamp: () => this.#services.timestamp(),
+      afterMessage: () => this.#services.afterMessage(),
+      jobSeen: (cp, what) => this.#services.log?.info(`${this.instance.name} CP ${cp}: ${what}`),
+      wake: () => this.#services.wake(this),
+    };
+  }
+
+  #makeArbiter(): Arbiter {
+    const r = this.registers;
+    const send = (offset: number, value: number): void => {
+      const base = addressOf(r.get('ARB_BASE_LO'), r.get('ARB_BASE_HI'));
+      try {
+        this.#services.interconnect.write32(base + offset, value, this.#properties(false, 0));
+      } catch (error) {
+        if (!(error instanceof DeviceFault)) throw error;
+        this.#arbiterError(4, error.message);
+      }
+    };
+    return new Arbiter(
+      {
+        configuration: () => r.get('ARB_CFG_0'),
+        weight: (stream) => r.get('ARB_WRR_WEIGHT', stream),
+        slaveEnable: () => r.get('ARB_MST_SLAVE_EN'),
+        credits: (slave) => r.get('ARB_MST_AVAIL_CRED', slave),
+        setCredits: (slave, credits) => r.set('ARB_MST_AVAIL_CRED', credits, slave),
+      },
+      {
+        granted: (stream) => this.#cps[stream]!.grant(),
+        pushChoice: (slave, stream) => send(r.get('ARB_MST_CHOISE_PUSH_OFST', slave), stream),
+        returnCredit: () => send(r.get('ARB_SLV_MASTER_INC_CRED_OFST'), r.get('ARB_SLV_ID')),
+        error: (cause) => this.#arbiterError(cause, 'choice queue'),
+      },
+    );
+  }
+
+  /** `cause` is a bit of ARB_ERR_CAUSE. */
+  #arbiterError(cause: number, detail: string): void {
+    this.counters.errors++;
+    this.#services.log?.warn(`${this.instance.name} arbiter reports an error`, { cause, detail });
+    this.registers.set('ARB_ERR_CAUSE', this.registers.get('ARB_ERR_CAUSE') | cause);
+    if ((this.registers.get('ARB_ERR_MSG_EN') & cause) !== 0) this.#sendErrorMessage();
+  }
+
+  #pushChoice(stream: number): void {
+    this.#arbiter.push(stream);
+    this.#services.wake(this);
+  }
+
+  #returnCredit(slave: number): void {
+    const credits = this.registers.get('ARB_MST_AVAIL_CRED', slave & 0x1f);
+    this.registers.set('ARB_MST_AVAIL_CRED', Math.min(credits + 1, 0x7f), slave & 0x1f);
+    this.#services.wake(this);
+  }
+
+  /** GLBL_STS0: idle bits of the PQ fetchers, CQ fetchers and CPs, and which of them are stopped. */
+  #status(): number {
+    const stop = this.registers.get('GLBL_CFG1');
+    let status = ((stop & 0x3fff) << 16) >>> 0;
+    this.#cps.forEach((cp, index) => {
+      if (index < STREAMS && !this.#hasEntries(index)) status |= 1 << index;
+      if (cp.isQueueEmpty) status |= 1 << (unitShift.cq + index);
+      if (cp.isIdle) status |= 1 << (unitShift.cp + index);
+      if (cp.isStopped) status |= 1 << (16 + unitShift.cp + index);
+    });
+    return status >>> 0;
+  }
+
+  /** DMA0_QM_CP_STS_*: the fence waited for, and whether the CP stopped. */
+  #cpStatus(index: number): number {
+    const cp = this.#cps[index]!;
+    const fence = cp.waitsForFence;
+    return (cp.isStopped ? 1 << 19 : 0) | (fence === undefined ? 0 : (fence << 20) | (1 << 22));
+  }
+}
+
+interface QmanHooks {
+  doorbell(): void;
+  wake(): void;
+  pushBuffer(cp: number): void;
+  fence(fence: number, cp: number, value: number): void;
+  status(): number;
+  isIdle(): boolean;
+  cpStatus(cp: number): number;
+  cp(index: number): CommandProcessor;
+  clearArbiter(): void;
+  pushChoice(stream: number): void;
+  returnCredit(slave: number): void;
+  choices(): number;
+}
+
+function qmanRegisters(name: string, hooks: QmanHooks, log: Log | undefined) {
+  return new RegisterBlock(
+    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { ...globalRegisters(hooks), ...queueRegisters(hooks), ...processorRegisters(hooks), ...arbiterRegisters(hooks) },
+  );
+}
+
+function globalRegisters(hooks: QmanHooks) {
+  return {
+    GLBL_CFG0: { offset: 0x00, onWrite: () => hooks.wake() },
+    GLBL_CFG1: { offset: 0x04, onWrite: () => hooks.wake() },
+    GLBL_PROT: { offset: 0x08 },
+    GLBL_ERR_CFG: { offset: 0x0c },
+    GLBL_SECURE_PROPS: { offset: 0x10, count: CPS },
+    GLBL_NON_SECURE_PROPS: { offset: 0x24, count: CPS },
+    GLBL_STS0: { offset: 0x38, writable: 0, onRead: () => hooks.status() },
+    GLBL_STS1: { offset: 0x40, count: CPS, writable: 0, writeOneToClear: 0xffff },
+    CGM_CFG: { offset: 0xc70 },
+    CGM_STS: { offset: 0xc74, writable: 0, onRead: () => (hooks.isIdle() ? CGM_IDLE : 0) },
+    CGM_CFG1: { offset: 0xc78 },
+    LOCAL_RANGE_BASE: { offset: 0xc80 },
+    LOCAL_RANGE_SIZE: { offset: 0xc84 },
+    GLBL_AXCACHE: { offset: 0xca4 },
+    GLBL_ERR_ADDR_LO: { offset: 0xcd0 },
+    GLBL_ERR_ADDR_HI: { offset: 0xcd4 },
+    GLBL_ERR_WDATA: { offset: 0xcd8 },
+    GLBL_MEM_INIT_BUSY: { offset: 0xd00, writable: 0 },
+  } as const;
+}
+
+function queueRegisters(hooks: QmanHooks) {
+  const pointer = (cp: number) => hooks.cp(cp).fetchPointer;
+  return {
+    PQ_BASE_LO: { offset: 0x70, count: STREAMS },
+    PQ_BASE_HI: { offset: 0x80, count: STREAMS },
+    PQ_SIZE: { offset: 0x90, count: STREAMS },
+    PQ_PI: { offset: 0xa0, count: STREAMS, onWrite: () => hooks.doorbell() },
+    PQ_CI: { offset: 0xb0, count: STREAMS },
+    CQ_PTR_LO: { offset: 0x174, count: CPS, strideBytes: 0x10 },
+    CQ_PTR_HI: { offset: 0x178, count: CPS, strideBytes: 0x10 },
+    CQ_TSIZE: {
+      offset: 0x17c,
+      count: CPS,
+      strideBytes: 0x10,
+      onWrite: (_value: number, _previous: number, cp: number) => hooks.pushBuffer(cp),
+    },
+    CQ_CTL: { offset: 0x180, count: CPS, strideBytes: 0x10 },
+    CQ_PTR_LO_STS: {
+      offset: 0x1c4,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => pointer(cp).address % 2 ** 32,
+    },
+    CQ_PTR_HI_STS: {
+      offset: 0x1d8,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => Math.floor(pointer(cp).address / 2 ** 32),
+    },
+    CQ_TSIZE_STS: {
+      offset: 0x1ec,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => pointer(cp).lengthBytes,
+    },
+  } as const;
+}
+
+function processorRegisters(hooks: QmanHooks) {
+  return {
+    // Four bases, each the low halves for five CPs and then the high halves.
+    CP_MSG_BASE: { offset: 0x228, count: 4 * 2 * CPS },
+    CP_LDMA_TSIZE_OFFSET: { offset: 0x2c8, count: CPS },
+    CP_LDMA_SRC_BASE_LO_OFFSET: { offset: 0x2e0, count: CPS },
+    CP_LDMA_DST_BASE_LO_OFFSET: { offset: 0x2f4, count: CPS },
+    CP_FENCE_RDATA: {
+      offset: 0x308,
+      count: FENCES * CPS,
+      onWrite: (value: number, _previous: number, index: number) =>
+        hooks.fence(Math.floor(index / CPS), index % CPS, value),
+    },
+    CP_FENCE_CNT: { offset: 0x358, count: FENCES * CPS },
+    CP_STS: {
+      offset: 0x3a8,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => hooks.cpStatus(cp),
+    },
+    CP_CURRENT_INST_LO: {
+      offset: 0x3bc,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => hooks.cp(cp).currentInstruction[0],
+    },
+    CP_CURRENT_INST_HI: {
+      offset: 0x3d0,
+      count: CPS,
+      writable: 0,
+      onRead: (_stored: number, cp: number) => hooks.cp(cp).currentInstruction[1],
+    },
+    CP_BARRIER_CFG: { offset: 0x3f4, count: CPS },
+  } as const;
+}
+
+function arbiterRegisters(hooks: QmanHooks) {
+  return {
+    ARB_CFG_0: { offset: 0xa00, onWrite: () => hooks.wake() },
+    ARB_CHOISE_Q_PUSH: { offset: 0xa04, onWrite: (value: number) => hooks.pushChoice(value) },
+    ARB_WRR_WEIGHT: { offset: 0xa08, count: STREAMS },
+    ARB_CFG_1: {
+      offset: 0xa18,
+      onWrite: (value: number) => {
+        if ((value & 1) !== 0) hooks.clearArbiter();
+      },
+    },
+    ARB_MST_AVAIL_CRED: { offset: 0xa20, count: 32 },
+    ARB_MST_CRED_INC: { offset: 0xaa0, onWrite: (value: number) => hooks.returnCredit(value) },
+    ARB_MST_CHOISE_PUSH_OFST: { offset: 0xaa4, count: 32 },
+    ARB_SLV_MASTER_INC_CRED_OFST: { offset: 0xb28 },
+    ARB_MST_SLAVE_EN: { offset: 0xb2c },
+    ARB_MST_QUIET_PER: { offset: 0xb34 },
+    ARB_SLV_CHOISE_WDT: { offset: 0xb38 },
+    ARB_SLV_ID: { offset: 0xb3c },
+    ARB_MSG_MAX_INFLIGHT: { offset: 0xb44 },
+    ARB_BASE_LO: { offset: 0xb54 },
+    ARB_BASE_HI: { offset: 0xb58 },
+    ARB_CHOISE_FULLNESS_STS: { offset: 0xb84, writable: 0, onRead: () => hooks.choices() },
+    ARB_ERR_CAUSE: { offset: 0xb9c, writable: 0, writeOneToClear: 0x7 },
+    ARB_ERR_MSG_EN: { offset: 0xba0 },
+  } as const;
+}

@@ -1,21 +1,167 @@
-import { type BlockLayout, PAGE_BYTES, unimplemented } from '../block.js';
+/**
+ * One sync manager: 2048 sync objects (SOBs) and 512 monitors. A monitor watches up to eight neighbouring SOBs; when every
+ * one it watches satisfies its condition, it disarms and writes its payload to an address.
+ *
+ * Source: Linux gaudi.c (gaudi_add_mon_pkts, gaudi_add_arm_monitor_pkt, gaudi_print_single_monitor),
+ * gaudi_masks.h (SYNC_MNGR_W_S_SYNC_MNGR_OBJS_MON_ARM_0_*, MON_STATUS_0_*), gaudi_packets.h (GAUDI_PKT_SHORT_VAL_SOB_*).
+ */
+import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { addressOf } from '../address-map.js';
 
-/** L/include/gaudi/asic_reg/gaudi_regs.h mmSYNC_MNGR_E_N_SYNC_MNGR_OBJS_*: 2048 sync objects, 512 monitors. */
-const registers = unimplemented({
-  SOB_OBJ: { offset: 0x0000, count: 2048 },
-  MON_PAY_ADDRL: { offset: 0x2000, count: 512 },
-  MON_PAY_ADDRH: { offset: 0x2800, count: 512 },
-  MON_PAY_DATA: { offset: 0x3000, count: 512 },
-  MON_ARM: { offset: 0x3800, count: 512 },
-  MON_STATUS: { offset: 0x4000, count: 512 },
-});
+/** NUM_OF_SOB_IN_BLOCK, NUM_OF_MONITORS_IN_BLOCK, MONITOR_MAX_SOBS (gaudiP.h). */
+export const SOBS = 2048;
+export const MONITORS = 512;
+const SOBS_PER_GROUP = 8;
+/** GAUDI_PKT_SHORT_VAL_SOB_SYNC_VAL_MASK, SOB_MOD_MASK. */
+const SOB_VALUE = 0x7fff;
+const SOB_ADD = 0x80000000;
+/** Payload writes that wait; a guest can have no more in flight than it armed monitors, so this is never reached in order. */
+const MAX_PENDING_WRITES = 64 * MONITORS;
 
-/** L/include/gaudi/asic_reg/gaudi_regs.h mmSYNC_MNGR_{W_S,E_S,W_N,E_N}_SYNC_MNGR_OBJS_SOB_OBJ_0. */
-const places = { W_S: 0x492000, E_S: 0x4b2000, W_N: 0x4d2000, E_N: 0x4f2000 } as const;
+export const syncManagerOffsets = {
+  sob: 0x0000,
+  payloadAddressLow: 0x2000,
+  payloadAddressHigh: 0x2800,
+  payloadData: 0x3000,
+  arm: 0x3800,
+  status: 0x4000,
+} as const;
 
-export const syncManagers: readonly BlockLayout[] = Object.entries(places).map(([corner, base]) => ({
-  name: `SYNC_MNGR_${corner}`,
-  base,
-  sizeBytes: 5 * PAGE_BYTES,
-  registers,
-}));
+export const SYNC_MANAGER_BYTES = 0x5000;
+
+export interface SyncManagerEvents {
+  /** Payload writes wait in {@link SyncManager.takeWrite}. */
+  payloadReady(): void;
+  /** An addition left the 15 bits of a SOB (SM_SEI_SO_OVERFLOW, cpucp_if.h). */
+  overflow(sob: number): void;
+}
+
+export interface PayloadWrite {
+  readonly address: number;
+  readonly value: number;
+}
+
+export class SyncManager {
+  readonly name: string;
+  readonly registers: RegisterBlock;
+  readonly #events: SyncManagerEvents;
+  readonly #sobs = new Uint16Array(SOBS);
+  readonly #arms = new Uint32Array(MONITORS);
+  readonly #armedInGroup = new Map<number, Set<number>>();
+  readonly #isArmed = new Uint8Array(MONITORS);
+  readonly #log: Log | undefined;
+  #writes: PayloadWrite[] = [];
+
+  constructor(name: string, events: SyncManagerEvents, log?: Log) {
+    this.name = name;
+    this.#events = events;
+    this.#log = log;
+    this.registers = new RegisterBlock(
+      { name: `SYNC_MNGR_${name}`, sizeBytes: SYNC_MANAGER_BYTES, undeclared: 'storage', ...(log && { log }) },
+      {
+        SOB_OBJ: {
+          offset: syncManagerOffsets.sob,
+          count: SOBS,
+          onRead: (_stored, index) => this.#sobs[index]!,
+          onWrite: (value, _previous, index) => this.#writeSob(index, value),
+        },
+        MON_PAY_ADDRL: { offset: syncManagerOffsets.payloadAddressLow, count: MONITORS },
+        MON_PAY_ADDRH: { offset: syncManagerOffsets.payloadAddressHigh, count: MONITORS },
+        MON_PAY_DATA: { offset: syncManagerOffsets.payloadData, count: MONITORS },
+        MON_ARM: {
+          offset: syncManagerOffsets.arm,
+          count: MONITORS,
+          onWrite: (value, _previous, index) => this.#arm(index, value),
+        },
+        MON_STATUS: {
+          offset: syncManagerOffsets.status,
+          count: MONITORS,
+          writable: 0,
+          onRead: (_stored, index) => this.#status(index),
+        },
+      },
+    );
+  }
+
+  reset(): void {
+    this.registers.reset();
+    this.#sobs.fill(0);
+    this.#arms.fill(0);
+    this.#isArmed.fill(0);
+    this.#armedInGroup.clear();
+    this.#writes = [];
+  }
+
+  get armedMonitors(): number {
+    return this.#isArmed.reduce((sum, armed) => sum + armed, 0);
+  }
+
+  /** The next payload that a fired monitor wants written, in the order they fired. */
+  takeWrite(): PayloadWrite | undefined {
+    return this.#writes.shift();
+  }
+
+  #writeSob(index: number, written: number): void {
+    let value = written & SOB_VALUE;
+    if ((written & SOB_ADD) !== 0) {
+      value += this.#sobs[index]!;
+      if (value > SOB_VALUE) this.#events.overflow(index);
+    }
+    this.#sobs[index] = value & SOB_VALUE;
+    const group = Math.floor(index / SOBS_PER_GROUP);
+    for (const monitor of this.#armedInGroup.get(group) ?? []) this.#evaluate(monitor);
+  }
+
+  #arm(monitor: number, value: number): void {
+    this.#disarm(monitor);
+    this.#arms[monitor] = value;
+    this.#isArmed[monitor] = 1;
+    const group = value & 0xff;
+    let armed = this.#armedInGroup.get(group);
+    if (armed === undefined) {
+      armed = new Set();
+      this.#armedInGroup.set(group, armed);
+    }
+    armed.add(monitor);
+    this.#evaluate(monitor);
+  }
+
+  #disarm(monitor: number): void {
+    this.#isArmed[monitor] = 0;
+    this.#armedInGroup.get(this.#arms[monitor]! & 0xff)?.delete(monitor);
+  }
+
+  /** Bit i set: SOB i of the monitor's group takes part and does not satisfy it yet. */
+  #pending(monitor: number): number {
+    const arm = this.#arms[monitor]!;
+    const firstSob = (arm & 0xff) * SOBS_PER_GROUP;
+    const ignored = (arm >>> 8) & 0xff;
+    const equal = (arm & 0x10000) !== 0;
+    const target = arm >>> 17;
+    let pending = 0;
+    for (let bit = 0; bit < SOBS_PER_GROUP; bit++) {
+      const value = this.#sobs[firstSob + bit]!;
+      const satisfied = equal ? value === target : value >= target;
+      if ((ignored & (1 << bit)) === 0 && !satisfied) pending |= 1 << bit;
+    }
+    return pending;
+  }
+
+  #evaluate(monitor: number): void {
+    if (this.#pending(monitor) !== 0) return;
+    this.#disarm(monitor);
+    if (this.#writes.length >= MAX_PENDING_WRITES) {
+      this.#log?.error(`sync manager ${this.name} lost the payload of monitor ${monitor}: too many payloads wait`);
+      return;
+    }
+    const low = this.registers.get('MON_PAY_ADDRL', monitor);
+    const high = this.registers.get('MON_PAY_ADDRH', monitor);
+    this.#writes.push({ address: addressOf(low, high), value: this.registers.get('MON_PAY_DATA', monitor) });
+    this.#events.payloadReady();
+  }
+
+  /** VALID while armed, PENDING the SOBs still awaited. */
+  #status(monitor: number): number {
+    return this.#isArmed[monitor] === 0 ? 0 : 1 | (this.#pending(monitor) << 1);
+  }
+}

@@ -1,0 +1,264 @@
+/**
+ * The packets of the management processor (CPU-CP): what it answers to each opcode. Packet layout and opcodes:
+ * include/linux/habanalabs/cpucp_if.h struct cpucp_packet, enum cpucp_packet_id.
+ */
+import type { Log } from '../../../emulator/plugin.js';
+import { pllOutputsMhz } from '../blocks/pll.js';
+import type { SensorKind, Sensors } from './sensors.js';
+
+export const cpucpOpcode = {
+  disablePciAccess: 1,
+  enablePciAccess: 2,
+  temperatureGet: 3,
+  voltageGet: 4,
+  currentGet: 5,
+  frequencySet: 9,
+  frequencyGet: 10,
+  infoGet: 14,
+  unmaskEvent: 16,
+  unmaskEventArray: 17,
+  test: 18,
+  frequencyCurrentGet: 19,
+  maxPowerGet: 20,
+  maxPowerSet: 21,
+  eepromGet: 22,
+  pcieThroughputGet: 27,
+  pcieReplayCountGet: 28,
+  totalEnergyGet: 29,
+  pllInfoGet: 30,
+  powerGet: 32,
+  powerSet: 45,
+  replacedRowsGet: 43,
+  pendingRowsStatus: 44,
+  monitorDumpGet: 52,
+} as const;
+
+/** enum cpucp_packet_rc. */
+export const cpucpResult = { success: 0, invalid: 1, fault: 2, invalidParameters: 4 } as const;
+
+/** sizeof(struct cpucp_info). */
+export const INFO_BYTES = 0x6e8;
+const MAX_SENSORS = 128;
+/** Offsets in struct cpucp_info. */
+const info = {
+  kernelVersion: 0x400,
+  cardType: 0x484,
+  cardLocation: 0x488,
+  cpldVersion: 0x48c,
+  infineonVersion: 0x490,
+  fuseVersion: 0x494,
+  thermalVersion: 0x514,
+  cpucpVersion: 0x594,
+  dramSize: 0x618,
+  cardName: 0x620,
+  pllMap: 0x650,
+  osVersion: 0x668,
+} as const;
+/** cpucp_card_type_pmc: the mezzanine card. */
+const CARD_TYPE_PMC = 1;
+const VERSION_BYTES = 128;
+const CARD_NAME_BYTES = 16;
+/** sizeof(struct cpucp_hbm_row_replaced_rows_info). */
+const REPLACED_ROWS_BYTES = 8 + 32 * 8;
+/** CPUCP_POWER_INPUT. */
+const CARD_POWER = 8;
+/** Clock of the compute engines after reset, Hz (GAUDI_MAX_CLK_FREQ). */
+const DEFAULT_FREQUENCY_HZ = 2_200_000_000;
+
+export interface CpucpOptions {
+  readonly cardName: string;
+  readonly cardLocation: number;
+  readonly serialNumber: string;
+  readonly hbmBytes: number;
+}
+
+export interface CpucpPacket {
+  readonly opcode: number;
+  readonly value: bigint;
+  /** The word at offset 16: sensor index and type, PLL, or the size of the driver's buffer. */
+  readonly index: number;
+  /** Whatever follows the 24 bytes of the packet itself. */
+  readonly extra: Uint8Array;
+}
+
+export interface CpucpReply {
+  readonly result: bigint;
+  readonly code: number;
+  /** Bytes for the buffer whose address the packet's value is. */
+  readonly buffer?: Uint8Array;
+}
+
+export interface CpucpEvents {
+  /** The driver has dealt with these events; they may be reported again. */
+  unmask(types: readonly number[]): void;
+  /** Contents of the monitors of all four sync managers. */
+  monitorDump(): Uint8Array;
+}
+
+type Handler = (packet: CpucpPacket) => CpucpReply;
+
+export class Cpucp {
+  readonly #options: CpucpOptions;
+  readonly #sensors: Sensors;
+  readonly #events: CpucpEvents;
+  readonly #log: Log | undefined;
+  readonly #frequencies = new Map<number, bigint>();
+  #maxPowerMilliwatts = 0n;
+  /** False: the processor has died and answers nothing (`control('heartbeat')`). */
+  isAlive = true;
+  readonly #handlers: ReadonlyMap<number, Handler>;
+
+  constructor(options: CpucpOptions, sensors: Sensors, events: CpucpEvents, log?: Log) {
+    this.#options = options;
+    this.#sensors = sensors;
+    this.#events = events;
+    this.#log = log;
+    this.#handlers = this.#table();
+  }
+
+  reset(): void {
+    this.#frequencies.clear();
+    this.#maxPowerMilliwatts = 0n;
+    this.isAlive = true;
+  }
+
+  /** Undefined: no answer at all. */
+  answer(packet: CpucpPacket): CpucpReply | undefined {
+    if (!this.isAlive) return undefined;
+    const handler = this.#handlers.get(packet.opcode);
+    if (handler !== undefined) return handler(packet);
+    this.#log?.warn('the driver sent a CPU-CP packet that is not implemented; it is acknowledged', {
+      opcode: packet.opcode,
+    });
+    return success(0n);
+  }
+
+  #table(): ReadonlyMap<number, Handler> {
+    const op = cpucpOpcode;
+    return new Map<number, Handler>([
+      [op.disablePciAccess, () => success(0n)],
+      [op.enablePciAccess, () => success(0n)],
+      [op.test, ({ value }) => success(value)],
+      [op.temperatureGet, (packet) => this.#sensor('temperature', packet)],
+      [op.voltageGet, (packet) => this.#sensor('voltage', packet)],
+      [op.currentGet, (packet) => this.#sensor('current', packet)],
+      [op.powerGet, (packet) => this.#power(packet)],
+      [op.powerSet, () => success(0n)],
+      [op.frequencySet, ({ index, value }) => this.#setFrequency(index, value)],
+      [op.frequencyGet, ({ index }) => success(this.#frequency(index))],
+      [op.frequencyCurrentGet, ({ index }) => success(this.#frequency(index))],
+      [op.maxPowerGet, () => success(this.#maxPowerMilliwatts)],
+      [op.maxPowerSet, ({ value }) => this.#setMaxPower(value)],
+      [op.infoGet, ({ index }) => withBuffer(this.#info(), index)],
+      [op.eepromGet, ({ index }) => withBuffer(this.#eeprom(), index)],
+      [op.unmaskEvent, ({ value }) => this.#unmask([Number(value & 0xffffn)])],
+      [op.unmaskEventArray, ({ extra }) => this.#unmask(arrayOf(extra))],
+      [op.pllInfoGet, ({ index }) => pllInfo(index & 0xffff)],
+      [op.pcieThroughputGet, () => success(0n)],
+      [op.pcieReplayCountGet, () => success(0n)],
+      [op.totalEnergyGet, () => success(0n)],
+      [op.replacedRowsGet, ({ index }) => withBuffer(new Uint8Array(REPLACED_ROWS_BYTES), index)],
+      [op.pendingRowsStatus, () => success(0n)],
+      [op.monitorDumpGet, ({ index }) => withBuffer(this.#events.monitorDump(), index)],
+    ]);
+  }
+
+  #sensor(kind: SensorKind, { index }: CpucpPacket): CpucpReply {
+    const value = this.#sensors.read(kind, index & 0xffff, index >>> 16);
+    return value === undefined ? failure(cpucpResult.invalidParameters) : success(BigInt(value));
+  }
+
+  /** hwmon asks for microwatts of a sensor; hl_fw_cpucp_power_get for the card's milliwatts (compare DC_POWER_DEFAULT_PMC). */
+  #power(packet: CpucpPacket): CpucpReply {
+    if (packet.index >>> 16 !== CARD_POWER) return this.#sensor('power', packet);
+    const microwatts = this.#sensors.list.find(({ kind }) => kind === 'power')?.values.input ?? 0;
+    return success(BigInt(Math.round(microwatts / 1000)));
+  }
+
+  #frequency(pll: number): bigint {
+    const chosen = this.#frequencies.get(pll);
+    if (chosen !== undefined) return chosen;
+    const [first] = pllOutputsMhz(pll) ?? [DEFAULT_FREQUENCY_HZ / 1e6];
+    return BigInt(first) * 1_000_000n;
+  }
+
+  #setFrequency(pll: number, hertz: bigint): CpucpReply {
+    if (pllOutputsMhz(pll) === undefined) return failure(cpucpResult.invalidParameters);
+    this.#frequencies.set(pll, hertz);
+    return success(0n);
+  }
+
+  #setMaxPower(milliwatts: bigint): CpucpReply {
+    this.#maxPowerMilliwatts = milliwatts;
+    return success(0n);
+  }
+
+  #unmask(types: readonly number[]): CpucpReply {
+    this.#events.unmask(types);
+    return success(0n);
+  }
+
+  #info(): Uint8Array {
+    const bytes = new Uint8Array(INFO_BYTES);
+    const view = new DataView(bytes.buffer);
+    this.#sensors
+      .describe()
+      .slice(0, MAX_SENSORS)
+      .forEach(({ type, flags }, index) => {
+        view.setUint32(8 * index, type, true);
+        view.setUint32(8 * index + 4, flags, true);
+      });
+    text(bytes, info.kernelVersion, 'Linux version 5.10.18-hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)', VERSION_BYTES);
+    view.setUint32(info.cardType, CARD_TYPE_PMC, true);
+    view.setUint32(info.cardLocation, this.#options.cardLocation, true);
+    view.setUint32(info.cpldVersion, 0xf, true);
+    view.setUint32(info.infineonVersion, 0x0b, true);
+    text(bytes, info.fuseVersion, '00P0-HL2000A0-00-P00X00-00-00-00', VERSION_BYTES);
+    text(bytes, info.thermalVersion, 'hl-gaudi-1.0.0-fw-58.2.1-sec-9', VERSION_BYTES);
+    text(bytes, info.cpucpVersion, 'hl-gaudi-1.0.0-fw-58.2.1-sec-9', VERSION_BYTES);
+    view.setBigUint64(info.dramSize, BigInt(this.#options.hbmBytes), true);
+    text(bytes, info.cardName, this.#options.cardName, CARD_NAME_BYTES);
+    text(bytes, info.osVersion, 'ghostbus', VERSION_BYTES);
+    return bytes;
+  }
+
+  /** Its layout is nobody's but the vendor's; what is here says so. */
+  #eeprom(): Uint8Array {
+    const bytes = new Uint8Array(256);
+    text(bytes, 0, `ghostbus emulated card, serial number ${this.#options.serialNumber}`, bytes.length);
+    return bytes;
+  }
+}
+
+function success(result: bigint): CpucpReply {
+  return { result, code: cpucpResult.success };
+}
+
+function failure(code: number): CpucpReply {
+  return { result: 0n, code };
+}
+
+/** The driver says how much room it has; the result is how much was written. */
+function withBuffer(buffer: Uint8Array, roomBytes: number): CpucpReply {
+  const bytes = buffer.subarray(0, roomBytes >>> 0);
+  return { ...success(BigInt(bytes.length)), buffer: bytes };
+}
+
+function pllInfo(index: number): CpucpReply {
+  const outputs = pllOutputsMhz(index);
+  if (outputs === undefined) return failure(cpucpResult.invalidParameters);
+  return success(outputs.reduce((result, mhz, position) => result | (BigInt(mhz) << BigInt(16 * position)), 0n));
+}
+
+/** struct cpucp_unmask_irq_arr_packet: length, then that many numbers. */
+function arrayOf(extra: Uint8Array): number[] {
+  if (extra.length < 4) return [];
+  const view = new DataView(extra.buffer, extra.byteOffset, extra.length);
+  const count = Math.min(view.getUint32(0, true), (extra.length - 4) >> 2);
+  return Array.from({ length: count }, (_, index) => view.getUint32(4 + 4 * index, true));
+}
+
+/** ASCII with a terminating zero. */
+function text(bytes: Uint8Array, offset: number, value: string, roomBytes: number): void {
+  bytes.set(new TextEncoder().encode(value).subarray(0, roomBytes - 1), offset);
+}

@@ -1,0 +1,45 @@
+/**
+ * Numbers of the events that this device reports, and what hardware error leads to which. Source: include/gaudi/
+ * gaudi_async_events.h; `cpu_id` to event: gaudi_async_ids_map_extended.h.
+ */
+
+/** enum gaudi_async_event_id. */
+export const gaudiEvent = {
+  HBM_0_SERR: 185,
+  HBM_0_DERR: 189,
+  MMU_SERR: 193,
+  MMU_DERR: 194,
+  PLL0: 239,
+  DMA_IF_SEI_0: 277,
+  TPC0_KRN_ERR: 301,
+  MMU_PAGE_FAULT: 380,
+  MMU_WR_PERM: 381,
+  PSOC_GPIO_U16_0: 421,
+  RAZWI_OR_ADC: 548,
+  TPC0_QM: 572,
+  MME0_QM: 581,
+  MME2_QM: 582,
+  DMA0_QM: 583,
+  NIC0_QM0: 594,
+  DMA0_CORE: 604,
+  FW_ALIVE_S: 645,
+  DEV_RESET_REQ: 646,
+  PKT_QUEUE_OUT_SYNC: 647,
+  FIX_POWER_ENV_S: 658,
+  FIX_POWER_ENV_E: 659,
+  FIX_THERMAL_ENV_S: 660,
+  FIX_THERMAL_ENV_E: 661,
+} as const;
+
+/** GAUDI_EVENT_SIZE. */
+export const EVENT_TYPES = 663;
+
+/**
+ * The event that the firmware makes of an engine's error interrupt; undefined for an interrupt no engine raises. From
+ * TPC0_QM (cpu_id 421) to DMA7_CORE (460) the two numbers differ by the same amount.
+ */
+export function eventOfInterrupt(interrupt: number): number | undefined {
+  const isTpcOrMmeOrDmaQueue = interrupt >= 421 && interrupt <= 439;
+  const isNicQueueOrDmaCore = interrupt >= 443 && interrupt <= 460;
+  return isTpcOrMmeOrDmaQueue || isNicQueueOrDmaCore ? interrupt + 151 : undefined;
+}

@@ -1,0 +1,75 @@
+/**
+ * What the card's sensors say. Types and attributes are numbers of the kernel's hwmon (include/linux/hwmon.h): with no
+ * CPU_BOOT_DEV_STS0_MAP_HWMON_EN the driver passes them through (common/hwmon.c hl_read).
+ */
+
+/** enum hwmon_sensor_types. */
+export const sensorType = { temperature: 1, voltage: 2, current: 3, power: 4 } as const;
+export type SensorKind = keyof typeof sensorType;
+
+/** Attributes by kind; enum hwmon_temp_attributes, hwmon_in_attributes, hwmon_curr_attributes, hwmon_power_attributes. */
+const attributes: Readonly<Record<SensorKind, Readonly<Record<string, number>>>> = {
+  temperature: { input: 1, max: 7, crit: 9 },
+  voltage: { input: 1, min: 2, max: 3 },
+  current: { input: 1, min: 2, max: 3 },
+  power: { input: 9 },
+};
+
+export interface Sensor {
+  readonly kind: SensorKind;
+  /** Millidegrees Celsius, millivolts, milliamperes, microwatts; `input` is what it measures now. */
+  readonly values: Record<string, number>;
+}
+
+export interface SensorOptions {
+  readonly temperatureCelsius: number;
+  readonly powerWatts: number;
+}
+
+/** Sensors in the order in which the firmware lists them. */
+export class Sensors {
+  readonly list: readonly Sensor[];
+
+  constructor(options: SensorOptions) {
+    const input = 1000 * options.temperatureCelsius;
+    const temperature = (above: number): Sensor => ({
+      kind: 'temperature',
+      values: { input: input + above, max: 95_000, crit: 105_000 },
+    });
+    this.list = [
+      temperature(0),
+      temperature(2_000),
+      { kind: 'voltage', values: { input: 12_000, min: 10_800, max: 13_200 } },
+      { kind: 'voltage', values: { input: 850, min: 600, max: 1_000 } },
+      { kind: 'current', values: { input: 5_000, min: 0, max: 35_000 } },
+      { kind: 'power', values: { input: 1_000_000 * options.powerWatts } },
+    ];
+  }
+
+  /** hwmon type and bits of the attributes that exist, as struct cpucp_sensor wants them. */
+  describe(): { type: number; flags: number }[] {
+    return this.list.map(({ kind, values }) => ({
+      type: sensorType[kind],
+      flags: Object.keys(values).reduce((flags, name) => flags | (1 << attributes[kind][name]!), 0),
+    }));
+  }
+
+  /** Value of an attribute of the `channel`-th sensor of a kind; undefined if there is no such thing. */
+  read(kind: SensorKind, channel: number, attribute: number): number | undefined {
+    const sensor = this.list.filter((candidate) => candidate.kind === kind)[channel];
+    const name = Object.keys(attributes[kind]).find((candidate) => attributes[kind][candidate] === attribute);
+    return name === undefined ? undefined : sensor?.values[name];
+  }
+
+  /** Sets what a sensor measures. @throws Error that names the kinds and channels there are */
+  set(kind: string, channel: number, value: number): void {
+    const sensor = this.list.filter((candidate) => candidate.kind === kind)[channel];
+    if (sensor === undefined) {
+      const known = Object.keys(attributes)
+        .map((name) => `${name} 0 to ${this.list.filter((candidate) => candidate.kind === name).length - 1}`)
+        .join(', ');
+      throw new Error(`there is no sensor ${kind} ${channel}; known: ${known}`);
+    }
+    sensor.values.input = value;
+  }
+}

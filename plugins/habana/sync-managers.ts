@@ -1,0 +1,63 @@
+/**
+ * All sync managers together: writes out what their monitors want written. A payload may arm or satisfy another monitor, in
+ * a circle if the guest wants it so; a slice writes a bounded number of them.
+ */
+import type { Log } from '../../emulator/plugin.js';
+import type { PayloadWrite, SyncManager } from './blocks/sync-manager.js';
+import { DeviceFault } from './fault.js';
+import { type Interconnect, PHYSICAL } from './interconnect.js';
+import type { Engine } from './scheduler.js';
+
+const WRITES_PER_STEP = 1024;
+/** What a payload costs of a slice. */
+const WRITE_COST_BYTES = 2048;
+
+export class SyncManagers implements Engine {
+  readonly list: readonly SyncManager[];
+  readonly #interconnect: Interconnect;
+  readonly #log: Log;
+  readonly counters = { payloads: 0, failed: 0 };
+
+  constructor(list: readonly SyncManager[], interconnect: Interconnect, log: Log) {
+    this.list = list;
+    this.#interconnect = interconnect;
+    this.#log = log;
+  }
+
+  reset(): void {
+    for (const manager of this.list) manager.reset();
+  }
+
+  step(): number {
+    return this.drain() * WRITE_COST_BYTES;
+  }
+
+  /** Writes what waits, within bounds; returns how many. */
+  drain(): number {
+    for (let count = 0; count < WRITES_PER_STEP; count++) {
+      const write = this.#take();
+      if (write === undefined) return count;
+      this.#write(write);
+    }
+    return WRITES_PER_STEP;
+  }
+
+  #take(): PayloadWrite | undefined {
+    for (const manager of this.list) {
+      const write = manager.takeWrite();
+      if (write !== undefined) return write;
+    }
+    return undefined;
+  }
+
+  #write({ address, value }: PayloadWrite): void {
+    this.counters.payloads++;
+    try {
+      this.#interconnect.write32(address, value, PHYSICAL);
+    } catch (error) {
+      if (!(error instanceof DeviceFault)) throw error;
+      this.counters.failed++;
+      this.#log.warn(`a monitor's payload went nowhere: ${error.message}`);
+    }
+  }
+}
