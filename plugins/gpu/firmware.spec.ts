@@ -5,7 +5,7 @@ import { firmwareFiles } from './firmware.js';
 describe('gpu firmware stubs', () => {
   it('are the files the driver requests', () => {
     assert.deepEqual(
-      firmwareFiles().map(({ path }) => path.replace('/lib/firmware/amdgpu/', '')),
+      firmwareFiles().map(({ path }) => path.replace('/usr/lib/firmware/amdgpu/', '')),
       [
         'aldebaran_rlc.bin',
         'aldebaran_mec.bin',

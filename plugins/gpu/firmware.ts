@@ -6,7 +6,7 @@
 import type { GuestFile } from '../../emulator/plugin.js';
 import { Image } from './bytes.js';
 
-const FOLDER = '/lib/firmware/amdgpu';
+const FOLDER = '/usr/lib/firmware/amdgpu';
 const PAYLOAD_OFFSET = 256;
 const PAYLOAD_BYTES = 256;
 const COMMON_HEADER_BYTES = 32;
