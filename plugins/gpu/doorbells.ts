@@ -13,7 +13,8 @@ export type DoorbellAction = (low: number, high: number) => void;
  */
 export class Doorbells implements RegisterHandler {
   readonly #values = new Map<number, number>();
-  readonly #actions = new Map<number, { readonly owner: object; readonly action: DoorbellAction }>();
+  /** By dword index. While the driver programs an engine its doorbell may lie on another's for a moment. */
+  readonly #claims = new Map<number, Map<object, DoorbellAction>>();
   readonly #indexOf = new Map<object, number>();
   #rings = 0;
   readonly #unclaimed = new Map<number, number>();
@@ -21,12 +22,19 @@ export class Doorbells implements RegisterHandler {
   /** Gives the doorbell at a dword index to `owner`, or takes it away with undefined. An owner has one doorbell. */
   claim(owner: object, dwordIndex: number | undefined, action: DoorbellAction): void {
     const previous = this.#indexOf.get(owner);
-    if (previous !== undefined && this.#actions.get(previous)?.owner === owner) this.#actions.delete(previous);
-    this.#indexOf.delete(owner);
+    if (previous !== undefined) this.#release(owner, previous);
     if (dwordIndex === undefined) return;
     const index = dwordIndex & ~1;
     this.#indexOf.set(owner, index);
-    this.#actions.set(index, { owner, action });
+    const claims = this.#claims.get(index) ?? new Map<object, DoorbellAction>();
+    this.#claims.set(index, claims.set(owner, action));
+  }
+
+  #release(owner: object, index: number): void {
+    this.#indexOf.delete(owner);
+    const claims = this.#claims.get(index);
+    claims?.delete(owner);
+    if (claims?.size === 0) this.#claims.delete(index);
   }
 
   read(offset: number): number {
@@ -52,19 +60,19 @@ export class Doorbells implements RegisterHandler {
 
   #ring(dword: number): void {
     const index = dword & ~1;
-    const target = this.#actions.get(index);
-    if (target === undefined) {
+    const claims = this.#claims.get(index);
+    if (claims === undefined) {
       this.#unclaimed.set(index, (this.#unclaimed.get(index) ?? 0) + 1);
       return;
     }
     this.#rings++;
-    target.action(this.#values.get(index) ?? 0, this.#values.get(index + 1) ?? 0);
+    for (const action of claims.values()) action(this.#values.get(index) ?? 0, this.#values.get(index + 1) ?? 0);
   }
 
   inspect(): unknown {
     return {
       rings: this.#rings,
-      claimed: [...this.#actions.keys()].sort((left, right) => left - right),
+      claimed: [...this.#claims.keys()].sort((left, right) => left - right),
       unclaimed: [...this.#unclaimed].map(([index, writes]) => ({ index, writes })),
     };
   }
