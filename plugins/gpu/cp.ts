@@ -1,5 +1,7 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { Hub } from './gmc.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
+import { HardwareScheduler, type QueueSlot } from './hws.js';
 import type { MapQueueRequest, UnmapQueuesRequest } from './pm4-packets.js';
 import { bits } from './registers.js';
 
@@ -8,20 +10,28 @@ const MICRO_ENGINES = [1, 2] as const;
 const PIPES = 4;
 const QUEUES = 8;
 
-/** MAP_QUEUES ENGINE_SEL: compute (soc15d.h PACKET3_MAP_QUEUES_ENGINE_SEL). */
-const ENGINE_COMPUTE = 0;
+/** MAP_QUEUES ENGINE_SEL: compute, and the interface queue of amdkfd (amdgpu_amdkfd_gfx_v9.c kgd_gfx_v9_hiq_mqd_load). */
+const ENGINES = [0, 1];
+
+export interface CommandProcessorParts
+  extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'hardwareScheduler'> {
+  readonly mmhub: Hub;
+  /** SDMA queues for user space. */
+  readonly sdmaSlots: readonly QueueSlot[];
+}
 
 /**
  * Command processor for compute (GC 9.4.2, driven by gfx_v9_0.c): the queue descriptors behind GRBM_GFX_CNTL, and queue
  * management for the kernel interface queue. Register numbers: asic_reg/gc/gc_9_0_offset.h.
  */
 export class CommandProcessor {
-  readonly #parts: Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch'>;
+  readonly #parts: CommandProcessorParts;
+  readonly #scheduler: HardwareScheduler;
   readonly #queues: Hqd[] = [];
   readonly #registers: RegisterBlock<'GRBM_GFX_CNTL'>;
   #dispatches = 0;
 
-  constructor(parts: Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch'>) {
+  constructor(parts: CommandProcessorParts) {
     this.#parts = parts;
     this.#registers = parts.mmio.declare('cp', {
       GRBM_CNTL: { dw: 0x2000 },
@@ -38,6 +48,7 @@ export class CommandProcessor {
       ...parts,
       mapQueue: (request) => this.#map(request),
       unmapQueues: (request) => this.#unmap(request),
+      hardwareScheduler: () => this.#scheduler,
       dispatch: (name) => this.#dispatch(name),
     };
     for (const me of MICRO_ENGINES) {
@@ -45,6 +56,10 @@ export class CommandProcessor {
         for (let queue = 0; queue < QUEUES; queue++) this.#queues.push(new Hqd(me, pipe, queue, all));
       }
     }
+    this.#scheduler = new HardwareScheduler(parts.host, [parts.hub, parts.mmhub], parts.interrupts, {
+      compute: this.#queues,
+      sdma: parts.sdmaSlots,
+    });
     this.#setHalted(0x5000_0000);
     parts.mmio.claim('hqd', HQD_FIRST_DWORD, HQD_COUNT, {
       read: (offset) => this.#selected()?.read(offset) ?? 0,
@@ -68,26 +83,24 @@ export class CommandProcessor {
     return undefined;
   }
 
-  #map(request: MapQueueRequest): boolean {
-    const hqd = this.#queue(request.me, request.pipe, request.queue);
-    if (request.engine !== ENGINE_COMPUTE || hqd === undefined) {
-      this.#parts.host.port.log.warn(`MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`);
-      return true;
+  #map(request: MapQueueRequest): void {
+    if (request.scheduled) {
+      this.#scheduler.mapQueue(request);
+      return;
     }
-    hqd.load(request.mqdAddress, request.doorbellDword);
-    return true;
+    const hqd = this.#queue(request.me, request.pipe, request.queue);
+    if (!ENGINES.includes(request.engine) || hqd === undefined) {
+      this.#parts.host.port.log.warn(`MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`);
+    } else hqd.load(request.mqdAddress, request.doorbellDword);
   }
 
-  /** `all` leaves the kernel interface queue, whose commands these are, in place: it was not mapped by a packet. */
   #unmap(request: UnmapQueuesRequest): void {
-    for (const hqd of this.#queues) {
-      if (!hqd.active) continue;
-      const { doorbellDwords } = request;
-      if (doorbellDwords === 'all') {
-        this.#parts.host.port.log.debug('UNMAP_QUEUES of queues that no packet mapped: nothing to do');
-        return;
+    if ('all' in request) this.#scheduler.unmap();
+    else if ('pasid' in request) this.#scheduler.unmap(request.pasid);
+    else {
+      for (const hqd of this.#queues) {
+        if (hqd.active && request.doorbellDwords.includes(hqd.doorbellDword)) hqd.deactivate();
       }
-      if (doorbellDwords.includes(hqd.doorbellDword)) hqd.deactivate();
     }
   }
 
@@ -104,6 +117,7 @@ export class CommandProcessor {
     const used = this.#queues.filter((hqd) => hqd.active || hqd.queue.packets > 0);
     return {
       dispatches: this.#dispatches,
+      scheduler: this.#scheduler.inspect(),
       queues: Object.fromEntries(used.map(({ queue }) => [queue.name, queue.inspect()])),
     };
   }

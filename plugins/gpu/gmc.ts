@@ -109,6 +109,13 @@ export class Hub {
     return this.#contexts[vmid];
   }
 
+  /** Page directory base as the scheduler's firmware sets it; register format. */
+  setRoot(vmid: number, low: number, high: number): void {
+    this.#registers.set('CONTEXT_PT_BASE', low >>> 0, 2 * vmid);
+    this.#registers.set('CONTEXT_PT_BASE', high >>> 0, 2 * vmid + 1);
+    this.#contexts[vmid] = undefined;
+  }
+
   #decode(vmid: number): TranslationContext {
     const registers = this.#registers;
     const control = registers.get('CONTEXT_CNTL', vmid);

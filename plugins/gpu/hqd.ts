@@ -2,6 +2,7 @@ import type { RegisterHandler } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
 import type { Hub } from './gmc.js';
 import { type GpuHost, referenceTicks } from './host.js';
+import type { HardwareScheduler, QueuePlacement, QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
 import { type ComputeContext, type MapQueueRequest, pm4Packet, type UnmapQueuesRequest } from './pm4-packets.js';
@@ -28,9 +29,17 @@ export const HQD = {
   PQ_DOORBELL_CONTROL: 0x0f,
   PQ_CONTROL: 0x11,
   DEQUEUE_REQUEST: 0x18,
+  AQL_CONTROL: 0x35,
   PQ_WPTR_LO: 0x36,
   PQ_WPTR_HI: 0x37,
 } as const;
+
+/** DOORBELL_EN of CP_HQD_PQ_DOORBELL_CONTROL. */
+const DOORBELL_ENABLE = 1 << 30;
+
+function joinPointer(low: number, high: number): bigint {
+  return (BigInt(high) << 32n) | BigInt(low);
+}
 
 /** What the command processor gives its queues. */
 export interface HqdParts {
@@ -40,18 +49,20 @@ export interface HqdParts {
   readonly interrupts: InterruptHandler;
   readonly doorbells: Doorbells;
   readonly scheduler: Scheduler;
-  mapQueue(request: MapQueueRequest): boolean;
+  mapQueue(request: MapQueueRequest): void;
   unmapQueues(request: UnmapQueuesRequest): void;
+  hardwareScheduler(): HardwareScheduler;
   dispatch(queueName: string): void;
 }
 
 /** One hardware queue descriptor: a compute ring that is, or is not, connected to the command processor. */
-export class Hqd implements RegisterHandler, Interpreter, ComputeContext {
+export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly me: number;
   readonly #ringId: number;
   readonly #parts: HqdParts;
   readonly #registers = new Uint32Array(HQD_COUNT);
+  #mqdAddress = 0;
 
   constructor(me: number, pipe: number, queue: number, parts: HqdParts) {
     this.me = me;
@@ -97,16 +108,54 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext {
     else if (register === HQD.PQ_WPTR_LO && this.active) this.queue.setWritePointer(value);
   }
 
+  get name(): string {
+    return this.queue.name;
+  }
+
+  get busy(): boolean {
+    return this.active;
+  }
+
   /** Takes over the registers that a memory queue descriptor holds, and runs. */
-  load(mqdAddress: number, doorbellDword: number): void {
+  load(mqdAddress: number, doorbellDword: number, vmid?: number): void {
     const image = new Uint8Array(4 * HQD_COUNT);
     this.#parts.hub.space(0).read(mqdAddress + 4 * MQD_FIRST_DWORD, image);
     this.deactivate();
-    this.#registers.set(new Uint32Array(image.buffer));
-    const control = this.#registers[HQD.PQ_DOORBELL_CONTROL]! & ~0x0fff_fffc;
-    this.#registers[HQD.PQ_DOORBELL_CONTROL] = (control | ((doorbellDword << 2) & 0x0fff_fffc)) >>> 0;
-    this.#registers[HQD.ACTIVE] = 1;
+    const registers = this.#registers;
+    registers.set(new Uint32Array(image.buffer));
+    const control = registers[HQD.PQ_DOORBELL_CONTROL]! & ~0x0fff_fffc;
+    registers[HQD.PQ_DOORBELL_CONTROL] = control | ((doorbellDword << 2) & 0x0fff_fffc) | DOORBELL_ENABLE;
+    if (vmid !== undefined) registers[HQD.VMID] = vmid;
+    registers[HQD.ACTIVE] = 1;
+    this.#mqdAddress = mqdAddress;
     this.#activate();
+  }
+
+  /** Queues of user space: packets of PM4. Queues of AQL packets are not modelled. */
+  connect({ mqdAddress, doorbellDword, vmid, wptrAddress }: QueuePlacement): boolean {
+    const aql = this.#parts.hub.space(0).readU32(mqdAddress + 4 * (MQD_FIRST_DWORD + HQD.AQL_CONTROL));
+    if (aql !== 0) return false;
+    this.load(mqdAddress, doorbellDword, vmid);
+    // The doorbell may have rung while the queue was disconnected; memory then is ahead of the descriptor.
+    const stored = joinPointer(this.#registers[HQD.PQ_WPTR_LO]!, this.#registers[HQD.PQ_WPTR_HI]!);
+    const inMemory = wptrAddress === 0 ? 0n : this.space(vmid).readU64(wptrAddress);
+    if (inMemory > stored) this.#setWritePointer(Number(inMemory & 0xffff_ffffn), Number(inMemory >> 32n));
+    return true;
+  }
+
+  disconnect(): void {
+    const space = this.#parts.hub.space(0);
+    const at = (register: number) => this.#mqdAddress + 4 * (MQD_FIRST_DWORD + register);
+    space.writeU32(at(HQD.PQ_RPTR), this.#readPointer());
+    space.writeU32(at(HQD.PQ_WPTR_LO), this.#registers[HQD.PQ_WPTR_LO]!);
+    space.writeU32(at(HQD.PQ_WPTR_HI), this.#registers[HQD.PQ_WPTR_HI]!);
+    this.deactivate();
+  }
+
+  #setWritePointer(low: number, high: number): void {
+    this.#registers[HQD.PQ_WPTR_LO] = low;
+    this.#registers[HQD.PQ_WPTR_HI] = high;
+    this.queue.setWritePointer(low);
   }
 
   #activate(): void {
@@ -134,13 +183,10 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext {
 
   #claimDoorbell(): void {
     const registers = this.#registers;
-    // DOORBELL_EN b30.
-    const enabled = bits(registers[HQD.PQ_DOORBELL_CONTROL]!, 30, 30) === 1;
-    this.#parts.doorbells.claim(this, enabled ? this.doorbellDword : undefined, (low, high) => {
-      registers[HQD.PQ_WPTR_LO] = low;
-      registers[HQD.PQ_WPTR_HI] = high;
-      this.queue.setWritePointer(low);
-    });
+    const enabled = (registers[HQD.PQ_DOORBELL_CONTROL]! & DOORBELL_ENABLE) !== 0;
+    this.#parts.doorbells.claim(this, enabled ? this.doorbellDword : undefined, (low, high) =>
+      this.#setWritePointer(low, high),
+    );
   }
 
   /** Disconnects the queue; its registers return to power-on, so that the next owner finds a fresh one. */
@@ -204,8 +250,12 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext {
     this.#parts.dispatch(this.queue.name);
   }
 
-  mapQueue(request: MapQueueRequest): boolean {
-    return this.#parts.mapQueue(request);
+  get scheduler(): HardwareScheduler {
+    return this.#parts.hardwareScheduler();
+  }
+
+  mapQueue(request: MapQueueRequest): void {
+    this.#parts.mapQueue(request);
   }
 
   unmapQueues(request: UnmapQueuesRequest): void {

@@ -100,6 +100,12 @@ export class InterruptHandler {
     return this.#registers.get(hub === 'gfxhub' ? 'IH_VMID_LUT' : 'IH_VMID_LUT_MM', vmid) & 0xffff;
   }
 
+  /** What the scheduler's firmware does when it gives a process a VMID. */
+  setPasid(vmid: number, pasid: number): void {
+    this.#registers.set('IH_VMID_LUT', pasid, vmid);
+    this.#registers.set('IH_VMID_LUT_MM', pasid, vmid);
+  }
+
   /** Writes one vector to ring 0 and signals the MSI. Drops it (counted) while the ring is off or unreachable. */
   raise(vector: InterruptVector): void {
     const control = this.#registers.get('IH_RB_CNTL');

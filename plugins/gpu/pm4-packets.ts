@@ -2,6 +2,7 @@
  * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what the
  * driver sends). The README's support table lists exactly what stands here.
  */
+import type { HardwareScheduler } from './hws.js';
 import { address48, bits } from './registers.js';
 import type { CommandQueue, Outcome, Packet } from './ring.js';
 import { compare } from './sdma-packets.js';
@@ -19,24 +20,29 @@ export interface ComputeContext {
   timestamp(): bigint;
   /** A dispatch that no compute unit will run: counted and said once. */
   dispatch(): void;
-  mapQueue(request: MapQueueRequest): boolean;
+  mapQueue(request: MapQueueRequest): void;
   unmapQueues(request: UnmapQueuesRequest): void;
+  readonly scheduler: HardwareScheduler;
 }
 
 /** MAP_QUEUES for one queue. */
 export interface MapQueueRequest {
+  /** False: `me`, `pipe`, `queue` are given. True: the scheduler chooses. */
+  readonly scheduled: boolean;
   readonly me: number;
   readonly pipe: number;
   readonly queue: number;
   readonly engine: number;
   readonly doorbellDword: number;
   readonly mqdAddress: number;
+  readonly wptrAddress: number;
 }
 
-/** UNMAP_QUEUES: some doorbells, or everything. */
-export interface UnmapQueuesRequest {
-  readonly doorbellDwords: readonly number[] | 'all';
-}
+/** UNMAP_QUEUES: the queues of some doorbells, of one process, or all that the scheduler connected. */
+export type UnmapQueuesRequest =
+  | { readonly doorbellDwords: readonly number[] }
+  | { readonly pasid: number }
+  | { readonly all: true };
 
 /** `implemented`: does what hardware does. `ignored`: accepted, nothing happens, and nothing here would show it. */
 export type PacketSupport = 'implemented' | 'ignored' | 'lie';
@@ -205,28 +211,56 @@ function privileged(run: ComputePacket['run']): ComputePacket['run'] {
 
 const mapQueues = privileged((context, packet) => {
   const control = packet.dword(1);
-  const mapped = context.mapQueue({
+  context.mapQueue({
+    // QUEUE_SEL b5:4: 1 = map_to_hws_determined_queue_slots (kfd_pm4_headers_ai.h).
+    scheduled: bits(control, 5, 4) === 1,
     me: bits(control, 18, 18) + 1,
     pipe: bits(control, 17, 16),
     queue: bits(control, 15, 13),
     engine: bits(control, 28, 26),
     doorbellDword: bits(packet.dword(2), 27, 2),
     mqdAddress: address48(packet.dword(3) & ~3, packet.dword(4)),
+    wptrAddress: address48(packet.dword(5) & ~3, packet.dword(6)),
   });
-  return mapped ? 'next' : 'error';
+  return 'next';
 });
 
 const unmapQueues = privileged((context, packet) => {
   const control = packet.dword(1);
-  // ACTION b1:0: 3 = preempt without unmapping; QUEUE_SEL b5:4: 0 = by doorbell; NUM_QUEUES b31:29 (soc15d.h).
+  // ACTION b1:0: 3 = preempt without unmapping (soc15d.h PREEMPT_QUEUES_NO_UNMAP).
   if (bits(control, 1, 0) === 3) return 'next';
-  if (bits(control, 5, 4) !== 0) {
-    context.unmapQueues({ doorbellDwords: 'all' });
-    return 'next';
+  // QUEUE_SEL b5:4: 0 = by doorbell, 1 = by PASID, 2 and 3 = all; NUM_QUEUES b31:29.
+  const select = bits(control, 5, 4);
+  if (select === 0) {
+    const count = Math.min(bits(control, 31, 29), 4);
+    const doorbellDwords = Array.from({ length: count }, (_, index) => bits(packet.dword(2 + index), 27, 2));
+    context.unmapQueues({ doorbellDwords });
+  } else context.unmapQueues(select === 1 ? { pasid: bits(packet.dword(2), 15, 0) } : { all: true });
+  return 'next';
+});
+
+/** SET_RESOURCES from the queue of amdkfd (QUEUE_TYPE b31:29 = 1): VMIDs b15:0 of dword 1, compute queues in 2 and 3. */
+const setResources = privileged((context, packet) => {
+  const control = packet.dword(1);
+  if (bits(control, 31, 29) === 1) {
+    context.scheduler.setResources(bits(control, 15, 0), join(packet.dword(2), packet.dword(3)));
   }
-  const count = Math.min(bits(control, 31, 29), 4);
-  const doorbellDwords = Array.from({ length: count }, (_, index) => bits(packet.dword(2 + index), 27, 2));
-  context.unmapQueues({ doorbellDwords });
+  return 'next';
+});
+
+/** A run list chained from a run list repeats it, for time slices: there are none here. */
+const runList = privileged((context, packet) => {
+  const control = packet.dword(3);
+  if (context.queue.depth > 1) return 'next';
+  context.scheduler.beginRunList();
+  const address = address48(packet.dword(1) & ~3, packet.dword(2));
+  const buffer = { space: packet.space, address, sizeDwords: bits(control, 19, 0) };
+  return context.queue.call(buffer, packet.lengthDwords) ? 'next' : 'error';
+});
+
+/** PASID b15:0 of dword 1, page directory base in 2 and 3 (pm4_mes_map_process and its aldebaran form agree). */
+const mapProcess = privileged((context, packet) => {
+  context.scheduler.mapProcess(bits(packet.dword(1), 15, 0), packet.dword(2), packet.dword(3));
   return 'next';
 });
 
@@ -262,9 +296,12 @@ export const PM4_PACKETS: readonly ComputePacket[] = [
   implemented('RELEASE_MEM', 0x49, releaseMemory),
   implemented('DMA_DATA', 0x50, dmaData),
   implemented('SET_UCONFIG_REG', 0x79, setUconfigRegister),
+  implemented('SET_RESOURCES', 0xa0, setResources),
+  implemented('MAP_PROCESS', 0xa1, mapProcess),
   implemented('MAP_QUEUES', 0xa2, mapQueues),
   implemented('UNMAP_QUEUES', 0xa3, unmapQueues),
   implemented('QUERY_STATUS', 0xa4, queryStatus),
+  implemented('RUN_LIST', 0xa5, runList),
   ignored('SET_BASE', 0x11),
   ignored('CLEAR_STATE', 0x12),
   { name: 'DISPATCH_DIRECT', op: 0x15, support: 'lie', run: dispatch },
@@ -282,7 +319,6 @@ export const PM4_PACKETS: readonly ComputePacket[] = [
   ignored('SWITCH_BUFFER', 0x8b),
   ignored('FRAME_CONTROL', 0x90),
   ignored('INVALIDATE_TLBS', 0x98),
-  ignored('SET_RESOURCES', 0xa0),
   ignored('RUN_CLEANER_SHADER', 0xd7),
 ];
 

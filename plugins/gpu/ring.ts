@@ -175,6 +175,11 @@ export class CommandQueue {
     return this.#writePointer;
   }
 
+  /** 1 in the ring, one more per indirect buffer. */
+  get depth(): number {
+    return this.#frames.length;
+  }
+
   /** Continues with another buffer: called from a packet. False when nested too deeply. */
   call(buffer: CommandBuffer, packetDwords: number, chain = false): boolean {
     this.budgetBytes -= CALL_COST_BYTES;

@@ -2,6 +2,7 @@ import type { RegisterBlock } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
 import type { Hub } from './gmc.js';
 import { type GpuHost, referenceTicks } from './host.js';
+import type { QueuePlacement, QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
 import { address48, bits, hex } from './registers.js';
@@ -15,6 +16,8 @@ const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: numbe
   ['page', 0x1340, 3],
   ...Array.from({ length: 8 }, (_, index) => [`rlc${index}`, 0x13a0 + 0x60 * index, 2] as const),
 ];
+
+const KERNEL_QUEUES = 2;
 
 /** Distances from a queue's RB_CNTL in dwords; the same for every queue (sdma0_4_2_offset.h). */
 const QUEUE_REGISTERS = {
@@ -33,6 +36,12 @@ const QUEUE_REGISTERS = {
 
 type QueueRegister = keyof typeof QUEUE_REGISTERS;
 
+/** SDMA0_GFX_DOORBELL.ENABLE. */
+const DOORBELL_ENABLE = 1 << 28;
+
+/** Dwords of a user queue's descriptor that are registers at the same distances (include/v9_structs.h v9_sdma_mqd). */
+const MQD_REGISTERS = 0x13;
+
 /** What the engine gives its queues. */
 interface Engine {
   readonly host: GpuHost;
@@ -45,11 +54,12 @@ interface Engine {
 }
 
 /** One ring of an SDMA engine: its registers, its doorbell, its packets. */
-class SdmaQueue implements Interpreter, SdmaContext {
+class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly #engine: Engine;
   readonly #ringId: number;
   readonly #registers: RegisterBlock<QueueRegister>;
+  #mqdAddress = 0;
 
   constructor(name: string, rbControl: number, ringId: number, engine: Engine) {
     this.#engine = engine;
@@ -72,10 +82,58 @@ class SdmaQueue implements Interpreter, SdmaContext {
     });
   }
 
+  get name(): string {
+    return this.queue.name;
+  }
+
+  get busy(): boolean {
+    return this.queue.state !== 'off';
+  }
+
+  /** Takes over a user queue's descriptor: the queue's registers in their order, but for the doorbell offset. */
+  connect({ mqdAddress, doorbellDword, vmid, wptrAddress }: QueuePlacement): boolean {
+    const image = new Uint8Array(4 * MQD_REGISTERS);
+    this.space(0).read(mqdAddress, image);
+    const mqd = new Uint32Array(image.buffer);
+    const registers = this.#registers;
+    for (const [name, distance] of Object.entries(QUEUE_REGISTERS) as [QueueRegister, number][]) {
+      if (distance < MQD_REGISTERS) registers.set(name, mqd[distance]!);
+    }
+    registers.set('DOORBELL', DOORBELL_ENABLE);
+    registers.set('DOORBELL_OFFSET', doorbellDword << 2);
+    // The doorbell may have rung while the queue was disconnected; memory then is ahead of the descriptor.
+    const stored = (BigInt(mqd[QUEUE_REGISTERS.RB_WPTR_HI]!) << 32n) | BigInt(mqd[QUEUE_REGISTERS.RB_WPTR]!);
+    const inMemory = wptrAddress === 0 ? 0n : this.space(vmid).readU64(wptrAddress);
+    if (inMemory > stored) {
+      registers.set('RB_WPTR', Number(inMemory & 0xffff_ffffn));
+      registers.set('RB_WPTR_HI', Number(inMemory >> 32n));
+    }
+    this.#claimDoorbell();
+    // RB_ENABLE b0, RB_VMID b27:24.
+    const control = (registers.get('RB_CNTL') & ~0x0f00_0000) | (vmid << 24) | 1;
+    registers.set('RB_CNTL', control);
+    this.#mqdAddress = mqdAddress;
+    this.#start(control);
+    return true;
+  }
+
+  disconnect(): void {
+    const registers = this.#registers;
+    const space = this.space(0);
+    const at = (register: QueueRegister) => this.#mqdAddress + 4 * QUEUE_REGISTERS[register];
+    space.writeU64(at('RB_RPTR'), BigInt(this.queue.readPointer) * 4n);
+    space.writeU32(at('RB_WPTR'), registers.get('RB_WPTR'));
+    space.writeU32(at('RB_WPTR_HI'), registers.get('RB_WPTR_HI'));
+    this.queue.stop();
+    registers.set('RB_CNTL', 0);
+    registers.set('DOORBELL', 0);
+    this.#claimDoorbell();
+  }
+
   #claimDoorbell(): undefined {
     const registers = this.#registers;
-    // SDMA0_GFX_DOORBELL.ENABLE b28; DOORBELL_OFFSET.OFFSET b27:2, a dword index.
-    const enabled = bits(registers.get('DOORBELL'), 28, 28) === 1;
+    const enabled = (registers.get('DOORBELL') & DOORBELL_ENABLE) !== 0;
+    // OFFSET b27:2, a dword index.
     const index = enabled ? bits(registers.get('DOORBELL_OFFSET'), 27, 2) : undefined;
     this.#engine.doorbells.claim(this, index, (low, high) => {
       registers.set('RB_WPTR', low);
@@ -197,6 +255,11 @@ export class Sdma {
     const engine = { ...parts, trapEnabled: () => (registers.get('CNTL') & 1) === 1 };
     this.#queues = QUEUES.map(([name, dword, ringId]) => new SdmaQueue(`sdma0 ${name}`, dword, ringId, engine));
     this.#setHalted(true);
+  }
+
+  /** Queues that user space can have; the kernel's come first in the list. */
+  get userQueues(): readonly QueueSlot[] {
+    return this.#queues.slice(KERNEL_QUEUES);
   }
 
   #idle(): boolean {

@@ -39,7 +39,16 @@ export class Soc {
     declareRlc(host, mmio);
     this.#psp = new Psp(host, mmio, mmhub, scheduler, modeReset);
     this.#sdma = new Sdma({ host, mmio, hub: mmhub, interrupts, doorbells, scheduler });
-    this.#processor = new CommandProcessor({ host, mmio, hub: gfxhub, interrupts, doorbells, scheduler });
+    this.#processor = new CommandProcessor({
+      host,
+      mmio,
+      hub: gfxhub,
+      mmhub,
+      interrupts,
+      doorbells,
+      scheduler,
+      sdmaSlots: this.#sdma.userQueues,
+    });
     this.mmio = mmio;
     this.doorbells = doorbells;
     this.#scheduler = scheduler;

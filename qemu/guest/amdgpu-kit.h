@@ -329,20 +329,6 @@ static inline long interrupts_of(const struct gpu *gpu)
 	return total;
 }
 
-/* Physical address behind a mapped page, 0 if there is none. Needs root. */
-static inline uint64_t physical_address(const volatile uint8_t *page)
-{
-	static int fd = -1;
-	uint64_t entry = 0;
-
-	if (fd < 0)
-		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	(void)*page;
-	if (pread(fd, &entry, 8, (off_t)((uintptr_t)page / 4096 * 8)) != 8 || !(entry >> 63))
-		return 0;
-	return (entry & ((1ull << 55) - 1)) * 4096;
-}
-
 /* Reads 64K, 4M, 1G or plain bytes. */
 static inline uint64_t parse_bytes(const char *text)
 {

@@ -10,8 +10,7 @@
  *   push      the second GPU's SDMA copies pattern 2 from its own VRAM to the imported buffer
  *
  * FIRST and SECOND are PCI addresses such as 0000:03:00.0; default: the first two AMD functions with a render node.
- * Prints one JSON object per line. "vram" in an extent is the offset in that GPU's VRAM (BAR0), absent where the driver has
- * moved the buffer to system memory. Pattern p of seed s: dword i is murmur3's 32-bit finalizer of s + p * 0x9e3779b9 + i.
+ * Prints one JSON object per line. Pattern p of seed s: dword i is murmur3's 32-bit finalizer of s + p * 0x9e3779b9 + i.
  * With --hold the program keeps the buffers until FILE exists (60 s at most): freeing them wipes them.
  */
 #include "amdgpu-kit.h"
@@ -27,28 +26,11 @@ static double now_ms(void)
 	return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
 }
 
-/* Where the buffer lies, as runs of pages that follow one another. */
-static void print_extents(const char *name, const struct buffer *buffer)
+/* The address in the GPU's VM: from there the emulator's `translate` command leads to the place in VRAM. */
+static void print_buffer(const char *name, const struct buffer *buffer)
 {
-	const uint8_t *cpu = buffer->cpu;
-	uint64_t pages = buffer->bytes / 4096;
-
-	printf("{\"buffer\":\"%s\",\"gpu\":\"%s\",\"bytes\":%" PRIu64 ",\"extents\":[", name, buffer->gpu->address,
-	       buffer->bytes);
-	for (uint64_t page = 0; page < pages;) {
-		uint64_t start = physical_address(cpu + page * 4096);
-		uint64_t count = 1;
-
-		while (page + count < pages && physical_address(cpu + (page + count) * 4096) == start + count * 4096)
-			count++;
-		printf("%s{\"offset\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"physical\":\"0x%" PRIx64 "\"", page ? "," : "",
-		       page * 4096, count * 4096, start);
-		if (start >= buffer->gpu->bar0 && start < buffer->gpu->bar0 + buffer->gpu->bar0_bytes)
-			printf(",\"vram\":%" PRIu64, start - buffer->gpu->bar0);
-		printf("}");
-		page += count;
-	}
-	printf("]}\n");
+	printf("{\"buffer\":\"%s\",\"gpu\":\"%s\",\"bytes\":%" PRIu64 ",\"va\":\"0x%" PRIx64 "\",\"pattern\":2}\n", name,
+	       buffer->gpu->address, buffer->bytes, buffer->va);
 }
 
 static void compare_buffer(const char *step, const struct buffer *buffer, uint32_t seed, uint32_t pass)
@@ -178,8 +160,8 @@ int main(int argc, char **argv)
 	fill_buffer(&second, arguments.seed, 2);
 	copy("push", &imported, &second);
 	compare_buffer("push", &first, arguments.seed, 2);
-	print_extents("first", &first);
-	print_extents("second", &second);
+	print_buffer("first", &first);
+	print_buffer("second", &second);
 	if (arguments.hold)
 		hold(arguments.hold);
 	free_buffer(&imported);

@@ -1,0 +1,130 @@
+import type { Hub } from './gmc.js';
+import type { GpuHost } from './host.js';
+import type { InterruptHandler } from './ih.js';
+import type { MapQueueRequest } from './pm4-packets.js';
+import { hex } from './registers.js';
+
+/** Where a run list's queue is in memory, and whose it is. */
+export interface QueuePlacement {
+  readonly mqdAddress: number;
+  readonly doorbellDword: number;
+  readonly vmid: number;
+  /** Where user space keeps its write pointer, in the process's address space; 0: nowhere. */
+  readonly wptrAddress: number;
+}
+
+/** A hardware queue that the scheduler can connect to a process's queue in memory. */
+export interface QueueSlot {
+  readonly name: string;
+  readonly busy: boolean;
+  /** Loads the memory queue descriptor and runs. False: a kind of queue that is not modelled. */
+  connect(placement: QueuePlacement): boolean;
+  /** Writes its pointers back to the descriptor and stops. */
+  disconnect(): void;
+}
+
+/** MAP_QUEUES ENGINE_SEL (kfd_pm4_headers_ai.h mes_map_queues_engine_sel_enum). */
+const ENGINE = { COMPUTE: 0, SDMA0: 2 } as const;
+
+interface Process {
+  readonly pasid: number;
+  readonly vmid: number;
+}
+
+/**
+ * The hardware scheduler: what the MEC firmware does with the run lists of the kernel's compute driver (amdkfd,
+ * kfd_packet_manager_v9.c). It gives processes VMIDs and connects their queues. There is no time slicing: queues and
+ * processes beyond what the hardware has stay unconnected, and the log says so.
+ */
+export class HardwareScheduler {
+  readonly #host: GpuHost;
+  readonly #hubs: readonly Hub[];
+  readonly #interrupts: InterruptHandler;
+  readonly #computeSlots: readonly QueueSlot[];
+  readonly #sdmaSlots: readonly QueueSlot[];
+  #vmidMask = 0;
+  #queueMask = 0n;
+  #process: Process | undefined;
+  #processes: Process[] = [];
+  #connected: { readonly slot: QueueSlot; readonly pasid: number }[] = [];
+  #runLists = 0;
+
+  constructor(
+    host: GpuHost,
+    hubs: readonly Hub[],
+    interrupts: InterruptHandler,
+    slots: { readonly compute: readonly QueueSlot[]; readonly sdma: readonly QueueSlot[] },
+  ) {
+    this.#host = host;
+    this.#hubs = hubs;
+    this.#interrupts = interrupts;
+    this.#computeSlots = slots.compute;
+    this.#sdmaSlots = slots.sdma;
+  }
+
+  /** Which VMIDs and which compute queues (bit = (me - 1) * 32 + pipe * 8 + queue) are the scheduler's. */
+  setResources(vmidMask: number, queueMask: bigint): void {
+    this.#vmidMask = vmidMask;
+    this.#queueMask = queueMask;
+  }
+
+  /** A new run list replaces the one before. */
+  beginRunList(): void {
+    this.#runLists++;
+    this.unmap();
+  }
+
+  /** The queues that follow belong to this process. */
+  mapProcess(pasid: number, rootLow: number, rootHigh: number): void {
+    this.#process = undefined;
+    const used = this.#processes.reduce((mask, { vmid }) => mask | (1 << vmid), 0);
+    // VMID 0 is the kernel's.
+    const vmid = Array.from({ length: 15 }, (_, index) => index + 1).find((id) => ((this.#vmidMask & ~used) >> id) & 1);
+    if (vmid === undefined) {
+      this.#host.port.log.warn(`run list: no VMID left for process ${pasid}; its queues wait`);
+      return;
+    }
+    for (const hub of this.#hubs) hub.setRoot(vmid, rootLow, rootHigh);
+    this.#interrupts.setPasid(vmid, pasid);
+    this.#process = { pasid, vmid };
+    this.#processes.push(this.#process);
+  }
+
+  /** Connects a queue of the current process to a free slot. */
+  mapQueue(request: MapQueueRequest): void {
+    const process = this.#process;
+    if (process === undefined) return;
+    const slot = this.#freeSlot(request.engine);
+    if (slot === undefined) {
+      this.#host.port.log.warn(`run list: no queue of engine ${request.engine} left for process ${process.pasid}`);
+      return;
+    }
+    const { mqdAddress, doorbellDword, wptrAddress } = request;
+    if (slot.connect({ mqdAddress, doorbellDword, wptrAddress, vmid: process.vmid })) {
+      this.#connected.push({ slot, pasid: process.pasid });
+    } else this.#host.port.log.warn(`run list: the queue described at ${hex(mqdAddress)} is of a kind not implemented`);
+  }
+
+  #freeSlot(engine: number): QueueSlot | undefined {
+    if (engine === ENGINE.SDMA0) return this.#sdmaSlots.find(({ busy }) => !busy);
+    if (engine !== ENGINE.COMPUTE) return undefined;
+    return this.#computeSlots.find((slot, index) => !slot.busy && ((this.#queueMask >> BigInt(index)) & 1n) === 1n);
+  }
+
+  /** Disconnects the queues of one process, or of all. */
+  unmap(pasid?: number): void {
+    const stays = (owner: { readonly pasid: number }) => pasid !== undefined && owner.pasid !== pasid;
+    for (const connected of this.#connected) if (!stays(connected)) connected.slot.disconnect();
+    this.#connected = this.#connected.filter(stays);
+    this.#processes = this.#processes.filter(stays);
+    this.#process = undefined;
+  }
+
+  inspect(): unknown {
+    return {
+      runLists: this.#runLists,
+      processes: this.#processes,
+      queues: this.#connected.map(({ slot, pasid }) => ({ slot: slot.name, pasid })),
+    };
+  }
+}
