@@ -10,6 +10,11 @@ import { Psp } from './psp.js';
 import { Scheduler } from './ring.js';
 import { declareRlc } from './rlc.js';
 import { Sdma } from './sdma.js';
+import type { Extent } from './vm.js';
+
+const VMIDS = 16;
+/** More stretches than a buffer of any test has. */
+const MAX_EXTENTS = 1024;
 
 /**
  * All blocks of the GPU in the power-on state. A reset throws this away and makes a new one, so that no block needs to know
@@ -59,6 +64,25 @@ export class Soc {
   /** Nothing of this power cycle runs any more. */
   stop(): void {
     this.#scheduler.stop();
+  }
+
+  /**
+   * Where a virtual range lies for SDMA: per VMID that has it mapped, the stretches that follow one another. For people and
+   * tests that know a buffer's address in a process and want to see it in VRAM.
+   */
+  translate(address: number, lengthBytes: number): { vmid: number; extents: Extent[] }[] {
+    const found: { vmid: number; extents: Extent[] }[] = [];
+    for (let vmid = 0; vmid < VMIDS; vmid++) {
+      const extents: Extent[] = [];
+      for (let done = 0; done < lengthBytes && extents.length < MAX_EXTENTS; ) {
+        const extent = this.#hubs[1]!.space(vmid).extent(address + done, lengthBytes - done);
+        if (extent.target === 'none') break;
+        extents.push(extent);
+        done += extent.lengthBytes;
+      }
+      if (extents.length > 0) found.push({ vmid, extents });
+    }
+    return found;
   }
 
   inspect(): Record<string, unknown> {
