@@ -1,4 +1,11 @@
 export { kvmRunsKernel } from './accel.js';
+export {
+  type AttachFormat,
+  type AttachOptions,
+  attachFormats,
+  renderAttachment,
+  shellQuote,
+} from './attach-formats.js';
 export { bootGuest } from './boot.js';
 export { buildGuestPrograms, type GuestBuildOptions } from './build-guest.js';
 export { cacheFolder } from './cache.js';

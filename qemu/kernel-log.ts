@@ -8,7 +8,7 @@ export interface KernelComplaint {
   /** From 1. */
   lineNumber: number;
   line: string;
-  /** What kind of complaint: `warning`, `bug`, `oops`, `panic`, `call trace`, `hung task`, `stall`, `driver timeout`, `taint`. */
+  /** `panic`, `oops`, `stall`, `bug`, `warning`, `call trace`, `hung task`, `lockdep`, `driver timeout` or `taint`. */
   kind: string;
 }
 
@@ -16,15 +16,15 @@ export interface KernelComplaint {
 // kernel/watchdog.c, mm/kasan, kernel/module/main.c (taint), lib/ubsan.c, kernel/locking/lockdep.c.
 const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] = [
   ['panic', /Kernel panic/],
-  ['oops', /\bOops\b|general protection fault|unable to handle (?:kernel|page fault)|kernel NULL pointer/i],
-  ['bug', /\bBUG\b|kernel BUG at|UBSAN:|KASAN:|KFENCE:/],
-  ['warning', /\bWARNING:/],
+  ['oops', /\bOops\b|general protection fault|unable to handle (?:kernel|page fault)|kernel NULL pointer/],
+  ['stall', /rcu.*(?:detected stalls|self-detected stall)|soft lockup|hard LOCKUP/],
+  ['bug', /\bBUG: |kernel BUG at|UBSAN:|KASAN:|KFENCE:/],
+  ['warning', /\bWARNING: /],
   ['call trace', /\bCall Trace:/],
   ['hung task', /blocked for more than \d+ seconds/],
-  ['stall', /rcu.*(?:detected stalls|self-detected stall)|soft lockup|hard LOCKUP|watchdog: BUG/i],
   ['lockdep', /possible (?:recursive|circular) locking|suspicious RCU usage|bad unlock balance/],
-  ['driver timeout', /\bring \S+ timeout\b|\btimed? ?out\b/i],
-  ['taint', /\btaints? kernel\b|Tainted:(?! *G? *$)/],
+  ['driver timeout', /\btime(?:d |-)?out\b/i],
+  ['taint', /\btaint(?:s|ing) kernel\b|\bTainted: /],
 ];
 
 /**

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, rm } from 'node:fs/promises';
+import { access, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { cachedFolder } from './cache.js';
 import { makeDebianRoot, unpackTar } from './debian.js';
@@ -50,38 +50,31 @@ export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {
 }
 
 async function privateQemu(onProgress?: Progress): Promise<Qemu> {
-  const folder = await cachedFolder('qemu', { recipe: 1 }, async (target) => {
+  const folder = await cachedFolder('qemu', { recipe: 2 }, async (target) => {
     onProgress?.('Unpacking a private QEMU from Debian packages (once)');
     const tarPath = join(target, 'root.tar');
     await makeDebianRoot({ packages: ['qemu-system-x86'], state: 'unpacked', preferBackports: true, tarPath });
     await unpackTar(tarPath, target);
     await rm(tarPath);
+    await writeFile(join(target, programName), launcher, { mode: 0o755 });
   });
-  const command = privateCommand(folder);
-  const version = await probeQemu(command);
+  const program = join(folder, programName);
+  const version = await probeQemu([program]);
   if (version === undefined) {
     throw new HostSetupError(
       `The private QEMU in ${folder} cannot be run here, or has no vfio-user-pci device.`,
-      `Try it by hand: ${command.join(' ')} -device help`,
+      `See what it says: ${program} -device help`,
     );
   }
-  return { command, version, source: 'private' };
+  return { command: [program], version, source: 'private' };
 }
 
 /** Runs the unpacked QEMU with the C library it was built for, whatever the host's is. */
-function privateCommand(root: string): [string, ...string[]] {
-  const usr = join(root, 'usr');
-  return [
-    join(usr, 'lib64/ld-linux-x86-64.so.2'),
-    '--library-path',
-    join(usr, 'lib/x86_64-linux-gnu'),
-    join(usr, 'bin', programName),
-    '-L',
-    join(usr, 'share/qemu'),
-    '-L',
-    join(usr, 'share/seabios'),
-  ];
-}
+const launcher = `#!/bin/sh
+usr=\${0%/*}/usr
+exec "$usr/lib64/ld-linux-x86-64.so.2" --library-path "$usr/lib/x86_64-linux-gnu" "$usr/bin/${programName}" \\
+  -L "$usr/share/qemu" -L "$usr/share/seabios" "$@"
+`;
 
 /** The version of a QEMU that can do what we need, or undefined. */
 async function probeQemu(command: readonly [string, ...string[]]): Promise<string | undefined> {
