@@ -1,14 +1,20 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { startEmulator } from '../../emulator.js';
+import { type AttachFormat, attachFormats, renderAttachment } from '../../../qemu/index.js';
+import { type Emulator, startEmulator } from '../../emulator.js';
 import type { GuestFile } from '../../plugin.js';
 import { withCleanup } from '../cleanup.js';
 import { CONTROL_SOCKET_NAME } from '../control-socket.js';
 import { UsageError } from '../exit-status.js';
 import { createLog } from '../log.js';
-import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
-import { type ArgumentFormat, argumentFormats, formatQemuArguments } from '../qemu-arguments.js';
+import {
+  emulatorOptions,
+  emulatorSettings,
+  type MachineSettings,
+  machineOptions,
+  machineSettings,
+} from '../options.js';
 import { routingOf, startServing } from '../session.js';
 import { givenSocketFolder, newSocketFolder } from '../socket-folder.js';
 
@@ -22,8 +28,8 @@ function options(yargs: Argv) {
       },
       format: {
         alias: 'f',
-        choices: argumentFormats,
-        default: 'qemu' as ArgumentFormat,
+        choices: attachFormats,
+        default: 'qemu' as AttachFormat,
         description: 'Notation of the arguments that attach the functions',
       },
       'write-guest-files': {
@@ -52,22 +58,27 @@ async function handler(args: Arguments): Promise<void> {
       { ...emulatorPart, folder, peerRouting: routingOf(machine) },
       { tools: { startEmulator }, log, cleanup },
     );
-    const { functions, guestFiles } = emulator;
-    if (args.writeGuestFiles !== undefined) writeGuestFiles(args.writeGuestFiles, guestFiles);
-    const text = formatQemuArguments(
-      {
-        functions,
-        machine,
-        controlSocketPath: join(folder.path, CONTROL_SOCKET_NAME),
-        guestFilePaths: guestFiles.map(({ path }) => path),
-      },
-      args.format,
-    );
-    process.stdout.write(text);
-    process.stderr.write(`ghostbus: serving ${functions.map(({ name }) => name).join(', ')}; end with Ctrl-C\n`);
+    if (args.writeGuestFiles !== undefined) writeGuestFiles(args.writeGuestFiles, emulator.guestFiles);
+    process.stdout.write(describeServing(emulator, machine, args.format));
+    const names = emulator.functions.map(({ name }) => name).join(', ');
+    process.stderr.write(`ghostbus: serving ${names}; end with Ctrl-C\n`);
     await emulator.ended;
     throw new Error('the bus thread ended');
   });
+}
+
+function describeServing(emulator: Emulator, machine: MachineSettings, format: AttachFormat): string {
+  const { functions, guestFiles, socketDirectory } = emulator;
+  const attached = functions.map(({ name, socketPath }) => ({ id: name, socketPath }));
+  const text = renderAttachment(format, attached, machine);
+  if (format !== 'json') return text;
+  const facts = {
+    ...JSON.parse(text),
+    functions,
+    controlSocketPath: join(socketDirectory, CONTROL_SOCKET_NAME),
+    guestFilePaths: guestFiles.map(({ path }) => path),
+  };
+  return `${JSON.stringify(facts, undefined, 2)}\n`;
 }
 
 /** Lays the files below `folder` as they lie in the guest. */

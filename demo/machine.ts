@@ -1,0 +1,73 @@
+import { withCleanup } from '../emulator/cli/cleanup.js';
+import { createLog } from '../emulator/cli/log.js';
+import { startSession } from '../emulator/cli/session.js';
+import { sessionTools } from '../emulator/cli/tools.js';
+import { parseDeviceSpec } from '../emulator/device-spec.js';
+import type { Emulator } from '../emulator/emulator.js';
+import type { Guest } from '../qemu/index.js';
+import type { Report } from './report.js';
+
+/** Small, so that the host can look through all of it. */
+export const VRAM_BYTES = 256 * 2 ** 20;
+const DEVICES = ['gpu,vram=256M', 'gpu,vram=256M', 'habana', 'rdma', 'example'];
+
+/** The machine under demonstration. */
+export interface DemoMachine {
+  readonly report: Report;
+  readonly emulator: Emulator;
+  readonly guest: Guest;
+  /** Runs a shell line in the guest; its output. Rejects when it fails. */
+  sh(line: string): Promise<string>;
+}
+
+export interface DemoOptions {
+  readonly kernel: string;
+  readonly verbose: boolean;
+}
+
+/** Boots a guest with two GPUs and one of each other function, calls `show`, and ends everything. */
+export async function withDemoMachine(
+  options: DemoOptions,
+  report: Report,
+  show: (machine: DemoMachine) => Promise<void>,
+): Promise<void> {
+  const logLevel = options.verbose ? 'info' : 'error';
+  const emulatorSettings = {
+    devices: DEVICES.map(parseDeviceSpec),
+    spinUs: undefined,
+    logLevel,
+    logJson: false,
+  } as const;
+  const guestSettings = {
+    topology: 'root-ports',
+    viommu: false,
+    memMiB: 2048,
+    kernel: options.kernel,
+    cpu: undefined,
+    smp: 2,
+    accel: 'auto',
+    packages: [],
+    moduleFolders: [],
+    shareDir: undefined,
+    consoleLogPath: undefined,
+  } as const;
+  await withCleanup(async (cleanup) => {
+    const { emulator, guest, image, qemu, timings } = await startSession(emulatorSettings, guestSettings, {
+      tools: sessionTools,
+      log: createLog(logLevel, false),
+      progress: (text) => process.stderr.write(`demo: ${text}\n`),
+      cleanup,
+    });
+    report.evidence(
+      `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel}), booted in ${(timings.bootMs / 1000).toFixed(1)} s`,
+    );
+    await show({ report, emulator, guest, sh: (line) => runShell(guest, line) });
+  });
+}
+
+async function runShell(guest: Guest, line: string): Promise<string> {
+  const { exitCode, stdout, stderr } = await guest.capture(['sh', '-c', line], { timeoutMs: 60_000 });
+  if (exitCode !== 0)
+    throw new Error(`${JSON.stringify(line)} failed in the guest (${exitCode}): ${stderr.toString()}`);
+  return stdout.toString();
+}

@@ -1,0 +1,91 @@
+/** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
+import { parseArgs } from 'node:util';
+import { InterruptedError, statusOfError, USAGE_STATUS } from '../emulator/cli/exit-status.js';
+import { parseByteSize } from '../emulator/options.js';
+import { ringDoorbell } from './doorbell-step.js';
+import { showFunctions } from './functions-step.js';
+import { withDemoMachine } from './machine.js';
+import { moveDmaBuf } from './peer-step.js';
+import { inWords, Report } from './report.js';
+
+const HELP = `usage: scripts/demo [--bytes SIZE] [--verbose]
+
+Boots the latest stock kernel with two GPUs, habana, rdma and example, and lets the stock amdgpu driver move a dma-buf from one GPU to
+the other, peer to peer; then the same on the LTS kernel, which stages it in system memory.
+
+  --bytes SIZE  size of the buffer; default 16M, at most 64M
+  --verbose     show the devices' log
+
+Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
+`;
+const LARGEST_BYTES = 64 * 2 ** 20;
+
+interface Wishes {
+  readonly bytes: number;
+  readonly verbose: boolean;
+}
+
+/** Undefined: only help was wanted. Throws an Error for people. */
+function readArguments(argv: readonly string[]): Wishes | undefined {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      bytes: { type: 'string', default: '16M' },
+      verbose: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return undefined;
+  const bytes = parseByteSize(values.bytes);
+  if (bytes === 0 || bytes > LARGEST_BYTES || bytes % 4096 !== 0) {
+    throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
+  }
+  return { bytes, verbose: values.verbose };
+}
+
+async function show({ bytes, verbose }: Wishes, report: Report): Promise<void> {
+  report.chapter('On the latest kernel, which allows peer-to-peer DMA');
+  await withDemoMachine({ kernel: 'latest', verbose }, report, async (machine) => {
+    await showFunctions(machine);
+    report.step(
+      `2. ${inWords(bytes)} in the first GPU’s VRAM, filled by its SDMA, become a dma-buf that the second GPU imports and copies.\n` +
+        '3. The contents and the way they took, seen from the guest and from the host.',
+    );
+    await moveDmaBuf(machine, 'peer-to-peer', bytes);
+    await ringDoorbell(machine);
+  });
+  report.chapter('On the LTS kernel, which Debian builds without peer-to-peer DMA');
+  await withDemoMachine({ kernel: 'lts', verbose }, report, async (machine) => {
+    report.step(
+      '5. The same program: the driver stages the buffer in system memory, and the data are right all the same.',
+    );
+    await moveDmaBuf(machine, 'staged', bytes);
+  });
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const started = performance.now();
+  let wishes: Wishes | undefined;
+  try {
+    wishes = readArguments(argv);
+  } catch (error) {
+    process.stderr.write(`demo: ${(error as Error).message}\n${HELP}`);
+    return USAGE_STATUS;
+  }
+  if (wishes === undefined) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const report = new Report(process.stdout, process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
+  try {
+    await show(wishes, report);
+  } catch (error) {
+    if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);
+    return statusOfError(error);
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(0);
+  report.chapter(`${report.held} claims held, ${report.broken} did not, in ${seconds} s.`);
+  return report.broken === 0 ? 0 : 1;
+}
+
+process.exit(await main(process.argv.slice(2)));

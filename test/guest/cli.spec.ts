@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const PROGRAM = fileURLToPath(new URL('../../emulator/cli/main.js', import.meta.url));
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** One run of the program, with a runtime folder of its own, so that what it leaves behind can be seen. */
+class Run {
+  readonly ended: Promise<Ended>;
+  readonly #child: ChildProcess;
+  #stdout = '';
+  #stderr = '';
+  #onOutput: () => void = () => undefined;
+
+  constructor(runtimeFolder: string, args: readonly string[]) {
+    this.#child = spawn(process.execPath, [PROGRAM, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, XDG_RUNTIME_DIR: runtimeFolder },
+    });
+    this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
+      this.#stdout += text;
+      this.#onOutput();
+    });
+    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr += text;
+      this.#onOutput();
+    });
+    this.ended = new Promise((resolve) => {
+      this.#child.on('close', (status) => {
+        this.#onOutput();
+        resolve({ status, stdout: this.#stdout, stderr: this.#stderr });
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  /** Resolves once the program has printed it; rejects when the program ends without. */
+  async printed(pattern: RegExp): Promise<void> {
+    while (!pattern.test(this.#stdout + this.#stderr)) {
+      assert.equal(this.#child.exitCode, null, `ended before it printed ${pattern}:\n${this.#stdout}${this.#stderr}`);
+      await new Promise<void>((resolve) => {
+        this.#onOutput = resolve;
+      });
+    }
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+}
+
+/** Ids and command lines of processes that name the text among their arguments. */
+function processesNaming(text: string): { pid: number; command: string }[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      try {
+        const command = readFileSync(join('/proc', name, 'cmdline'), 'utf8').replaceAll('\0', ' ');
+        return command.includes(text) ? [{ pid: Number(name), command }] : [];
+      } catch {
+        // It ended while we were looking.
+        return [];
+      }
+    });
+}
+
+describe('ghostbus on the command line', () => {
+  let runtimeFolder = '';
+  beforeEach(() => {
+    runtimeFolder = mkdtempSync(join(tmpdir(), 'cli-spec-'));
+  });
+  afterEach(() => {
+    const left = { processes: processesNaming(runtimeFolder), files: readdirSync(runtimeFolder) };
+    rmSync(runtimeFolder, { recursive: true });
+    assert.deepEqual(left, { processes: [], files: [] }, 'nothing is left behind');
+  });
+
+  const ghostbus = (...args: string[]) => new Run(runtimeFolder, args);
+  const run = (...args: string[]) => ghostbus(...args).ended;
+
+  it('shows three functions to lspci and exits with its status', async () => {
+    const ended = await run('run', '--device', 'gpu', '--device', 'habana', '--device', 'rdma', '--', 'lspci', '-nn');
+    assert.equal(ended.status, 0, ended.stderr);
+    for (const id of ['1002:', '1da3:1000', '15b3:1021']) assert.ok(ended.stdout.includes(`[${id}`), ended.stdout);
+  });
+
+  it("exits with the command's own status, also on the LTS kernel", async () => {
+    const ended = await run('run', '--kernel', 'lts', '--', 'false');
+    assert.deepEqual([ended.status, ended.stdout], [1, '']);
+  });
+
+  it('prints one JSON object with --json', async () => {
+    const { status, stdout } = await run('run', '-d', 'example', '--json', '--', 'sh', '-c', 'echo out; kill -9 $$');
+    const report = JSON.parse(stdout);
+    assert.equal(status, 128 + 9);
+    assert.deepEqual([report.exitStatus, report.signal, report.stdout], [137, 9, 'out\n']);
+    assert.equal(report.functions[0].connected, true);
+    assert.match(report.guest.kernelRelease, /^\d+\.\d+/);
+  });
+
+  it('ends a command whose time is over with status 124 and a clear message', async () => {
+    const { status, stderr } = await run('run', '-d', 'example', '--timeout', '3', '--', 'sleep', '1000');
+    assert.equal(status, 124);
+    assert.match(stderr, /"sleep 1000" was still running after 3 s and was stopped \(--timeout\)/);
+  });
+
+  it('ends with status 125 and the end of the console when the guest panics', async () => {
+    const { status, stderr } = await run('run', '-d', 'example', '--', 'sh', '-c', 'echo c > /proc/sysrq-trigger');
+    assert.equal(status, 125);
+    assert.match(stderr, /panicked/);
+    assert.match(stderr, /sysrq triggered crash/i);
+  });
+
+  it('ends with status 125 when somebody kills QEMU', async () => {
+    const running = ghostbus('run', '-d', 'example', '--', 'sh', '-c', 'echo started; sleep 1000');
+    await running.printed(/started/);
+    const qemus = processesNaming(runtimeFolder).filter(({ command }) => command.includes('vfio-user-pci'));
+    assert.equal(qemus.length, 1);
+    process.kill(qemus[0]!.pid, 'SIGKILL');
+    const { status, stderr } = await running.ended;
+    assert.equal(status, 125);
+    assert.match(stderr, /QEMU ended/);
+  });
+
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
+    it(`ends everything on ${signal} while the command runs`, async () => {
+      const running = ghostbus('run', '-d', 'example', '--', 'sh', '-c', 'echo started; sleep 1000');
+      await running.printed(/started/);
+      running.kill(signal);
+      assert.equal((await running.ended).status, status);
+    });
+  }
+
+  it('ends everything on a signal while the guest boots', async () => {
+    const running = ghostbus('run', '-d', 'example', '--', 'true');
+    await running.printed(/Booting/);
+    running.kill('SIGTERM');
+    assert.equal((await running.ended).status, 143);
+  });
+
+  it('serves a function to ctl until a signal comes', async () => {
+    const serving = ghostbus('serve', '-d', 'example', '--format', 'json');
+    await serving.printed(/serving example0/);
+    const state = await run('ctl', 'example0', 'state');
+    assert.equal(state.status, 0, state.stderr);
+    assert.equal(JSON.parse(state.stdout).name, 'example0');
+    assert.deepEqual(JSON.parse((await run('ctl', 'example0', 'fail-next', 'status=3')).stdout), { status: 3 });
+    const refused = await run('ctl', 'example0', 'explode');
+    assert.notEqual(refused.status, 0);
+    assert.match(refused.stderr, /unknown command "explode"/);
+    serving.kill('SIGINT');
+    const { status, stdout } = await serving.ended;
+    assert.equal(status, 130);
+    assert.equal(JSON.parse(stdout).functions.length, 1);
+  });
+});
