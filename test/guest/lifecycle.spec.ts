@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { topologies } from '../../qemu/index.js';
+import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
+
+const DEVICES = ['gpu', 'habana', 'rdma', 'example'];
+
+/** Every BAR of a function as the guest's kernel placed it: start, end, flags. */
+const resources = (address: string) => `cat /sys/bus/pci/devices/${address}/resource`;
+
+for (const kernel of KERNELS) {
+  describe(`every function's life, kernel ${kernel}`, () => {
+    for (const topology of topologies) {
+      it(`boots behind ${topology}, with configuration space that lspci finds nothing odd in`, async () => {
+        await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+          const guest = await boot({ topology });
+          for (const [name, address] of await addressesOf(guest, emulator)) {
+            const text = await sh(guest, `lspci -vvv -s ${address} 2>&1`);
+            assert.doesNotMatch(text, /chain looped|!!!|unknown header|access denied|pcilib:/i, `${name}:\n${text}`);
+            assert.match(text, /Capabilities: \[[0-9a-f]+\] Express/, name);
+          }
+          for (const state of await emulator.state()) {
+            assert.equal(state.connected, true);
+            assert.equal(state.broken, undefined);
+          }
+          await assertCleanKernelLog(guest);
+          assert.deepEqual(log.complaints, []);
+          await guest.shutdown();
+        });
+      });
+    }
+
+    it('survives remove and rescan, unbind, FLR, reboot, reset and hot-plug', async () => {
+      await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+        const guest = await boot();
+        const before = await addressesOf(guest, emulator);
+        for (const [name, address] of before) {
+          const device = `/sys/bus/pci/devices/${address}`;
+          const placed = await sh(guest, resources(address));
+          await sh(guest, `[ ! -e ${device}/driver ] || echo ${address} > ${device}/driver/unbind`);
+          await sh(
+            guest,
+            `grep -qw flr ${device}/reset_method; echo flr > ${device}/reset_method; echo 1 > ${device}/reset`,
+          );
+          assert.equal(await sh(guest, resources(address)), placed, `${name}: BARs after an FLR`);
+          await sh(
+            guest,
+            `echo 1 > ${device}/remove; [ ! -e ${device} ]; echo 1 > /sys/bus/pci/rescan; [ -e ${device} ]`,
+          );
+          assert.equal(
+            (await sh(guest, resources(address))).split('\n').length,
+            placed.split('\n').length,
+            `${name}: BARs after a rescan`,
+          );
+          assert.equal((await emulator.stateOf(name)).broken, undefined);
+        }
+        await assertCleanKernelLog(guest);
+        for (const how of ['guest', 'reset'] as const) {
+          await guest.reboot(how);
+          assert.deepEqual(await addressesOf(guest, emulator), before, `after a reboot by ${how}`);
+          await assertCleanKernelLog(guest);
+        }
+        for (const { name, socketPath, identity } of emulator.functions) {
+          const device = `/sys/bus/pci/devices/${before.get(name)!}`;
+          const present = `lspci -d ${identity.vendorId.toString(16)}:${identity.deviceId.toString(16)}`;
+          await sh(guest, `[ ! -e ${device}/driver ] || echo ${before.get(name)!} > ${device}/driver/unbind`);
+          await guest.unplug(name);
+          assert.equal(await sh(guest, present), '', `${name} is gone`);
+          await guest.plug({ id: name, socketPath });
+          await sh(guest, `for i in $(seq 600); do [ -z "$(${present})" ] || exit 0; sleep 0.1; done; exit 1`);
+          assert.equal((await emulator.stateOf(name)).connected, true);
+          await guest.unplug(name);
+        }
+        await assertCleanKernelLog(guest);
+        assert.deepEqual(log.complaints, []);
+        await guest.shutdown();
+      });
+    });
+
+    it('is ready for the next QEMU whenever one is killed', async () => {
+      await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+        for (const afterMs of [50, 400, 1500, 4000]) {
+          const abort = new AbortController();
+          const timer = setTimeout(() => abort.abort(), afterMs);
+          await boot({ abort: abort.signal }).then(
+            (guest) => guest.kill(),
+            () => undefined,
+          );
+          clearTimeout(timer);
+        }
+        const guest = await boot();
+        await addressesOf(guest, emulator);
+        await assertCleanKernelLog(guest);
+        assert.deepEqual(log.complaints, []);
+        await guest.kill();
+      });
+    });
+  });
+}

@@ -1,0 +1,109 @@
+/** What every guest test starts from: served functions, a booted guest, and nothing left behind. */
+import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
+import { parseDeviceSpec } from '../../emulator/device-spec.js';
+import { type Emulator, type EmulatorOptions, startEmulator } from '../../emulator/emulator.js';
+import {
+  type AllowedComplaint,
+  type BootOptions,
+  bootGuest,
+  buildGuestPrograms,
+  ensureImage,
+  findKernelComplaints,
+  findQemu,
+  type Guest,
+} from '../../qemu/index.js';
+
+export const KERNELS = ['lts', 'latest'] as const;
+export type Kernel = (typeof KERNELS)[number];
+
+const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
+
+const progress = (text: string) => console.error(`    … ${text}`);
+
+/** Warnings and errors of the emulator fail a test when it ends: nothing may hide in a log that nobody reads. */
+export class WatchedLog {
+  readonly complaints: string[] = [];
+  debug(): void {}
+  info(): void {}
+  warn(fields: object, message: string): void {
+    this.complaints.push(`warn: ${message} ${JSON.stringify(fields)}`);
+  }
+  error(fields: object, message: string): void {
+    this.complaints.push(`error: ${message} ${JSON.stringify(fields)}`);
+  }
+}
+
+export interface ServedMachine {
+  readonly emulator: Emulator;
+  readonly log: WatchedLog;
+  boot(options?: Partial<BootOptions>): Promise<Guest>;
+}
+
+/** Serves `devices` and gives `use` a way to boot guests with them; everything is gone when it returns. */
+export async function withMachine(
+  kernel: Kernel,
+  devices: readonly string[],
+  use: (machine: ServedMachine) => Promise<void>,
+  options: Partial<EmulatorOptions> = {},
+): Promise<void> {
+  const qemu = await findQemu({ onProgress: progress });
+  const image = await ensureImage({ kernel, onProgress: progress });
+  const programs = await buildGuestPrograms({ image, moduleFolders: [EXAMPLE_DRIVER], onProgress: progress });
+  const log = new WatchedLog();
+  const emulator = await startEmulator({ devices: devices.map(parseDeviceSpec), log, ...options });
+  const guests: Guest[] = [];
+  try {
+    await use({
+      emulator,
+      log,
+      boot: async (bootOptions = {}) => {
+        const functions = emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath }));
+        const extraFiles = [...emulator.guestFiles, ...programs];
+        const guest = await bootGuest({ qemu, image, functions, extraFiles, ...bootOptions });
+        guests.push(guest);
+        return guest;
+      },
+    });
+  } finally {
+    for (const guest of guests) await guest.kill();
+    await emulator.stop();
+  }
+}
+
+/** Runs a shell script in the guest; fails with its output unless it exits 0. Returns standard output. */
+export async function sh(guest: Guest, script: string): Promise<string> {
+  const { exitCode, signal, stdout, stderr } = await guest.capture(['sh', '-euc', script]);
+  assert.equal(
+    exitCode,
+    0,
+    `guest script ended with ${exitCode ?? `signal ${signal}`}:\n${script}\n${stdout}\n${stderr}`,
+  );
+  return stdout.toString();
+}
+
+/** Fails when the guest's kernel complained about anything that is not allowed with a reason. */
+export async function assertCleanKernelLog(guest: Guest, allowed: readonly AllowedComplaint[] = []): Promise<void> {
+  const complaints = findKernelComplaints(await guest.dmesg(), allowed);
+  assert.deepEqual(complaints, [], `the guest's kernel complained:\n${complaints.map(({ line }) => line).join('\n')}`);
+}
+
+/** The guest's address (`0000:01:00.0`) of each served function, by name; they are told apart by vendor, device and order. */
+export async function addressesOf(guest: Guest, emulator: Emulator): Promise<Map<string, string>> {
+  const listed = (await sh(guest, 'lspci -Dn'))
+    .trim()
+    .split('\n')
+    .map((line) => ({ address: line.split(' ')[0]!, ids: line.split(' ')[2]! }));
+  const addresses = new Map<string, string>();
+  for (const { name, identity } of emulator.functions) {
+    const ids = `${hex4(identity.vendorId)}:${hex4(identity.deviceId)}`;
+    const found = listed.find((entry) => entry.ids === ids && ![...addresses.values()].includes(entry.address));
+    assert.ok(found, `the guest has no (further) function ${ids}, ${name}`);
+    addresses.set(name, found.address);
+  }
+  return addresses;
+}
+
+function hex4(value: number): string {
+  return value.toString(16).padStart(4, '0');
+}
