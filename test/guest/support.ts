@@ -86,7 +86,8 @@ export async function sh(guest: Guest, script: string): Promise<string> {
 const OF_THE_MACHINE: readonly AllowedComplaint[] = [
   {
     pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
-    reason: 'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
+    reason:
+      'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
   },
 ];
 
