@@ -17,6 +17,8 @@ export interface BusThreadData {
   readonly socketDirectory: string;
   /** Readable when a command waits on the message port. */
   readonly wakeFd: number;
+  /** Shared memory: since when the bus thread is inside one handler (see the bus's option of this name). */
+  readonly busySinceMs: Float64Array;
   readonly spinUs: number;
   readonly peerRouting: PeerRouting;
 }

@@ -84,7 +84,7 @@ function answer(machine: Machine, bus: Bus, request: BusRequest): void {
 }
 
 async function main(): Promise<void> {
-  const bus = new Bus({ log: logFor('bus'), spinUs: data.spinUs });
+  const bus = new Bus({ log: logFor('bus'), spinUs: data.spinUs, busySinceMs: data.busySinceMs });
   const machine = new Machine(bus, data.peerRouting);
   const functions: ServedFunction[] = [];
   for (const device of data.devices) functions.push(...(await addDevice(machine, device)));

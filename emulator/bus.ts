@@ -11,6 +11,11 @@ export interface BusOptions {
   readonly slowHandlerMs?: number;
   /** Monotonic time; tests own it. */
   readonly nowNs?: () => bigint;
+  /**
+   * Shared with a watcher on another thread: since when a handler runs, in milliseconds of the monotonic clock, 0 when none
+   * does. A handler that never returns can only be reported from there.
+   */
+  readonly busySinceMs?: Float64Array;
 }
 
 /** What the watchdog and the metrics show of the loop. */
@@ -46,6 +51,7 @@ export class Bus implements Watcher {
   readonly #spinNs: bigint;
   readonly #slowNs: bigint;
   readonly #nowNs: () => bigint;
+  readonly #busySinceMs: Float64Array;
   #nextToken = 1;
   #stopped = false;
   #statistics = { wakeUps: 0, workPieces: 0, slowHandlers: 0 };
@@ -53,6 +59,7 @@ export class Bus implements Watcher {
   constructor(options: BusOptions) {
     this.#log = options.log;
     this.#nowNs = options.nowNs ?? process.hrtime.bigint;
+    this.#busySinceMs = options.busySinceMs ?? new Float64Array(1);
     this.clock = new TimerQueue(this.#nowNs);
     this.#spinNs = BigInt(Math.round((options.spinUs ?? 0) * 1000));
     this.#slowNs = BigInt(Math.round((options.slowHandlerMs ?? 50) * 1e6));
@@ -164,12 +171,15 @@ export class Bus implements Watcher {
 
   #timed(what: string, run: () => void): void {
     const start = this.#nowNs();
+    const outerSinceMs = this.#busySinceMs[0]!;
+    this.#busySinceMs[0] = Number(start) / 1e6;
     try {
       run();
     } catch (error) {
       // Functions catch their own faults; what arrives here is a fault of the emulator, which must not stop the others.
       this.#log.error(`${what} failed outside every function`, { stack: (error as Error).stack });
     }
+    this.#busySinceMs[0] = outerSinceMs;
     const took = this.#nowNs() - start;
     if (took > this.#slowNs) {
       this.#statistics.slowHandlers++;

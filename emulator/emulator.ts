@@ -21,6 +21,9 @@ export type { FunctionState, ServedFunction } from './bus-messages.js';
 const SPINNING_CORES = 4;
 const SPIN_US = 50;
 
+/** A handler takes microseconds; QEMU's x-msg-timeout is 5000. */
+const STUCK_HANDLER_MS = 2000;
+
 /** A logger such as pino's: fields first. */
 export interface EmulatorLog {
   debug(fields: object, message: string): void;
@@ -125,13 +128,16 @@ class BusThread {
   readonly #worker: Worker;
   readonly #wakeFd: number;
   readonly #pending = new Map<number, Pending>();
+  readonly #watchdog: NodeJS.Timeout;
   #nextId = 1;
   #alive = true;
 
-  constructor(data: Omit<BusThreadData, 'wakeFd'>, onReport: (report: BusReport) => void) {
+  constructor(data: Omit<BusThreadData, 'wakeFd' | 'busySinceMs'>, onReport: (report: BusReport) => void) {
     this.#wakeFd = createEventfd();
+    const busySinceMs = new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT));
+    this.#watchdog = watchHandlers(busySinceMs, onReport);
     this.#worker = new Worker(new URL('./bus-worker.js', import.meta.url), {
-      workerData: { ...data, wakeFd: this.#wakeFd } satisfies BusThreadData,
+      workerData: { ...data, wakeFd: this.#wakeFd, busySinceMs } satisfies BusThreadData,
     });
     this.#worker.on('message', (report: BusReport) => {
       if (report.kind === 'reply') this.#settle(report.id)?.resolve(report.result);
@@ -175,10 +181,25 @@ class BusThread {
   #abandon(error: Error): void {
     if (!this.#alive) return;
     this.#alive = false;
+    clearInterval(this.#watchdog);
     closeFd(this.#wakeFd);
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
+}
+
+/** Reports, once each time, a handler that holds the bus thread for so long that QEMU is about to give the function up. */
+function watchHandlers(busySinceMs: Float64Array, onReport: (report: BusReport) => void): NodeJS.Timeout {
+  let reportedSinceMs = 0;
+  const check = () => {
+    const sinceMs = busySinceMs[0]!;
+    const busyMs = Number(process.hrtime.bigint()) / 1e6 - sinceMs;
+    if (sinceMs === 0 || sinceMs === reportedSinceMs || busyMs < STUCK_HANDLER_MS) return;
+    reportedSinceMs = sinceMs;
+    const message = `one handler has held the bus thread for ${(busyMs / 1000).toFixed(1)} s; QEMU gives a function up after 5 s`;
+    onReport({ kind: 'log', level: 'error', source: 'bus', message, fields: {} });
+  };
+  return setInterval(check, STUCK_HANDLER_MS / 4).unref();
 }
 
 /** Gives each spec its instance name: the plugin's name and a number. */

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Emulator, type EmulatorLog, startEmulator } from './emulator.js';
+import { closeFd, connectUnix } from './host/index.js';
+
+/** A plugin that misbehaves on request, as a user's own would: a file with no build step. */
+const PLUGIN = `
+const memory = (context) => context.createMemory('memory', 2 * 1024 * 1024);
+export default {
+  name: 'stub',
+  description: 'for a spec',
+  options: { safeParse: (data) => ({ success: true, data }) },
+  create(options, context) {
+    return {
+      identity: { vendorId: 0x1234, deviceId: 1, subsystemVendorId: 0, subsystemId: 0, classCode: 0x050000, revisionId: 0 },
+      bars: [{ index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 2 * 1024 * 1024,
+               parts: [{ offset: 0, sizeBytes: 2 * 1024 * 1024, memory: this.memory = memory(context) }] }],
+      capabilities: [],
+      attach(port) { this.port = port; },
+      reset() {},
+      control(command, args) {
+        if (command === 'echo') return { args, big: 0x1_0000_0000n };
+        if (command === 'hang') this.port.post(() => { const end = Date.now() + 3000; while (Date.now() < end); });
+        else if (command === 'fail') this.port.post(() => { throw new Error('boom'); });
+        else throw new Error('no command ' + command);
+        return null;
+      },
+    };
+  },
+};
+`;
+
+class Recorder implements EmulatorLog {
+  readonly lines: string[] = [];
+  readonly #waiting: { pattern: RegExp; resolve: () => void }[] = [];
+  #add(message: string): void {
+    this.lines.push(message);
+    for (const { pattern, resolve } of this.#waiting) if (pattern.test(message)) resolve();
+  }
+  debug(): void {}
+  info(_fields: object, message: string): void {
+    this.#add(message);
+  }
+  warn(_fields: object, message: string): void {
+    this.#add(message);
+  }
+  error(_fields: object, message: string): void {
+    this.#add(message);
+  }
+  until(pattern: RegExp): Promise<void> {
+    if (this.lines.some((line) => pattern.test(line))) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push({ pattern, resolve }));
+  }
+}
+
+describe('startEmulator', () => {
+  let folder: string;
+  let plugin: string;
+  let log: Recorder;
+  let emulator: Emulator | undefined;
+
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'ghostbus-spec-'));
+    plugin = join(folder, 'plugin.mjs');
+    writeFileSync(plugin, PLUGIN);
+    log = new Recorder();
+    emulator = undefined;
+  });
+
+  afterEach(async () => {
+    await emulator?.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  const start = async (count = 1): Promise<Emulator> => {
+    const devices = Array.from({ length: count }, () => ({ plugin, options: {} }));
+    emulator = await startEmulator({ devices, log });
+    return emulator;
+  };
+
+  it('serves every instance on a socket of its own, private to the user, and leaves none behind', async () => {
+    const served = await start(2);
+    assert.deepEqual(
+      served.functions.map(({ name }) => name),
+      ['stub0', 'stub1'],
+    );
+    assert.equal(statSync(served.socketDirectory).mode & 0o777, 0o700);
+    for (const { socketPath } of served.functions) {
+      assert.equal(statSync(socketPath).mode & 0o777, 0o600);
+      closeFd(connectUnix(socketPath));
+    }
+    await served.stop();
+    assert.equal(existsSync(served.socketDirectory), false);
+  });
+
+  it('carries commands to a function and its answers back, 64-bit values in hexadecimal', async () => {
+    const served = await start();
+    assert.deepEqual(await served.control('stub0', 'echo', { a: 1 }), { args: { a: 1 }, big: '0x100000000' });
+    await assert.rejects(served.control('stub0', 'nonsense'), /no command nonsense/);
+    await assert.rejects(served.control('stub9', 'echo'), /no function "stub9"; there are stub0/);
+  });
+
+  it('shows the memory behind a BAR', async () => {
+    const served = await start();
+    assert.deepEqual(await served.readBar('stub0', 0, 4096, 4), Uint8Array.of(0, 0, 0, 0));
+    await assert.rejects(served.readBar('stub0', 0, 2 * 1024 * 1024, 4), /has no memory at 0x200000/);
+    await assert.rejects(served.readBar('stub0', 3, 0, 4), /BAR3/);
+  });
+
+  it('reports a broken function and serves the others', async () => {
+    const served = await start(2);
+    await served.control('stub0', 'fail');
+    await log.until(/stub0 is broken: posted work failed: boom/);
+    assert.match((await served.stateOf('stub0')).broken ?? '', /boom/);
+    assert.equal((await served.stateOf('stub1')).broken, undefined);
+  });
+
+  it('reports a handler that does not return, while it does not return', async () => {
+    const served = await start();
+    await served.control('stub0', 'hang');
+    await log.until(/one handler has held the bus thread for [2-9]/);
+  });
+
+  it('refuses a plugin that is none, and an unknown one, with what to do', async () => {
+    writeFileSync(plugin, 'export const something = 1;');
+    await assert.rejects(start(), /its default export must be what definePlugin/);
+    const missing = startEmulator({ devices: [{ plugin: 'no-such-thing', options: {} }], log });
+    await assert.rejects(missing, /no plugin "no-such-thing": ours are gpu, habana, rdma, example/);
+  });
+
+  it('answers commands after its end with a refusal, and can be stopped twice', async () => {
+    const served = await start();
+    await served.stop();
+    await served.stop();
+    await assert.rejects(served.state(), /has ended/);
+  });
+});
