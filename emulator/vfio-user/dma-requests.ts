@@ -1,4 +1,4 @@
-/** DMA_MAP and DMA_UNMAP: what can be checked without knowing the map table, then the device. */
+/** DMA_MAP and DMA_UNMAP: what the message alone shows to be wrong; range, alignment and overlap are the device's. */
 import { ERRNO, SystemError } from '../host/index.js';
 import type { VfioDevice } from './device.js';
 import type { Reply } from './device-info.js';
@@ -14,9 +14,6 @@ import {
   payloadBytes,
 } from './messages.js';
 
-const PAGE_BYTES = 4096;
-/** libvfio-user lib/dma.h MAX_DMA_SIZE. */
-const MAX_MAP_BYTES = 8 * 2 ** 40;
 /** libvfio-user refuses an announced payload above its message limit. */
 const MAX_ARGSZ = 1024 * 1024;
 const KNOWN_MAP_FLAGS = DMA_MAP_FLAG.READ | DMA_MAP_FLAG.WRITE | DMA_MAP_FLAG.MMAP | DMA_MAP_FLAG.FILE_IO;
@@ -33,11 +30,6 @@ function checkMap(map: MapFields, fdCount: number): void {
   // A file offset with its size stays below 2^53 when both are; an address above is refused here, at the edge.
   if (!Number.isSafeInteger(map.address + map.sizeBytes) || !Number.isSafeInteger(map.offset + map.sizeBytes)) {
     throw new MalformedMessage(`range 0x${map.address.toString(16)} + 0x${map.sizeBytes.toString(16)} ends above 2^53`);
-  }
-  const pages = ((map.address | map.sizeBytes | map.offset) & (PAGE_BYTES - 1)) === 0;
-  if (fdCount === 1 && !pages) throw new MalformedMessage('address, size and offset of a file must be whole pages');
-  if (map.sizeBytes > MAX_MAP_BYTES) {
-    throw new SystemError(`DMA map of 0x${map.sizeBytes.toString(16)} bytes`, ERRNO.ENOSPC, 'the limit is 8 TiB');
   }
 }
 

@@ -193,6 +193,25 @@ describe('vfio-user server', () => {
     assert.equal(device.resets, 2);
   });
 
+  it('does not wait for a DMA reply while a received request is unanswered: the client may wait for that first', () => {
+    const { client, server, device } = bench;
+    let dmaRead: number | undefined;
+    let replies = 0;
+    bench.bus.watch(client.fd, () => {
+      for (let message = client.poll(); message !== undefined; message = client.poll()) {
+        if (message.command === COMMAND.DMA_READ) dmaRead = message.id;
+        else replies++;
+      }
+      if (dmaRead !== undefined && replies === 2) client.send(dmaReply(dmaRead, Buffer.from('abcd')));
+    });
+    client.send(Buffer.concat([resetDevice(), resetDevice()]));
+    assert.equal(server.onConnectionReadable(1), 'more');
+    const target = Buffer.alloc(4);
+    device.channel!.dmaRead(0, target);
+    assert.deepEqual([target.toString(), device.resets], ['abcd', 2]);
+    bench.bus.unwatch(client.fd);
+  });
+
   it('takes a limited number of messages when asked, and says that more are left', () => {
     const { client, server, device } = bench;
     client.send(Buffer.concat([resetDevice(), resetDevice(), resetDevice()]));

@@ -160,8 +160,10 @@ export const FRAMING_ROWS: readonly Row[] = [
   },
   {
     id: 'H-14',
-    what: 'REGION_WRITE with NO_REPLY: no reply, visible to the next read',
+    what: 'REGION_WRITE with NO_REPLY: no reply, visible to the next read; other commands too',
     run: (bench) => {
+      silent(bench, resetDevice(FLAG.NO_REPLY));
+      assert.equal(bench.device.resets, 1);
       bench.client.send(writeRegion(1, 0x10, [1, 2, 3, 4], FLAG.NO_REPLY));
       assert.deepEqual([...peek(bench, 1, 0x10, 4)], [1, 2, 3, 4]);
     },
