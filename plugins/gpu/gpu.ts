@@ -51,34 +51,20 @@ function capabilities(instance: number): readonly Capability[] {
   ];
 }
 
-/**
- * `translate`: where `bytes` from a GPU virtual `address` lie, per VMID. `read`: VRAM contents in base64, at most 1 MiB.
- * Numbers may be written as text, `0x…` too.
- */
-const commandSchema = z.discriminatedUnion('command', [
-  z.strictObject({
-    command: z.literal('translate'),
-    address: z.coerce
-      .number()
-      .int()
-      .min(0)
-      .max(2 ** 48),
-    bytes: z.coerce
-      .number()
-      .int()
-      .min(1)
-      .max(2 ** 36),
-  }),
-  z.strictObject({
-    command: z.literal('read'),
-    offset: z.coerce.number().int().min(0),
-    bytes: z.coerce
-      .number()
-      .int()
-      .min(1)
-      .max(2 ** 20),
-  }),
-]);
+/** Where `bytes` from a GPU virtual `address` lie, per VMID. Numbers may be written as text, `0x…` too. */
+const commandSchema = z.strictObject({
+  command: z.literal('translate'),
+  address: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(2 ** 48),
+  bytes: z.coerce
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 36),
+});
 
 /** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
 export class Gpu implements PcieFunction {
@@ -155,12 +141,7 @@ export class Gpu implements PcieFunction {
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
     const parsed = commandSchema.safeParse({ ...args, command });
     if (!parsed.success) throw new Error(`gpu: ${z.prettifyError(parsed.error)}`);
-    if (parsed.data.command === 'translate') return this.#current().translate(parsed.data.address, parsed.data.bytes);
-    const { offset, bytes } = parsed.data;
-    if (offset + bytes > this.#vram.sizeBytes) throw new Error(`gpu: VRAM ends at ${this.#vram.sizeBytes}`);
-    const contents = new Uint8Array(bytes);
-    this.#vram.read(offset, contents);
-    return Buffer.from(contents).toString('base64');
+    return this.#current().translate(parsed.data.address, parsed.data.bytes);
   }
 
   detach(): void {

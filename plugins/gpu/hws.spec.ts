@@ -119,21 +119,15 @@ describe('gpu hardware scheduler', () => {
 });
 
 describe('gpu commands', () => {
-  it('translate an address and read VRAM', () => {
+  it('translate an address', () => {
     const driver = new TestDriver().bringUp();
-    driver.vram64(0x1000, 0x1122n);
     const found = driver.model.control('translate', { address: '0x8000001000', bytes: 8 });
     assert.deepEqual(found, [{ vmid: 0, extents: [{ target: 'vram', address: 0x1000, lengthBytes: 8 }] }]);
-    assert.equal(
-      driver.model.control('read', { offset: 0x1000, bytes: 2 }),
-      Buffer.from([0x22, 0x11]).toString('base64'),
-    );
   });
 
   it('refuse what they do not know', () => {
     const driver = new TestDriver();
     assert.throws(() => driver.model.control('explode', {}), /gpu: /);
-    assert.throws(() => driver.model.control('read', { offset: 2 ** 40, bytes: 1 }), /VRAM ends at/);
     assert.throws(() => driver.model.control('translate', { address: -1, bytes: 1 }), /address/);
   });
 });
