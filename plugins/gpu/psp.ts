@@ -6,7 +6,7 @@ import { address48, bits } from './registers.js';
 import type { Scheduler } from './ring.js';
 
 /** Mailbox commands in C2PMSG_64 b19:16 (psp_gfx_if.h, GFX_CTRL_CMD_ID_*). */
-const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7 } as const;
+const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7, GBR_IH_SET: 8 } as const;
 
 /** Ready and response flag; status in b15:0, 0 = good (amdgpu_psp.h MBOX_TOS_READY_FLAG). */
 const READY = 0x8000_0000;
@@ -77,6 +77,9 @@ export class Psp {
         break;
       case MAILBOX.MODE1_RESET:
         this.#modeReset();
+        break;
+      case MAILBOX.GBR_IH_SET:
+        // 6.12 sends page faults to interrupt rings 1 and 2 with it (psp_v12_0_reroute_ih); none are sent here.
         break;
       default:
         this.#host.port.log.warn(`psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`);

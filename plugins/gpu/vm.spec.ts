@@ -103,6 +103,25 @@ describe('gpu address translation', () => {
     assert.deepEqual(space(1).extent(0, 0x5000), { target: 'vram', address: 0x20_0000, lengthBytes: 0x4000 });
   });
 
+  it('merges across tables, and stops where a page is elsewhere, not valid, or on the other side of the bus', () => {
+    const page = (number: number, address: number, flags: bigint = PTE.VALID) =>
+      vram.writeU64(PTB + 8 * number, BigInt(address) | flags);
+    for (let number = 500; number < 512; number++) page(number, 0x20_0000 + number * 4096);
+    vram.writeU64(PDB0 + 8, 0x5000n | PTE.VALID | PTE.FURTHER);
+    for (let number = 0; number < 8; number++)
+      vram.writeU64(0x5000 + 8 * number, BigInt(0x40_0000 + number * 4096) | PTE.VALID);
+    const from = 500 * 4096 + 16;
+    const length = (address: number) => space(1).extent(address, 2 ** 20).lengthBytes;
+    assert.equal(length(from), 20 * 4096 - 16, 'through both tables');
+    page(505, 0x90_0000);
+    assert.equal(length(from), 5 * 4096 - 16);
+    page(504, 0x20_0000 + 504 * 4096, PTE.VALID | PTE.SYSTEM);
+    assert.equal(length(from), 4 * 4096 - 16);
+    page(503, 0x20_0000 + 503 * 4096, 0n);
+    assert.equal(length(from), 3 * 4096 - 16);
+    assert.equal(space(1).extent(from, 100).lengthBytes, 100, 'no more than asked for');
+  });
+
   it('sees a changed entry at once', () => {
     const view = space(1);
     vram.writeU64(PTB, 0x20_0000n | PTE.VALID);
@@ -156,6 +175,22 @@ describe('gpu address translation', () => {
     view.copy(0x400, 0x2000, data.length);
     view.read(0x400, back);
     assert.deepEqual(back, data);
+  });
+
+  it('copies ranges whose pages are scattered differently on both sides', () => {
+    const order = [3, 0, 7, 1, 2, 6, 5, 4];
+    order.forEach((place, page) => {
+      vram.writeU64(PTB + 8 * page, BigInt(0x20_0000 + page * 4096) | PTE.VALID);
+      vram.writeU64(PTB + 8 * (page + 16), BigInt(0x40_0000 + place * 4096) | PTE.VALID);
+    });
+    const data = Uint8Array.from({ length: 7 * 4096 }, (_, index) => (index * 31) >>> 3);
+    const view = space(1);
+    view.write(100, data);
+    view.copy(0x10_000 + 300, 100, data.length);
+    const back = new Uint8Array(data.length);
+    view.read(0x10_000 + 300, back);
+    assert.deepEqual(back, data);
+    assert.deepEqual(faults, []);
   });
 
   it('fills with a 32-bit pattern that keeps its phase across pages', () => {

@@ -56,11 +56,25 @@ export interface TranslationSource {
 const ADDRESS_SPACE = 2 ** 48;
 const PAGE_BYTES = 4096;
 const PATTERN_BYTES = 64 * 1024;
+/** Page table entries looked at ahead of a walk: at first, then at once. */
+const FIRST_ENTRIES = 7;
+const MOST_ENTRIES = 512;
+
+/** A table whose entries are 4 KiB pages, and where in it a walk ended. */
+interface LeafTable {
+  readonly table: number;
+  readonly index: number;
+  readonly last: number;
+  readonly inSystem: boolean;
+  readonly entry: Entry;
+}
 
 /** One VMID's view of memory through one hub. */
 export class AddressSpace {
   readonly vmid: number;
   readonly #source: TranslationSource;
+  /** The table of 4 KiB pages that the last walk ended in. */
+  #pages: LeafTable | undefined;
 
   constructor(vmid: number, source: TranslationSource) {
     this.vmid = vmid;
@@ -80,6 +94,7 @@ export class AddressSpace {
   }
 
   #walk(va: number, lengthBytes: number, context: TranslationContext): Extent {
+    this.#pages = undefined;
     const page = Math.floor(va / PAGE_BYTES);
     const toPageEnd = Math.min(lengthBytes, PAGE_BYTES - (va % PAGE_BYTES));
     if (!context.enabled || page < context.startPage || page > context.endPage) return nothing(toPageEnd);
@@ -102,11 +117,17 @@ export class AddressSpace {
         ? page - context.startPage
         : Math.floor(va / 2 ** shift) % 2 ** (context.blockBits - fragmentBits);
     let entry = this.#entry(table, index, inSystem);
+    const last =
+      context.depth === 0 ? context.endPage - context.startPage : 2 ** (context.blockBits - fragmentBits) - 1;
+    let leafTable = { table, index, last, inSystem };
     if (entry !== undefined && fragmentBits > 0 && isFurther(entry)) {
-      entry = this.#entry(tableAddress(entry), page % 2 ** fragmentBits, (entry.low & ENTRY.SYSTEM) !== 0);
+      const further = { table: tableAddress(entry), index: page % 2 ** fragmentBits };
+      leafTable = { ...further, last: 2 ** fragmentBits - 1, inSystem: (entry.low & ENTRY.SYSTEM) !== 0 };
+      entry = this.#entry(leafTable.table, leafTable.index, leafTable.inSystem);
       shift = 12;
     }
     if (entry === undefined || (entry.low & ENTRY.VALID) === 0) return unmapped(entry, toPageEnd);
+    if (shift === 12) this.#pages = { ...leafTable, entry };
     return this.#leaf(entry, va, shift, lengthBytes);
   }
 
@@ -142,13 +163,62 @@ export class AddressSpace {
   /** The longest stretch from `address` that is contiguous where it lies: adjacent pages come as one. */
   extent(address: number, lengthBytes: number): Extent {
     const first = this.translate(address, lengthBytes);
+    this.#extendByPages(first, lengthBytes);
     while (first.lengthBytes < lengthBytes) {
       const next = this.translate(address + first.lengthBytes, lengthBytes - first.lengthBytes);
       const adjacent = next.address === first.address + first.lengthBytes || first.target === 'none';
       if (next.target !== first.target || !adjacent) break;
       first.lengthBytes += next.lengthBytes;
+      this.#extendByPages(first, lengthBytes);
     }
     return first;
+  }
+
+  /** Adds the pages that follow in the same table as long as they lie behind one another: a few reads instead of walks. */
+  #extendByPages(extent: Extent, lengthBytes: number): void {
+    const pages = this.#pages;
+    this.#pages = undefined;
+    if (pages === undefined) return;
+    const wanted = Math.ceil((lengthBytes - extent.lengthBytes) / PAGE_BYTES);
+    const available = Math.min(pages.last - pages.index, wanted);
+    // Scattered pages end it in the first few entries, long runs deserve long reads.
+    for (let done = 0, count = FIRST_ENTRIES; done < available; done += count, count = MOST_ENTRIES) {
+      count = Math.min(count, available - done);
+      const following = this.#following(pages, done, count);
+      extent.lengthBytes = Math.min(lengthBytes, extent.lengthBytes + following * PAGE_BYTES);
+      if (following < count) return;
+    }
+  }
+
+  /** How many of `count` entries, `done` after the one where the walk ended, lie behind one another. */
+  #following(pages: LeafTable, done: number, count: number): number {
+    const entries = this.#entries(pages, done, count);
+    const kind = pages.entry.low & (ENTRY.VALID | ENTRY.SYSTEM);
+    const end = (kind & ENTRY.SYSTEM) === 0 ? this.#source.vram.sizeBytes : ADDRESS_SPACE;
+    let next = pageAddress(pages.entry) + done * PAGE_BYTES;
+    for (let index = 0; index < entries.length; index += 2) {
+      const [low, high] = [entries[index]!, entries[index + 1]!];
+      next += PAGE_BYTES;
+      const same = (low & (ENTRY.VALID | ENTRY.SYSTEM)) === kind && pageAddress({ low, high }) === next;
+      if (!same || next + PAGE_BYTES > end) return index / 2;
+    }
+    return entries.length / 2;
+  }
+
+  /** Entries after the one where the walk ended, as pairs of dwords; none if they cannot be read. */
+  #entries({ table, index, inSystem }: LeafTable, done: number, count: number): Uint32Array {
+    const entries = new Uint32Array(2 * count);
+    const bytes = new Uint8Array(entries.buffer);
+    const address = table + (index + 1 + done) * 8;
+    try {
+      if (inSystem) this.#source.port.dma.read(address, bytes);
+      else if (address + bytes.length > this.#source.vram.sizeBytes) return new Uint32Array(0);
+      else this.#source.vram.read(address, bytes);
+    } catch (error) {
+      if (error instanceof DmaError) return new Uint32Array(0);
+      throw error;
+    }
+    return entries;
   }
 
   /** Walks a range stretch by stretch. A bus error in one stretch is reported as a fault; the rest goes on. */
@@ -248,12 +318,20 @@ export class AddressSpace {
 
   /** Copies inside this space. Where the source has no page, zeros are written; where the destination has none, nothing. */
   copy(destination: number, source: number, lengthBytes: number): void {
+    let from = nothing(0);
+    let to = nothing(0);
+    let readable = false;
     for (let done = 0; done < lengthBytes; ) {
-      const from = this.extent(source + done, lengthBytes - done);
-      const to = this.extent(destination + done, from.lengthBytes);
-      const length = to.lengthBytes;
-      const readable = this.guard(source + done, 'read', from, () => {});
-      this.guard(destination + done, 'write', to, () => this.#move(to, readable ? from : undefined, length));
+      if (from.lengthBytes === 0) {
+        from = this.extent(source + done, lengthBytes - done);
+        readable = this.guard(source + done, 'read', from, () => {});
+      }
+      if (to.lengthBytes === 0) to = this.extent(destination + done, lengthBytes - done);
+      const length = Math.min(from.lengthBytes, to.lengthBytes);
+      const [target, origin] = [to, readable ? from : undefined];
+      this.guard(destination + done, 'write', to, () => this.#move(target, origin, length));
+      consume(from, length);
+      consume(to, length);
       done += length;
     }
   }
@@ -298,6 +376,12 @@ function tableAddress(entry: Entry): number {
 
 function isFurther(entry: Entry): boolean {
   return (entry.low & ENTRY.VALID) !== 0 && (entry.high & ENTRY.HIGH_TRANSLATE_FURTHER) !== 0;
+}
+
+/** Drops the first bytes of a stretch. */
+function consume(extent: Extent, lengthBytes: number): void {
+  extent.lengthBytes -= lengthBytes;
+  extent.address += lengthBytes;
 }
 
 function nothing(lengthBytes: number): Extent {
