@@ -90,7 +90,10 @@ export class CommandProcessor {
     }
     const hqd = this.#queue(request.me, request.pipe, request.queue);
     if (!ENGINES.includes(request.engine) || hqd === undefined) {
-      this.#parts.host.port.log.warn(`MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`);
+      this.#parts.host.complaints.warn(
+        'map queues',
+        `MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`,
+      );
     } else hqd.load(request.mqdAddress, request.doorbellDword);
   }
 
@@ -107,7 +110,8 @@ export class CommandProcessor {
   /** Shaders are not executed: said once, counted. */
   #dispatch(queueName: string): void {
     if (this.#dispatches++ === 0) {
-      this.#parts.host.port.log.warn(
+      this.#parts.host.complaints.warn(
+        'dispatch',
         `${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`,
       );
     }

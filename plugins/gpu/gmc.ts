@@ -30,7 +30,6 @@ const HUB_BASE: Readonly<Record<HubName, number>> = { gfxhub: 0x2840, mmhub: 0x1
 
 const CONTEXTS = 16;
 const INVALIDATE_ENGINES = 18;
-const FAULTS_LOGGED = 20;
 
 /**
  * One translation hub: GFXHUB 1.0 serves the command processor, MMHUB 1.7 the SDMA engines. It holds the page table roots
@@ -139,7 +138,7 @@ export class Hub {
   #fault(vmid: number, address: number, kind: AccessKind, reason: string): void {
     this.#faults++;
     this.#lastFault = `${kind} of ${hex(address)} in VMID ${vmid}: ${reason}`;
-    if (this.#faults <= FAULTS_LOGGED) this.#host.port.log.warn(`${this.name}: ${this.#lastFault}`);
+    this.#host.complaints.warn('fault', `${this.name}: ${this.#lastFault}`);
   }
 
   inspect(): unknown {

@@ -17,6 +17,7 @@ import {
 } from '../../emulator/plugin.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
 import { DOORBELL_BYTES } from './doorbells.js';
+import { Complaints } from './host.js';
 import { MMIO_BYTES } from './registers.js';
 import { Soc } from './soc.js';
 import { vbios } from './vbios.js';
@@ -75,6 +76,7 @@ export class Gpu implements PcieFunction {
   readonly #vram: MemoryRegion;
   #port: FunctionPort | undefined;
   #soc: Soc | undefined;
+  #complaints: Complaints | undefined;
   #resets = 0;
 
   constructor(context: CreateContext, vramBytes: number) {
@@ -110,6 +112,7 @@ export class Gpu implements PcieFunction {
 
   attach(port: FunctionPort): void {
     this.#port = port;
+    this.#complaints = new Complaints(port.log);
     this.#powerOn();
   }
 
@@ -119,10 +122,11 @@ export class Gpu implements PcieFunction {
   }
 
   #powerOn(): void {
-    if (this.#port === undefined) throw new Error('the GPU is used before it is attached');
+    if (this.#port === undefined || this.#complaints === undefined)
+      throw new Error('the GPU is used before it is attached');
     this.#soc?.stop();
     this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable());
-    this.#soc = new Soc({ port: this.#port, vram: this.#vram }, () => {
+    this.#soc = new Soc({ port: this.#port, vram: this.#vram, complaints: this.#complaints }, () => {
       this.#resets++;
       this.#port?.log.info('MODE1 reset requested by the driver');
       this.#powerOn();
@@ -135,7 +139,12 @@ export class Gpu implements PcieFunction {
   }
 
   inspect(): unknown {
-    return { vramBytes: this.#vram.sizeBytes, mode1Resets: this.#resets, ...this.#soc?.inspect() };
+    return {
+      vramBytes: this.#vram.sizeBytes,
+      mode1Resets: this.#resets,
+      complaints: this.#complaints?.inspect(),
+      ...this.#soc?.inspect(),
+    };
   }
 
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {

@@ -70,7 +70,7 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
     this.#ringId = pipe | (me << 2) | (queue << 4);
     this.#parts = parts;
     const name = `mec${me} pipe ${pipe} queue ${queue}`;
-    this.queue = new CommandQueue(name, parts.scheduler, parts.host.port.log, this);
+    this.queue = new CommandQueue(name, parts.scheduler, parts.host.complaints, this);
   }
 
   get active(): boolean {
@@ -228,7 +228,10 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
   }
 
   protectedRegister(dword: number): void {
-    this.#parts.host.port.log.warn(`${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`);
+    this.#parts.host.complaints.warn(
+      'protected register',
+      `${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`,
+    );
     this.#raise(IH_SOURCE.CP_PRIVILEGED_REGISTER, 0, dword);
   }
 

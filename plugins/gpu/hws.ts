@@ -81,7 +81,7 @@ export class HardwareScheduler {
     // VMID 0 is the kernel's.
     const vmid = Array.from({ length: 15 }, (_, index) => index + 1).find((id) => ((this.#vmidMask & ~used) >> id) & 1);
     if (vmid === undefined) {
-      this.#host.port.log.warn(`run list: no VMID left for process ${pasid}; its queues wait`);
+      this.#host.complaints.warn('run list', `run list: no VMID left for process ${pasid}; its queues wait`);
       return;
     }
     for (const hub of this.#hubs) hub.setRoot(vmid, rootLow, rootHigh);
@@ -96,13 +96,20 @@ export class HardwareScheduler {
     if (process === undefined) return;
     const slot = this.#freeSlot(request.engine);
     if (slot === undefined) {
-      this.#host.port.log.warn(`run list: no queue of engine ${request.engine} left for process ${process.pasid}`);
+      this.#host.complaints.warn(
+        'run list',
+        `run list: no queue of engine ${request.engine} left for process ${process.pasid}`,
+      );
       return;
     }
     const { mqdAddress, doorbellDword, wptrAddress } = request;
     if (slot.connect({ mqdAddress, doorbellDword, wptrAddress, vmid: process.vmid })) {
       this.#connected.push({ slot, pasid: process.pasid });
-    } else this.#host.port.log.warn(`run list: the queue described at ${hex(mqdAddress)} is of a kind not implemented`);
+    } else
+      this.#host.complaints.warn(
+        'run list',
+        `run list: the queue described at ${hex(mqdAddress)} is of a kind not implemented`,
+      );
   }
 
   #freeSlot(engine: number): QueueSlot | undefined {

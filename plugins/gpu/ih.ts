@@ -118,7 +118,7 @@ export class InterruptHandler {
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       this.#dropped++;
-      this.#host.port.log.warn(`interrupt of client ${vector.client} lost: ${error.message}`);
+      this.#host.complaints.warn('lost interrupt', `interrupt of client ${vector.client} lost: ${error.message}`);
       return;
     }
     this.#raised++;

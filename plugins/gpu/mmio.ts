@@ -8,6 +8,9 @@ export interface DwordDeclaration extends Omit<RegisterDeclaration, 'offset' | '
   readonly strideDwords?: number;
 }
 
+/** Registers outside the aperture that are remembered by number; a guest could name 2^30. */
+const MOST_OUTSIDE = 256;
+
 interface Owner {
   readonly name: string;
   readonly handler: RegisterHandler;
@@ -88,6 +91,7 @@ export class Mmio implements RegisterHandler {
   #inside(dw: number, direction: string): boolean {
     if (dw >= 0 && dw < MMIO_BYTES / 4) return true;
     const seen = this.#outside.get(dw) ?? 0;
+    if (seen === 0 && this.#outside.size >= MOST_OUTSIDE) return false;
     this.#outside.set(dw, seen + 1);
     if (seen === 0) this.#log.warn(`${direction} of register dw ${hex(dw)} outside the aperture: not implemented`);
     return false;

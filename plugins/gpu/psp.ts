@@ -82,7 +82,10 @@ export class Psp {
         // 6.12 sends page faults to interrupt rings 1 and 2 with it (psp_v12_0_reroute_ih); none are sent here.
         break;
       default:
-        this.#host.port.log.warn(`psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`);
+        this.#host.complaints.warn(
+          'psp mailbox',
+          `psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`,
+        );
     }
     return READY;
   }

@@ -5,8 +5,8 @@
  * Rings are the guest's: contents are untrusted. A packet can at most stop its own ring; a ring never keeps the bus for
  * longer than a slice.
  */
-import { type Log, SLICE_BYTES, type Timer } from '../../emulator/plugin.js';
-import type { GpuHost } from './host.js';
+import { SLICE_BYTES, type Timer } from '../../emulator/plugin.js';
+import type { Complaints, GpuHost } from './host.js';
 import type { AddressSpace } from './vm.js';
 
 /** Dwords fetched at once. */
@@ -108,7 +108,7 @@ export class CommandQueue {
   readonly name: string;
   readonly #scheduler: Scheduler;
   readonly #interpreter: Interpreter;
-  readonly #log: Log;
+  readonly #complaints: Complaints;
   #frames: Frame[] = [];
   #writePointer = 0;
   #state: QueueState = 'off';
@@ -125,10 +125,10 @@ export class CommandQueue {
   /** Bytes the current slice may still copy. */
   budgetBytes = 0;
 
-  constructor(name: string, scheduler: Scheduler, log: Log, interpreter: Interpreter) {
+  constructor(name: string, scheduler: Scheduler, complaints: Complaints, interpreter: Interpreter) {
     this.name = name;
     this.#scheduler = scheduler;
-    this.#log = log;
+    this.#complaints = complaints;
     this.#interpreter = interpreter;
   }
 
@@ -277,7 +277,7 @@ export class CommandQueue {
     this.#state = 'hung';
     const place = this.#frames.length > 1 ? 'an indirect buffer' : 'the ring';
     this.#stopReason = `packet 0x${header.toString(16).padStart(8, '0')} in ${place}: ${reason}`;
-    this.#log.warn(`${this.name} stops at ${this.#stopReason}`);
+    this.#complaints.warn('stopped ring', `${this.name} stops at ${this.#stopReason}`);
     this.#interpreter.illegal(header, reason);
     return 'error';
   }

@@ -64,7 +64,7 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
   constructor(name: string, rbControl: number, ringId: number, engine: Engine) {
     this.#engine = engine;
     this.#ringId = ringId;
-    this.queue = new CommandQueue(name, engine.scheduler, engine.host.port.log, this);
+    this.queue = new CommandQueue(name, engine.scheduler, engine.host.complaints, this);
     const at = (register: QueueRegister) => rbControl + QUEUE_REGISTERS[register];
     const doorbellChanged = () => this.#claimDoorbell();
     this.#registers = engine.mmio.declare(name, {
@@ -211,7 +211,10 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
   }
 
   protectedRegister(dword: number): void {
-    this.#engine.host.port.log.warn(`${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`);
+    this.#engine.host.complaints.warn(
+      'protected register',
+      `${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`,
+    );
     this.#raise(IH_SOURCE.SDMA_SRBM_WRITE, 0, 0);
   }
 
