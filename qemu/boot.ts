@@ -38,7 +38,7 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     options.onProgress?.(`Booting kernel ${image.kernelRelease} (QEMU ${qemu.version}, ${accel})`);
     const process = await QemuProcess.start(qemu, args, streamCount);
     const log = options.consoleLogPath === undefined ? undefined : createWriteStream(options.consoleLogPath);
-    const guest = new RunningGuest({ process, accel, layout, log });
+    const guest = new RunningGuest({ process, accel, layout, agentTimeoutMs: options.agentTimeoutMs ?? 60_000, log });
     const end = () => guest.kill();
     options.abort?.addEventListener('abort', end);
     if (options.abort?.aborted) await end();

@@ -30,6 +30,8 @@ export interface BootOptions {
   blockedModules?: readonly string[];
   /** From start until the agent has answered and udev has loaded the drivers; default 120 000. */
   bootTimeoutMs?: number;
+  /** A guest whose agent does not answer for this long counts as hung, and is ended; default 60 000: TCG on a busy host is slow. */
+  agentTimeoutMs?: number;
   /** The whole serial console is written there. */
   consoleLogPath?: string;
   onProgress?: (text: string) => void;

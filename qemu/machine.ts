@@ -84,6 +84,8 @@ function kernelCommandLine(options: MachineOptions): string {
     'random.trust_cpu=on',
     'mitigations=off',
     'audit=0',
+    // A busy host makes the clock's watchdog complain about virtual CPUs that did not run for a while.
+    'tsc=nowatchdog',
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,
     ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),

@@ -20,8 +20,6 @@ const baseEnvironment = {
   TERM: 'linux',
 };
 
-/** A guest whose agent does not answer for this long counts as hung; TCG on a busy host can be slow. */
-const agentAnswerMs = 60_000;
 /** How often a running command is asked after; also shows that the guest is alive. */
 const watchIntervalMs = 2_000;
 /** What the kernel still prints after it has said that it panics. */
@@ -35,6 +33,7 @@ interface Parts {
   process: QemuProcess;
   accel: 'kvm' | 'tcg';
   layout: MachineLayout;
+  agentTimeoutMs: number;
   log: Writable | undefined;
 }
 
@@ -47,6 +46,7 @@ export class RunningGuest implements Guest {
   private readonly monitor: QmpClient;
   private readonly agent: QmpClient;
   private readonly terminal: Duplex;
+  private readonly agentTimeoutMs: number;
   private readonly freePorts: ExecPort[];
   private readonly portWaiters: ((port: ExecPort) => void)[] = [];
   private readonly buses: Map<string, string>;
@@ -62,9 +62,10 @@ export class RunningGuest implements Guest {
   /** Rejects when the machine is reset under a running command. */
   private resetListeners = new Set<(error: Error) => void>();
 
-  constructor({ process, accel, layout, log }: Parts) {
+  constructor({ process, accel, layout, agentTimeoutMs, log }: Parts) {
     this.process = process;
     this.accel = accel;
+    this.agentTimeoutMs = agentTimeoutMs;
     this.failed = new Promise((_, reject) => {
       this.rejectFailed = reject;
     });
@@ -287,7 +288,9 @@ export class RunningGuest implements Guest {
   /** One command of the agent. A guest that does not answer is ended as hung. */
   private async askAgent(command: string, args: Record<string, unknown>): Promise<unknown> {
     try {
-      return await this.orFailure(this.within(this.agent.execute(command, args), agentAnswerMs, 'the hung guest'));
+      return await this.orFailure(
+        this.within(this.agent.execute(command, args), this.agentTimeoutMs, 'an answer of the hung guest'),
+      );
     } catch (error) {
       if (error instanceof GuestTimeoutError) await this.fail(error);
       throw error;
