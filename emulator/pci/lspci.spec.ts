@@ -82,8 +82,8 @@ const NONSENSE = [
 const installed = spawnSync('lspci', ['--version']).error === undefined;
 
 describe('lspci -vvv', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'ghostbus-lspci-'));
-  after(() => rmSync(folder, { recursive: true }));
+  let folder = '';
+  after(() => rmSync(folder, { recursive: true, force: true }));
 
   function lspci(config: ConfigSpace): string {
     const file = join(folder, 'dump');
@@ -99,6 +99,7 @@ describe('lspci -vvv', () => {
   before(function () {
     // scripts/test installs pciutils; elsewhere the rows of config-space.spec.ts stand alone.
     if (!installed) this.skip();
+    folder = mkdtempSync(join(tmpdir(), 'ghostbus-lspci-'));
   });
 
   it('explains every register of a function with every capability', () => {
