@@ -21,12 +21,16 @@ const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-dri
 
 const progress = (text: string) => console.error(`    … ${text}`);
 
+/** The bus's report of a slow handler: on a host that is shared, any thread may have to wait for a processor. */
+const SLOW_HOST = /took \d+ ms; the virtual machine's processors may have waited/;
+
 /** Warnings and errors of the emulator fail a test when it ends: nothing may hide in a log that nobody reads. */
 export class WatchedLog {
   readonly complaints: string[] = [];
   debug(): void {}
   info(): void {}
   warn(fields: object, message: string): void {
+    if (SLOW_HOST.test(message)) return;
     this.complaints.push(`warn: ${message} ${JSON.stringify(fields)}`);
   }
   error(fields: object, message: string): void {
