@@ -16,6 +16,8 @@ export interface DemoMachine {
   readonly report: Report;
   readonly emulator: Emulator;
   readonly guest: Guest;
+  /** Kernel, QEMU and boot time, in one line. */
+  readonly description: string;
   /** Runs a shell line in the guest; its output. Rejects when it fails. */
   sh(line: string): Promise<string>;
 }
@@ -58,10 +60,9 @@ export async function withDemoMachine(
       progress: (text) => process.stderr.write(`demo: ${text}\n`),
       cleanup,
     });
-    report.evidence(
-      `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel}), booted in ${(timings.bootMs / 1000).toFixed(1)} s`,
-    );
-    await show({ report, emulator, guest, sh: (line) => runShell(guest, line) });
+    const bootSeconds = (timings.bootMs / 1000).toFixed(1);
+    const description = `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel}), booted in ${bootSeconds} s`;
+    await show({ report, emulator, guest, description, sh: (line) => runShell(guest, line) });
   });
 }
 
