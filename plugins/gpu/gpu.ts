@@ -64,7 +64,7 @@ const commandSchema = z.strictObject({
     .number()
     .int()
     .min(1)
-    .max(2 ** 36),
+    .max(2 ** 30),
 });
 
 /** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */

@@ -81,6 +81,23 @@ describe('gpu under a hostile guest', () => {
     assert.ok(runSome(driver) <= 1, 'a dequeue request ends it');
   });
 
+  it('lets a ring finish beside one that never does', () => {
+    driver.writeIb([pm4(0x3f, 3), PLACE.IB, 0, (4 | (1 << 20)) >>> 0]);
+    driver.mapComputeQueue();
+    driver.setGuest32(PLACE.KCQ_RING, pm4(0x3f, 3), PLACE.IB, 0, 4);
+    driver.gpu.write64(2, 6 * 4, 4n);
+    for (let count = 0; count < 5; count++) driver.bus.runOne();
+    const pieces = 3;
+    for (let piece = 0; piece < pieces; piece++) {
+      driver.writeSdma((11 | (2 << 30)) >>> 0, 0, 0x80, 0x1111_1111, 0x3f_ffff, 0, 0, 0);
+    }
+    driver.writeSdma(5, 0x5000, 0, 1);
+    driver.ringSdma();
+    let slices = 0;
+    for (; driver.guest32(0x5000) === 0 && slices < SLICES; slices++) driver.bus.runOne();
+    assert.ok(slices <= 2 * (pieces + 2), `the fence came after ${slices} slices of both rings`);
+  });
+
   it('survives write pointers far outside the ring', () => {
     driver.gpu.write64(2, SDMA_DOORBELL * 4, 0xffff_ffff_ffff_fffcn);
     driver.gpu.write64(2, KIQ_DOORBELL * 4, 0xffff_ffff_ffff_ffffn);
