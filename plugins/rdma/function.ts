@@ -1,4 +1,4 @@
-/** The adapter as the bus sees it. Its command interface and its queues come in a later stage: see README.md. */
+/** The adapter as the bus sees it: identity, BAR, doorbells; behind them an {@link Adapter} per reset. */
 import {
   type Bar,
   type Capability,
@@ -10,11 +10,12 @@ import {
   pciExpress,
   powerManagement,
 } from '../../emulator/plugin.js';
-import { formatGuid, formatMac, macAddress, nodeGuid } from './addresses.js';
-import { createInitSegment, INIT_SEGMENT_BYTES } from './init-segment.js';
-import { namedAccesses, UAR_PAGE_BYTES, UarPages } from './uar.js';
-
-export type Link = 'roce' | 'ib';
+import { Adapter } from './adapter.js';
+import { formatGuid, formatMac } from './addresses.js';
+import { control } from './control.js';
+import { INIT_SEGMENT_BYTES, InitSegment, NIC_STATE } from './init-segment.js';
+import type { Link, Profile } from './profile.js';
+import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './uar.js';
 
 /** drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. Network or InfiniBand controller. */
 export function identityOf(link: Link): Identity {
@@ -37,21 +38,28 @@ export const bar0 = {
   sizeBytes: 32 * 2 ** 20,
 } as const;
 
-const MSIX_VECTORS = 16;
+export const MSIX_VECTORS = 16;
 
 export class RdmaFunction implements PcieFunction {
+  readonly nameSuffix?: string;
   readonly identity: Identity;
   readonly bars: readonly Bar[];
   readonly capabilities: readonly Capability[];
-  readonly #instance: number;
-  readonly #initSegment: ReturnType<typeof createInitSegment>;
+  readonly profile: Profile;
+  readonly initSegment: InitSegment;
   readonly #uarPages: UarPages;
+  #port: FunctionPort | undefined;
+  #adapter: Adapter | undefined;
 
-  constructor(context: CreateContext, link: Link) {
-    this.identity = identityOf(link);
-    this.#instance = context.instance;
-    this.#initSegment = createInitSegment(context.log);
-    this.#uarPages = new UarPages(context.log);
+  constructor(context: CreateContext, profile: Profile, nameSuffix?: string) {
+    if (nameSuffix !== undefined) this.nameSuffix = nameSuffix;
+    this.identity = identityOf(profile.link);
+    this.profile = profile;
+    this.initSegment = new InitSegment(context.log, () => this.#port?.clock, {
+      commandDoorbell: (slots, address) => this.#adapter?.commandInterface.ring(slots, address),
+      interfaceState: (state) => this.#interfaceState(state),
+    });
+    this.#uarPages = new UarPages(context.log, this.#doorbells());
     const uarOffset = bar0.firstUar * UAR_PAGE_BYTES;
     this.bars = [
       {
@@ -60,37 +68,107 @@ export class RdmaFunction implements PcieFunction {
         prefetchable: true,
         sizeBytes: bar0.sizeBytes,
         parts: [
-          { offset: 0, sizeBytes: INIT_SEGMENT_BYTES, registers: this.#initSegment },
+          { offset: 0, sizeBytes: INIT_SEGMENT_BYTES, registers: this.initSegment },
           { offset: uarOffset, sizeBytes: bar0.sizeBytes - uarOffset, registers: this.#uarPages },
         ],
       },
     ];
-    this.capabilities = [
-      powerManagement({ offset: 0x40 }),
-      pciExpress({ offset: 0x60 }),
-      msix({
-        offset: 0x9c,
-        vectors: MSIX_VECTORS,
-        tableBar: 0,
-        tableOffset: bar0.msixTableOffset,
-        pendingBar: 0,
-        pendingOffset: bar0.msixPendingOffset,
-      }),
-    ];
+    this.capabilities = capabilities();
   }
 
-  attach(_port: FunctionPort): void {}
+  /** The adapter since the last reset; undefined before the function is attached. */
+  get adapter(): Adapter | undefined {
+    return this.#adapter;
+  }
+
+  attach(port: FunctionPort): void {
+    this.#port = port;
+    this.#start(port);
+  }
 
   reset(): void {
-    this.#initSegment.reset();
+    this.initSegment.reset();
     this.#uarPages.reset();
+    this.#restart();
+  }
+
+  detach(): void {
+    this.#adapter?.stop();
+    this.#adapter = undefined;
+  }
+
+  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
+    return control(this, command, args);
   }
 
   inspect(): unknown {
     return {
-      mac: formatMac(macAddress(this.#instance)),
-      nodeGuid: formatGuid(nodeGuid(this.#instance)),
-      unimplemented: [...namedAccesses(this.#initSegment), ...this.#uarPages.unimplemented()],
+      mac: formatMac(this.profile.mac),
+      nodeGuid: formatGuid(this.profile.guid),
+      ...(this.#adapter?.inspect() as object | undefined),
+      unimplemented: [...namedAccesses(this.initSegment), ...this.#uarPages.unimplemented()],
     };
   }
+
+  #start(port: FunctionPort): void {
+    this.#adapter = new Adapter(port, this.profile, {
+      vectors: MSIX_VECTORS,
+      firstUar: bar0.firstUar,
+      lastUar: bar0.sizeBytes / UAR_PAGE_BYTES - 1,
+      isNeighbour: (other) => {
+        const sibling = port.sibling(other.port.name);
+        return sibling instanceof RdmaFunction && sibling.adapter === other;
+      },
+    });
+  }
+
+  #restart(): void {
+    this.#adapter?.stop();
+    if (this.#port !== undefined) this.#start(this.#port);
+  }
+
+  /** The driver takes the interface away (state 1) or resets the adapter (state 7) when it recovers from a failure. */
+  #interfaceState(state: number): void {
+    if (state === NIC_STATE.SW_RESET) {
+      this.initSegment.reset();
+      this.#restart();
+    } else {
+      this.initSegment.setInterfaceState(state);
+    }
+  }
+
+  #doorbells(): Doorbells {
+    // Doorbells are answered at once: what they cause runs after requests that already wait at other functions (bus order).
+    return {
+      armCompletionQueue: (number, consumer, solicitedOnly) =>
+        this.#post((adapter) => adapter.completionQueues.find(number)?.arm(consumer, solicitedOnly)),
+      updateEventQueue: (number, consumer, arm) =>
+        this.#post((adapter) => adapter.eventQueues.find(number)?.update(consumer, arm)),
+      ringSendQueue: (number) => this.#post((adapter) => adapter.workQueues.find(number)?.ring()),
+    };
+  }
+
+  #post(work: (adapter: Adapter) => void): void {
+    const adapter = this.#adapter;
+    if (adapter === undefined) return;
+    this.#port?.post(() => {
+      if (this.#adapter === adapter) work(adapter);
+    });
+  }
 }
+
+function capabilities(): readonly Capability[] {
+  return [
+    powerManagement({ offset: 0x40 }),
+    pciExpress({ offset: 0x60 }),
+    msix({
+      offset: 0x9c,
+      vectors: MSIX_VECTORS,
+      tableBar: 0,
+      tableOffset: bar0.msixTableOffset,
+      pendingBar: 0,
+      pendingOffset: bar0.msixPendingOffset,
+    }),
+  ];
+}
+

@@ -1,17 +1,46 @@
-/** A ConnectX-7 adapter, first stage: what it looks like on the bus, and its registers by name. */
+/** A ConnectX-7 adapter for the stock drivers mlx5_core and mlx5_ib. */
 import { z } from 'zod';
 import { definePlugin } from '../../emulator/plugin.js';
+import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
+import { type Speed, SPEED_BITS } from './profile.js';
+
+const MAX_FUNCTIONS = 16;
+const speeds = Object.keys(SPEED_BITS).map(Number);
+
+const options = z.strictObject({
+  link: z.enum(['roce', 'ib']).default('roce').describe('RDMA over Ethernet with a network interface, or InfiniBand'),
+  functions: z.coerce.number().int().min(1).max(MAX_FUNCTIONS).default(1).describe('how many adapters, on one switch'),
+  mac: z
+    .string()
+    .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i)
+    .optional()
+    .describe('MAC address of the first adapter; the others count up'),
+  mtu: z.coerce.number().int().min(576).max(9000).default(1500).describe('MTU of the network interface at start'),
+  speed: z.coerce
+    .number()
+    .refine((value): value is Speed => speeds.includes(value), `one of ${speeds.join(', ')}`)
+    .default(100)
+    .describe(`link speed in Gbit/s: ${speeds.join(', ')}`),
+});
 
 export default definePlugin({
   name: 'rdma',
-  description: 'a ConnectX-7 RDMA adapter (15b3:1021); first stage: identity and registers, no driver yet',
-  options: z.strictObject({
-    link: z
-      .enum(['roce', 'ib'])
-      .default('roce')
-      .describe('RDMA over Ethernet, or InfiniBand; so far only the class code'),
-  }),
+  description: 'a ConnectX-7 RDMA adapter (15b3:1021) for mlx5_core and mlx5_ib',
+  options,
   drivers: ['mlx5_core', 'mlx5_ib'],
-  create: (options, context) => new RdmaFunction(context, options.link),
+  create: (given, context) =>
+    Array.from({ length: given.functions }, (_, index) => {
+      const number = context.instance * MAX_FUNCTIONS + index;
+      const profile = {
+        link: given.link,
+        mac: given.mac === undefined ? macAddress(number) : Number.parseInt(given.mac.replaceAll(':', ''), 16) + index,
+        guid: nodeGuid(number),
+        lid: number + 1,
+        mtu: given.mtu,
+        speedGbps: given.speed as Speed,
+        pages: { boot: 4, init: 16 },
+      };
+      return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`);
+    }),
 });

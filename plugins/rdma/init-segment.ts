@@ -1,46 +1,181 @@
-import { type Log, RegisterBlock, type RegisterDeclaration } from '../../emulator/plugin.js';
+/** The initialization segment: version, command queue address, command doorbell, health. */
+import type { Clock, Log } from '../../emulator/plugin.js';
+import { RegisterBlock, type RegisterDeclaration } from '../../emulator/plugin.js';
 
 /** Two pages at the start of BAR0; the third page of `struct mlx5_init_seg` lies under the MSI-X table, as on the card. */
 export const INIT_SEGMENT_BYTES = 0x2000;
 
+/** Reported as firmware "28.4071.1": a release number of ours, in the range that tools know for a ConnectX-7. */
+export const FIRMWARE = { major: 28, minor: 4071, subMinor: 1 } as const;
+
+/** drivers/net/ethernet/mellanox/mlx5/core/cmd.c `CMD_IF_REV`. */
+const COMMAND_INTERFACE_REVISION = 5;
+/** Slots of the command queue: log2 of their number, and of their bytes (core/cmd.c `mlx5_cmd_enable`). */
+export const LOG_SLOTS = 5;
+export const LOG_SLOT_BYTES = 6;
+
+/** include/linux/mlx5/device.h `enum mlx5_initializing_bit_offsets` and core/health.c `MLX5_NIC_IFC_*`: bits 10:8. */
+const NIC_STATE_SHIFT = 8;
+export const NIC_STATE = { FULL: 0, DISABLED: 1, NO_DRAM: 2, SW_RESET: 7 } as const;
+
+export interface InitSegmentEvents {
+  /** The driver rang: bit i means slot i of the queue at `queueAddress`. */
+  commandDoorbell(slots: number, queueAddress: number): void;
+  /** The driver asked for another state of the interface; 7 resets the adapter. */
+  interfaceState(state: number): void;
+}
+
+/** What the health buffer says (include/linux/mlx5/device.h `struct health_buffer`). */
+export interface HealthReport {
+  readonly syndrome: number;
+  readonly fatal: boolean;
+}
+
 /**
- * include/linux/mlx5/device.h `struct mlx5_init_seg` and `struct health_buffer`. Every register is big-endian: what the driver
- * reads with ioread32be. Only the places are known so far; all read as zero, which no driver takes for a running adapter.
+ * Registers of `struct mlx5_init_seg` and `struct health_buffer` (include/linux/mlx5/device.h). All are big-endian: the
+ * register block stores what the CPU sees, so values pass through {@link swap32}.
  */
-const places = {
-  FW_REV: 0x000,
-  CMDIF_REV_FW_SUB: 0x004,
-  CMDQ_ADDR_H: 0x010,
-  CMDQ_ADDR_L_SZ: 0x014,
-  CMD_DBELL: 0x018,
-  INITIALIZING: 0x1fc,
-  HEALTH_ASSERT_VAR: { offset: 0x200, count: 6 },
-  HEALTH_ASSERT_EXIT_PTR: 0x220,
-  HEALTH_ASSERT_CALLRA: 0x224,
-  HEALTH_TIME: 0x22c,
-  HEALTH_FW_VER: 0x230,
-  HEALTH_HW_ID: 0x234,
-  /** rfr_severity in the first byte. */
-  HEALTH_RFR_SEVERITY: 0x238,
-  /** irisc_index, synd and ext_synd. */
-  HEALTH_SYNDROME: 0x23c,
-  CMD_EXEC_TO: 0xff8,
-  CMD_Q_INIT_TO: 0xffc,
-  INTERNAL_TIMER_H: 0x1000,
-  INTERNAL_TIMER_L: 0x1004,
-  HEALTH_COUNTER: 0x1010,
-  REAL_TIME_H: 0x1040,
-  REAL_TIME_L: 0x1044,
-} as const;
+export class InitSegment extends RegisterBlock {
+  readonly #clock: () => Clock | undefined;
+  #healthFrozenMs: number | undefined;
 
-export type InitSegmentRegister = keyof typeof places;
+  constructor(log: Log, clock: () => Clock | undefined, events: InitSegmentEvents) {
+    super({ name: 'init_seg', sizeBytes: INIT_SEGMENT_BYTES, log }, registers());
+    this.#clock = clock;
 
-export function createInitSegment(log: Log): RegisterBlock<InitSegmentRegister> {
-  const registers = Object.fromEntries(
-    Object.entries(places).map(([name, place]): [string, RegisterDeclaration] => [
-      name,
-      { ...(typeof place === 'number' ? { offset: place } : place), unimplemented: true },
-    ]),
-  ) as Record<InitSegmentRegister, RegisterDeclaration>;
-  return new RegisterBlock({ name: 'init_seg', sizeBytes: INIT_SEGMENT_BYTES, log }, registers);
+    function registers(): Record<string, RegisterDeclaration> {
+      return {
+        ...identityRegisters(),
+        ...healthRegisters(),
+        ...commandRegisters(),
+        ...timeRegisters(),
+      };
+    }
+
+    function timeRegisters(): Record<string, RegisterDeclaration> {
+      const readOnly = { writable: 0 };
+      return {
+        // Zero: the driver keeps its default timeouts (core/lib/tout.c).
+        CMD_EXEC_TO: { offset: 0xff8, ...readOnly },
+        CMD_Q_INIT_TO: { offset: 0xffc, ...readOnly },
+        INTERNAL_TIMER_H: { offset: 0x1000, ...readOnly, onRead: () => swap32(Number(ticks() >> 32n)) },
+        INTERNAL_TIMER_L: { offset: 0x1004, ...readOnly, onRead: () => swap32(Number(ticks() & 0xffffffffn)) },
+        // Software takes an adapter whose counter stands still for a dead one (core/health.c `poll_health`).
+        HEALTH_COUNTER: { offset: 0x1010, ...readOnly, onRead: () => swap32(healthCounter() % 2 ** 32) },
+        REAL_TIME_H: { offset: 0x1040, ...readOnly },
+        REAL_TIME_L: { offset: 0x1044, ...readOnly },
+      };
+    }
+
+    function ticks(): bigint {
+      const now = clock();
+      return now === undefined ? 0n : deviceTicks(now);
+    }
+
+    function nanoseconds(): number {
+      return Number(clock()?.nowNs() ?? 0n);
+    }
+
+    const frozenMs = (): number | undefined => this.#healthFrozenMs;
+    function healthCounter(): number {
+      return frozenMs() ?? Math.floor(nanoseconds() / 1e6);
+    }
+
+    function commandRegisters(): Record<string, RegisterDeclaration> {
+      let high = 0;
+      let low = 0;
+      return {
+        CMDQ_ADDR_H: {
+          offset: 0x10,
+          onWrite: (value) => {
+            high = swap32(value);
+          },
+        },
+        CMDQ_ADDR_L_SZ: {
+          offset: 0x14,
+          reset: swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES),
+          onWrite: (value, previous) => {
+            const written = swap32(value);
+            const state = (written >>> NIC_STATE_SHIFT) & 7;
+            if (state === 0) low = (written & ~0xfff) >>> 0;
+            else events.interfaceState(state);
+            // Size and state stay as the adapter says; the address is write-only.
+            return previous;
+          },
+        },
+        CMD_DBELL: {
+          offset: 0x18,
+          onWrite: (value) => {
+            events.commandDoorbell(swap32(value), (high & 0x1fffff) * 2 ** 32 + low);
+            return 0;
+          },
+        },
+      };
+    }
+  }
+
+  /** Shows a failure, or its end. The driver looks every two seconds. */
+  reportHealth({ syndrome, fatal }: HealthReport): void {
+    this.set('HEALTH_SYNDROME', swap32(syndrome << 16));
+    this.set('HEALTH_RFR_SEVERITY', fatal ? RFR_BIT : 0);
+  }
+
+  /** Stops the health counter, as firmware that hangs would, or lets it go on. */
+  stopHealthCounter(stopped: boolean): void {
+    this.#healthFrozenMs = stopped ? Math.floor(Number(this.#clock()?.nowNs() ?? 0n) / 1e6) : undefined;
+  }
+
+  /** What the driver reads as the state of the interface (`mlx5_get_nic_state`). */
+  setInterfaceState(state: number): void {
+    this.set('CMDQ_ADDR_L_SZ', swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES | (state << NIC_STATE_SHIFT)));
+  }
+
+  override reset(): void {
+    super.reset();
+    this.#healthFrozenMs = undefined;
+  }
+}
+
+/** cmd_hca_cap.device_frequency_khz: the clock behind the internal timer and behind completions' timestamps. */
+export const DEVICE_FREQUENCY_KHZ = 156_250;
+
+export function deviceTicks(clock: Clock): bigint {
+  return (clock.nowNs() * BigInt(DEVICE_FREQUENCY_KHZ)) / 1_000_000n;
+}
+
+/** The request-for-reset bit is bit 7 of the byte at 0x238 (core/health.c `mlx5_health_get_rfr`). */
+const RFR_BIT = 0x80;
+
+function identityRegisters(): Record<string, RegisterDeclaration> {
+  return {
+    FW_REV: { offset: 0x000, reset: swap32((FIRMWARE.minor << 16) | FIRMWARE.major), writable: 0 },
+    CMDIF_REV_FW_SUB: {
+      offset: 0x004,
+      reset: swap32((COMMAND_INTERFACE_REVISION << 16) | FIRMWARE.subMinor),
+      writable: 0,
+    },
+    INITIALIZING: { offset: 0x1fc, writable: 0 },
+  };
+}
+
+function healthRegisters(): Record<string, RegisterDeclaration> {
+  const readOnly = { writable: 0 };
+  return {
+    HEALTH_ASSERT_VAR: { offset: 0x200, count: 6, ...readOnly },
+    HEALTH_ASSERT_EXIT_PTR: { offset: 0x220, ...readOnly },
+    HEALTH_ASSERT_CALLRA: { offset: 0x224, ...readOnly },
+    HEALTH_TIME: { offset: 0x22c, ...readOnly },
+    // All ones would mean that the device is gone (core/health.c `sensor_pci_not_working`).
+    HEALTH_FW_VER: { offset: 0x230, reset: swap32((FIRMWARE.major << 24) | FIRMWARE.minor), ...readOnly },
+    HEALTH_HW_ID: { offset: 0x234, ...readOnly },
+    /** rfr_severity in the first byte. */
+    HEALTH_RFR_SEVERITY: { offset: 0x238, ...readOnly },
+    /** irisc_index, synd and ext_synd. */
+    HEALTH_SYNDROME: { offset: 0x23c, ...readOnly },
+  };
+}
+
+/** Turns a big-endian dword into what a little-endian register holds, and back. */
+export function swap32(value: number): number {
+  return (((value & 0xff) << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | ((value >>> 24) & 0xff)) >>> 0;
 }

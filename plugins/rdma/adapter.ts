@@ -1,0 +1,150 @@
+/** One adapter between two resets: its blocks, wired together. */
+import type { FunctionPort } from '../../emulator/plugin.js';
+import { AccessRegisters } from './access-registers.js';
+import { Allocators } from './allocators.js';
+import { Capabilities, LIMITS } from './capabilities.js';
+import type { CommandTable } from './command.js';
+import { CommandInterface } from './command-interface.js';
+import { CompletionQueues } from './completion-queue.js';
+import { Counters } from './counters.js';
+import { EVENT, EVENT_DATA_BYTES, EventQueues } from './event-queue.js';
+import { controlCommands } from './hca-control.js';
+import { madCommands } from './mad.js';
+import { MemoryKeys } from './memory-key.js';
+import { Budget, ObjectTable } from './object-table.js';
+import { PageFaults } from './page-faults.js';
+import { PageSupply } from './pages.js';
+import type { Profile } from './profile.js';
+import type { QueuePair } from './queue-pair.js';
+import { QueuePairs } from './queue-pairs.js';
+import { Scheduler } from './scheduler.js';
+import { SharedReceiveQueues } from './shared-receive-queue.js';
+import type { MemoryAccess } from './transfer.js';
+import { Vport } from './vport.js';
+import { Wire } from './wire.js';
+
+/** Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev. */
+export type WorkQueue = QueuePair;
+
+/** Page lists and translation tables of a million keys of ordinary size. */
+const HEAP_LIMIT_BYTES = 2 ** 30;
+/** Numbers below are the special queue pairs of the InfiniBand specification. */
+const FIRST_WORK_QUEUE = 0x40;
+
+export interface AdapterPlace {
+  readonly vectors: number;
+  readonly firstUar: number;
+  readonly lastUar: number;
+  /** Whether another adapter is on the same emulator. */
+  isNeighbour(other: Adapter): boolean;
+}
+
+export class Adapter implements MemoryAccess {
+  readonly port: FunctionPort;
+  readonly profile: Profile;
+  readonly budget = new Budget(HEAP_LIMIT_BYTES);
+  readonly counters = new Counters();
+  readonly eventQueues: EventQueues;
+  readonly completionQueues: CompletionQueues;
+  readonly sharedReceiveQueues: SharedReceiveQueues;
+  readonly memoryKeys: MemoryKeys;
+  readonly pageFaults: PageFaults;
+  readonly workQueues: ObjectTable<WorkQueue>;
+  readonly queuePairs: QueuePairs;
+  readonly vport: Vport;
+  readonly wire: Wire;
+  readonly scheduler: Scheduler;
+  readonly commandInterface: CommandInterface;
+  readonly #allocators: Allocators;
+  readonly #pages: PageSupply;
+  readonly #place: AdapterPlace;
+
+  constructor(port: FunctionPort, profile: Profile, place: AdapterPlace) {
+    this.port = port;
+    this.profile = profile;
+    this.#place = place;
+    this.scheduler = new Scheduler(port);
+    this.eventQueues = new EventQueues(port, this.budget, place.vectors);
+    this.completionQueues = new CompletionQueues(port, this.eventQueues, this.budget, 2 ** LIMITS.logCompletionQueues);
+    this.sharedReceiveQueues = new SharedReceiveQueues(
+      port,
+      this.eventQueues,
+      this.budget,
+      2 ** LIMITS.logSharedReceiveQueues,
+    );
+    this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys);
+    this.pageFaults = new PageFaults(port, this.eventQueues);
+    this.workQueues = new ObjectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
+    this.queuePairs = new QueuePairs(this);
+    this.vport = new Vport(port, profile, this.eventQueues);
+    this.#allocators = new Allocators(place.firstUar, place.lastUar);
+    this.#pages = new PageSupply(profile);
+    this.wire = new Wire(this);
+    this.commandInterface = new CommandInterface(port, this.#commandTables(), () => this.#takeCommandEvents());
+  }
+
+  get dma(): FunctionPort['dma'] {
+    return this.port.dma;
+  }
+
+  isNeighbour(other: Adapter): boolean {
+    return this.#place.isNeighbour(other);
+  }
+
+  /** The function is reset or removed: nothing of this adapter runs any more. */
+  stop(): void {
+    this.wire.disconnect();
+    this.scheduler.stop();
+    for (const queue of this.workQueues.values()) queue.release();
+  }
+
+  inspect(): unknown {
+    return {
+      commands: Object.fromEntries(this.commandInterface.counts),
+      objects: {
+        ...this.#allocators.counts(),
+        eventQueues: this.eventQueues.count,
+        completionQueues: this.completionQueues.count,
+        sharedReceiveQueues: this.sharedReceiveQueues.count,
+        workQueues: this.workQueues.size,
+        memoryKeys: this.memoryKeys.count,
+        lentPages: this.#pages.count,
+        heapBytes: this.budget.usedBytes,
+      },
+      pageFaults: { raised: this.pageFaults.raised, pending: this.pageFaults.pending },
+      port: this.vport.inspect(),
+      traffic: this.counters.inspect(),
+    };
+  }
+
+  #commandTables(): CommandTable[] {
+    return [
+      controlCommands(),
+      new Capabilities(this.profile).commands,
+      new AccessRegisters(this.profile, this.vport, this.counters).commands,
+      madCommands(this.counters),
+      this.#allocators.commands,
+      this.#pages.commands,
+      this.eventQueues.commands,
+      this.completionQueues.commands,
+      this.sharedReceiveQueues.commands,
+      this.memoryKeys.commands,
+      this.pageFaults.commands,
+      this.queuePairs.commands,
+      this.vport.commands,
+      this.counters.commands,
+    ];
+  }
+
+  #takeCommandEvents(): (slots: number) => void {
+    const queues = this.eventQueues.subscribers(EVENT.COMMAND);
+    return (slots) => {
+      const data = new Uint8Array(EVENT_DATA_BYTES);
+      new DataView(data.buffer).setUint32(0, slots);
+      // A queue that the command itself destroyed gets nothing.
+      for (const queue of queues) {
+        if (this.eventQueues.find(queue.number) === queue) queue.post(EVENT.COMMAND, 0, data);
+      }
+    };
+  }
+}

@@ -1,0 +1,48 @@
+/** What tests and people can do to an adapter through `ghostbus ctl`. */
+import type { Adapter } from './adapter.js';
+import type { RdmaFunction } from './function.js';
+
+type Arguments = Readonly<Record<string, unknown>>;
+
+const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, args: Arguments) => unknown>> = {
+  'link-down': (_fn, adapter) => adapter.vport.setLinkUp(false),
+  'link-up': (_fn, adapter) => adapter.vport.setLinkUp(true),
+  /** Commands of a name stay unanswered: `command` (default any), `count` (default 1). */
+  'swallow-command': (_fn, adapter, args) =>
+    adapter.commandInterface.swallow(text(args, 'command', '*'), number(args, 'count', 1)),
+  /** Commands of a name are refused: `status`, `command`, `count`. */
+  'refuse-command': (_fn, adapter, args) =>
+    adapter.commandInterface.refuse(text(args, 'command', '*'), number(args, 'status', 1), number(args, 'count', 1)),
+  /** A completion queue overruns: `cqn`. */
+  'overrun-cq': (_fn, adapter, args) => {
+    const cqn = number(args, 'cqn', 0);
+    const queue = adapter.completionQueues.find(cqn);
+    if (queue === undefined) throw new Error(`there is no completion queue ${cqn}`);
+    queue.fail(1);
+  },
+  /** Firmware failure: `syndrome` (default 1, include/linux/mlx5/device.h `MLX5_HEALTH_SYNDR_FW_ERR`). */
+  'fatal-health': (fn, _adapter, args) =>
+    fn.initSegment.reportHealth({ syndrome: number(args, 'syndrome', 1), fatal: true }),
+  'stop-health-counter': (fn) => fn.initSegment.stopHealthCounter(true),
+};
+
+/** Runs one. Throws an Error that names the commands there are. */
+export function control(fn: RdmaFunction, command: string, args: Arguments): unknown {
+  const run = commands[command];
+  if (run === undefined) {
+    throw new Error(`unknown command ${JSON.stringify(command)}; there are: ${Object.keys(commands).join(', ')}`);
+  }
+  if (fn.adapter === undefined) throw new Error('the function is not attached to a bus');
+  return run(fn, fn.adapter, args) ?? null;
+}
+
+function number(args: Arguments, key: string, standard: number): number {
+  const value = args[key] ?? standard;
+  const result = Number(value);
+  if (!Number.isSafeInteger(result) || result < 0) throw new Error(`${key} must be a whole number, not ${String(value)}`);
+  return result;
+}
+
+function text(args: Arguments, key: string, standard: string): string {
+  return String(args[key] ?? standard);
+}
