@@ -117,8 +117,10 @@ export class AccessRegisters {
     const start = ppcntReg.byteOf('counter_set');
     bytesOf(subview(data, start)).fill(0);
     if (group !== GROUP_802_3) return;
-    const set = (field: 'a_frames_transmitted_ok' | 'a_frames_received_ok' | 'a_octets_transmitted_ok' | 'a_octets_received_ok', value: number): void =>
-      eth8023CntrsGrpDataLayout.set64(data, `${field}_high`, BigInt(value), start);
+    const set = (
+      field: 'a_frames_transmitted_ok' | 'a_frames_received_ok' | 'a_octets_transmitted_ok' | 'a_octets_received_ok',
+      value: number,
+    ): void => eth8023CntrsGrpDataLayout.set64(data, `${field}_high`, BigInt(value), start);
     const sent = this.#sum('transmitted_eth_unicast', 'transmitted_eth_multicast', 'transmitted_eth_broadcast');
     const received = this.#sum('received_eth_unicast', 'received_eth_multicast', 'received_eth_broadcast');
     set('a_frames_transmitted_ok', sent.packets);

@@ -7,6 +7,9 @@ import type { CommandTable } from './command.js';
 import { CommandInterface } from './command-interface.js';
 import { CompletionQueues } from './completion-queue.js';
 import { Counters } from './counters.js';
+import { Ethernet } from './ethernet.js';
+import type { EthernetReceiveQueue } from './ethernet-receive-queue.js';
+import type { EthernetSendQueue } from './ethernet-send-queue.js';
 import { EVENT, EVENT_DATA_BYTES, EventQueues } from './event-queue.js';
 import { controlCommands } from './hca-control.js';
 import { madCommands } from './mad.js';
@@ -24,7 +27,7 @@ import { Vport } from './vport.js';
 import { Wire } from './wire.js';
 
 /** Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev. */
-export type WorkQueue = QueuePair;
+export type WorkQueue = QueuePair | EthernetSendQueue | EthernetReceiveQueue;
 
 /** Page lists and translation tables of a million keys of ordinary size. */
 const HEAP_LIMIT_BYTES = 2 ** 30;
@@ -51,6 +54,7 @@ export class Adapter implements MemoryAccess {
   readonly pageFaults: PageFaults;
   readonly workQueues: ObjectTable<WorkQueue>;
   readonly queuePairs: QueuePairs;
+  readonly ethernet: Ethernet;
   readonly vport: Vport;
   readonly wire: Wire;
   readonly scheduler: Scheduler;
@@ -76,6 +80,7 @@ export class Adapter implements MemoryAccess {
     this.pageFaults = new PageFaults(port, this.eventQueues);
     this.workQueues = new ObjectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
     this.queuePairs = new QueuePairs(this);
+    this.ethernet = new Ethernet(this);
     this.vport = new Vport(port, profile, this.eventQueues);
     this.#allocators = new Allocators(place.firstUar, place.lastUar);
     this.#pages = new PageSupply(profile);
@@ -108,6 +113,7 @@ export class Adapter implements MemoryAccess {
         sharedReceiveQueues: this.sharedReceiveQueues.count,
         workQueues: this.workQueues.size,
         memoryKeys: this.memoryKeys.count,
+        ...this.ethernet.counts,
         lentPages: this.#pages.count,
         heapBytes: this.budget.usedBytes,
       },
@@ -131,6 +137,7 @@ export class Adapter implements MemoryAccess {
       this.memoryKeys.commands,
       this.pageFaults.commands,
       this.queuePairs.commands,
+      this.ethernet.commands,
       this.vport.commands,
       this.counters.commands,
     ];

@@ -39,7 +39,8 @@ export function control(fn: RdmaFunction, command: string, args: Arguments): unk
 function number(args: Arguments, key: string, standard: number): number {
   const value = args[key] ?? standard;
   const result = Number(value);
-  if (!Number.isSafeInteger(result) || result < 0) throw new Error(`${key} must be a whole number, not ${String(value)}`);
+  if (!Number.isSafeInteger(result) || result < 0)
+    throw new Error(`${key} must be a whole number, not ${String(value)}`);
   return result;
 }
 

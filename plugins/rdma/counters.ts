@@ -1,5 +1,5 @@
 /** Counter sets of queue pairs (Q counters) and of the port. */
-import { type CommandTable } from './command.js';
+import type { CommandTable } from './command.js';
 import {
   allocQCounterOut,
   deallocQCounterIn,
@@ -44,7 +44,11 @@ export class Counters {
   get commands(): CommandTable {
     return {
       ALLOC_Q_COUNTER: (call) =>
-        allocQCounterOut.set(call.output, 'counter_set_id', this.#sets.add(() => new Map<QCounter, number>())),
+        allocQCounterOut.set(
+          call.output,
+          'counter_set_id',
+          this.#sets.add(() => new Map<QCounter, number>()),
+        ),
       DEALLOC_Q_COUNTER: (call) => {
         this.#sets.remove(deallocQCounterIn.get(call.input, 'counter_set_id'));
       },

@@ -1,6 +1,7 @@
 /** Unreliable datagrams: UD queue pairs and the special ones of the general services, with multicast. */
-import type { Adapter } from './adapter.js';
+
 import { DmaError } from '../../emulator/plugin.js';
+import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
 import { grhBytes, headerType } from './grh.js';
 import { qpc } from './layouts/contexts.js';
@@ -147,10 +148,7 @@ function complete(
   const hasGrh = vector.hasGrh || qp.adapter.profile.link === 'roce';
   const source = qp.service === SERVICE.QP1 ? GENERAL_SERVICES_QPN : qp.service === SERVICE.QP0 ? 0 : qp.number;
   view.setUint16(CQE.SLID, qp.adapter.vport.lid);
-  view.setUint32(
-    CQE.FLAGS_RQPN,
-    source | (hasGrh ? 1 << 28 : 0) | (headerType(qp.adapter, vector) << 24),
-  );
+  view.setUint32(CQE.FLAGS_RQPN, source | (hasGrh ? 1 << 28 : 0) | (headerType(qp.adapter, vector) << 24));
   view.setUint32(CQE.IMM_INVALIDATE_PKEY, sent.opcode === OPCODE.SEND_IMM ? sent.immediate : DEFAULT_PKEY);
   view.setUint32(CQE.BYTE_COUNT, totalLength);
   const opcode = sent.opcode === OPCODE.SEND_IMM ? CQE_OPCODE.RESPONDER_SEND_IMM : CQE_OPCODE.RESPONDER_SEND;

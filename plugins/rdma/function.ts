@@ -9,6 +9,7 @@ import {
   type PcieFunction,
   pciExpress,
   powerManagement,
+  vendorSpecific,
 } from '../../emulator/plugin.js';
 import { Adapter } from './adapter.js';
 import { formatGuid, formatMac } from './addresses.js';
@@ -87,7 +88,7 @@ export class RdmaFunction implements PcieFunction {
   }
 
   reset(): void {
-    this.initSegment.reset();
+    this.initSegment.restart();
     this.#uarPages.reset();
     this.#restart();
   }
@@ -130,7 +131,7 @@ export class RdmaFunction implements PcieFunction {
   /** The driver takes the interface away (state 1) or resets the adapter (state 7) when it recovers from a failure. */
   #interfaceState(state: number): void {
     if (state === NIC_STATE.SW_RESET) {
-      this.initSegment.reset();
+      this.initSegment.restart();
       this.#restart();
     } else {
       this.initSegment.setInterfaceState(state);
@@ -169,6 +170,23 @@ function capabilities(): readonly Capability[] {
       pendingBar: 0,
       pendingOffset: bar0.msixPendingOffset,
     }),
+    vendorSpecific({ offset: 0xc0, ...emptyGateway() }),
   ];
 }
 
+/**
+ * The gateway to the card's internal address spaces (core/lib/pci_vsc.c): a control register, a counter, a semaphore, address and
+ * data. Its status bits stay 0: it has no space of the kind that the driver asks for.
+ */
+function emptyGateway(): { data: Uint8Array; writable: Uint8Array } {
+  const lengthBytes = 0x18;
+  // Data starts behind the three bytes of the capability's header.
+  const at = (register: number): number => register - 3;
+  const data = new Uint8Array(lengthBytes - 3);
+  const writable = new Uint8Array(lengthBytes - 3);
+  const [control, counter, semaphore] = [at(0x4), at(0x8), at(0xc)];
+  writable.fill(0xff, control, control + 2);
+  data[counter] = 1;
+  writable.fill(0xff, semaphore, semaphore + 4);
+  return { data, writable };
+}

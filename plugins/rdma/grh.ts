@@ -1,7 +1,7 @@
 /** The 40 bytes before a datagram's payload: a global route header, or the IP header that stands for it on Ethernet. */
 import type { Adapter } from './adapter.js';
-import type { AddressVector } from './work-queue-entry.js';
 import { internetChecksum } from './checksum.js';
+import type { AddressVector } from './work-queue-entry.js';
 
 const GRH_BYTES = 40;
 /** IB volume 1 §8.3.3: next header of a transport packet; RoCEv2 annex: UDP. */

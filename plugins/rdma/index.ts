@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { definePlugin } from '../../emulator/plugin.js';
 import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
-import { type Speed, SPEED_BITS } from './profile.js';
+import { SPEED_BITS, type Speed } from './profile.js';
 
 const MAX_FUNCTIONS = 16;
 const speeds = Object.keys(SPEED_BITS).map(Number);

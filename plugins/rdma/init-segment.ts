@@ -130,8 +130,9 @@ export class InitSegment extends RegisterBlock {
     this.set('CMDQ_ADDR_L_SZ', swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES | (state << NIC_STATE_SHIFT)));
   }
 
-  override reset(): void {
-    super.reset();
+  /** The power-on state. */
+  restart(): void {
+    this.reset();
     this.#healthFrozenMs = undefined;
   }
 }

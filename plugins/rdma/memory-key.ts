@@ -29,6 +29,8 @@ const MTT_WRITE = 2;
 const MTT_FLAG_BITS = 7;
 
 const OCTOWORD_BYTES = 16;
+/** Registrations write tables in units of this size and pad the last one (`MLX5_UMR_FLEX_ALIGNMENT`). */
+const TABLE_UNIT_BYTES = 64;
 const KLM_BYTES = 16;
 const MTT_BYTES = 8;
 
@@ -120,7 +122,8 @@ export class MemoryKey {
     this.#budget = budget;
     this.index = index;
     this.context = context;
-    this.capacityBytes = mkc.get(context, 'translations_octword_size') * OCTOWORD_BYTES;
+    const sizeBytes = mkc.get(context, 'translations_octword_size') * OCTOWORD_BYTES;
+    this.capacityBytes = Math.ceil(sizeBytes / TABLE_UNIT_BYTES) * TABLE_UNIT_BYTES;
     this.#pageFaults = pageFaults || mkc.get(context, 'umr_en') === 1;
   }
 
@@ -157,7 +160,8 @@ export class MemoryKey {
   /** Takes the key out of use for a message that asks for it; false when the key does not allow that. */
   invalidateRemotely(owner: Requester): boolean {
     const bound = mkc.get(this.context, 'qpn');
-    if (mkc.get(this.context, 'en_rinval') === 0 || mkc.get(this.context, 'pd') !== owner.protectionDomain) return false;
+    if (mkc.get(this.context, 'en_rinval') === 0 || mkc.get(this.context, 'pd') !== owner.protectionDomain)
+      return false;
     if (bound !== ANY_QP && bound !== owner.number) return false;
     mkc.set(this.context, 'free', 1);
     return true;

@@ -1,15 +1,15 @@
 /** Queue pairs: context, states and their transitions, errors and flushing. What they send is in requester.ts. */
 import type { Timer } from '../../emulator/plugin.js';
+import type { Adapter } from './adapter.js';
 import { CommandError, STATUS } from './command.js';
-import { CQE, CQE_OPCODE, type CompletionQueue, doorbellAddress, operationByte } from './completion-queue.js';
+import { type CompletionQueue, CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';
 import { EVENT, EVENT_DATA_BYTES } from './event-queue.js';
 import type { GuestBuffer } from './guest-buffer.js';
-import type { Adapter } from './adapter.js';
 import { bytesOf, subview } from './layout.js';
 import { ads, qpc } from './layouts/contexts.js';
 import { type Receive, type ReceiveList, type ReceiveQueue, ReceiveRing } from './receive-queue.js';
-import { SendQueue } from './send-queue.js';
 import { SendEngine } from './send-engine.js';
+import { SendQueue } from './send-queue.js';
 import { BLOCK_BYTES } from './work-queue-entry.js';
 
 /** qpc.state (include/linux/mlx5/qp.h `enum mlx5_qp_state`). */
@@ -120,7 +120,9 @@ export class QueuePair {
   /** Ready for messages of others. */
   get canReceive(): boolean {
     const state = this.state;
-    return state === QP_STATE.RTR || state === QP_STATE.RTS || state === QP_STATE.SQ_DRAIN || state === QP_STATE.SQ_ERROR;
+    return (
+      state === QP_STATE.RTR || state === QP_STATE.RTS || state === QP_STATE.SQ_DRAIN || state === QP_STATE.SQ_ERROR
+    );
   }
 
   get sendCompletionQueue(): CompletionQueue | undefined {
@@ -345,7 +347,12 @@ const OPTIONAL_PATH: readonly (readonly [bit: number, fields: readonly AdsField[
 const OPTIONAL_WHOLE_PATH = 7;
 
 /** Applies a transition. Throws {@link CommandError} from a state where it is not legal. */
-export function applyTransition(qp: QueuePair, name: keyof typeof TRANSITIONS, given: DataView, optional: number): void {
+export function applyTransition(
+  qp: QueuePair,
+  name: keyof typeof TRANSITIONS,
+  given: DataView,
+  optional: number,
+): void {
   const transition: Transition = TRANSITIONS[name];
   if (!transition.from.includes(qp.state)) {
     throw new CommandError(STATUS.BAD_QP_STATE, `${name} of queue pair ${qp.number} in state ${qp.state}`);

@@ -90,7 +90,8 @@ function* performVerb(sending: Sending): Work<number> {
   if (opcode === OPCODE.UMR) return yield* executeUmr(sending, reader);
   if (qp.service === SERVICE.REG_UMR) throw new MalformedEntry(`opcode ${opcode} on a queue pair for registrations`);
   if (qp.isDatagram) {
-    if (opcode !== OPCODE.SEND && opcode !== OPCODE.SEND_IMM) throw new MalformedEntry(`opcode ${opcode} of a datagram`);
+    if (opcode !== OPCODE.SEND && opcode !== OPCODE.SEND_IMM)
+      throw new MalformedEntry(`opcode ${opcode} of a datagram`);
     return yield* sendDatagram(sending, reader);
   }
   const shared = qp.service === SERVICE.XRC ? reader.xrcSharedReceiveQueue() : undefined;
@@ -274,7 +275,9 @@ function* pass(
 function failureOf(error: unknown, blame: Blame): unknown {
   if (!(error instanceof TransferFailed)) return error;
   const remote = error.end === 'source' ? blame.source : blame.target;
-  return remote === undefined ? new RequestFailed(SYNDROME.LOCAL_PROTECTION, error.message) : remote(error.message, error);
+  return remote === undefined
+    ? new RequestFailed(SYNDROME.LOCAL_PROTECTION, error.message)
+    : remote(error.message, error);
 }
 
 function advancePsn(qp: QueuePair, field: 'next_send_psn' | 'next_rcv_psn', packets: number): void {
@@ -432,7 +435,12 @@ function failReceive({ peer, receive, shared }: Inbound, syndrome: number): void
   peer.enterError();
 }
 
-function completeReceive(sending: Sending, { peer, receive, shared }: Inbound, opcode: number, lengthBytes: number): void {
+function completeReceive(
+  sending: Sending,
+  { peer, receive, shared }: Inbound,
+  opcode: number,
+  lengthBytes: number,
+): void {
   const { entry: sent, qp } = sending;
   peer.unfinished.delete(receive);
   const entry = peer.receiveEntry(receive);

@@ -90,7 +90,8 @@ export class SendEngine implements Runnable, Waiter {
 
   *#execute(entry: SendEntry): Work {
     try {
-      if (entry.isMalformed) throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'the entry is longer than what is posted');
+      if (entry.isMalformed)
+        throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'the entry is longer than what is posted');
       const lengthBytes = yield* perform({ qp: this.#qp, waiter: this, entry });
       this.#movedBytes += lengthBytes;
       this.#complete(entry, lengthBytes);
@@ -166,7 +167,5 @@ export class SendEngine implements Runnable, Waiter {
 }
 
 function returnsData(opcode: number): boolean {
-  return (
-    opcode === OPCODE.RDMA_READ || opcode === OPCODE.ATOMIC_COMPARE_SWAP || opcode === OPCODE.ATOMIC_FETCH_ADD
-  );
+  return opcode === OPCODE.RDMA_READ || opcode === OPCODE.ATOMIC_COMPARE_SWAP || opcode === OPCODE.ATOMIC_FETCH_ADD;
 }

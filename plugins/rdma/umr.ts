@@ -2,12 +2,13 @@
  * User memory registration: a work request that changes a key and its translation table. The driver's registrations, its
  * answers to page faults, memory windows and local invalidation are all of this kind.
  */
+
+import { bytesOf } from './layout.js';
 import { mkc } from './layouts/contexts.js';
 import type { MemoryKey } from './memory-key.js';
 import { SERVICE, SYNDROME } from './queue-pair.js';
 import { RequestFailed, type Sending } from './requester.js';
 import { gather, TransferFailed, type Work } from './transfer.js';
-import { bytesOf } from './layout.js';
 import type { SegmentReader } from './work-queue-entry.js';
 
 /** include/linux/mlx5/device.h `MLX5_UMR_*`, first byte of the control segment. */
@@ -58,7 +59,8 @@ export function* executeUmr(sending: Sending, reader: SegmentReader): Work<numbe
 function requirePermission({ qp }: Sending, key: MemoryKey, flags: number, mask: bigint): void {
   const isRegistrar = qp.service === SERVICE.REG_UMR;
   const foreign = mkc.get(key.context, 'pd') !== qp.protectionDomain || (mask & MASK_DOMAIN) !== 0n;
-  if (!isRegistrar && foreign) throw new RequestFailed(SYNDROME.MW_BIND, 'the key belongs to another protection domain');
+  if (!isRegistrar && foreign)
+    throw new RequestFailed(SYNDROME.MW_BIND, 'the key belongs to another protection domain');
   if (mkc.get(key.context, 'umr_en') === 0 && !isRegistrar) {
     throw new RequestFailed(SYNDROME.MW_BIND, 'the key does not take registrations by work request');
   }
@@ -78,11 +80,16 @@ function* translations(
   if (lengthBytes === 0) return new Uint8Array(0);
   if ((flags & FLAG.INLINE) !== 0) {
     const rest = bytesOf(reader.rest());
-    if (rest.length < lengthBytes) throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'inline translations are cut off');
+    if (rest.length < lengthBytes)
+      throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'inline translations are cut off');
     return rest.slice(0, lengthBytes);
   }
   try {
-    return yield* gather(waiter, { adapter: qp.adapter, owner: qp, pieces: reader.pieces(), right: 'local-read' }, lengthBytes);
+    return yield* gather(
+      waiter,
+      { adapter: qp.adapter, owner: qp, pieces: reader.pieces(), right: 'local-read' },
+      lengthBytes,
+    );
   } catch (error) {
     if (!(error instanceof TransferFailed)) throw error;
     throw new RequestFailed(SYNDROME.LOCAL_PROTECTION, error.message);
@@ -104,4 +111,3 @@ function applyMask(key: MemoryKey, given: DataView, mask: bigint): void {
     if (((mask >> BigInt(bit)) & 1n) !== 0n) mkc.set(key.context, field, mkc.get(given, field));
   }
 }
-

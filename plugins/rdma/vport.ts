@@ -106,7 +106,8 @@ export class Vport {
         const stored = this.#roceAddresses.get(queryRoceAddressIn.get(call.input, 'roce_address_index'));
         if (stored !== undefined) bytesOf(queryRoceAddressOut.part(call.output, 'roce_address')).set(stored);
       },
-      QUERY_HCA_VPORT_CONTEXT: (call) => this.#describeHca(queryHcaVportContextOut.part(call.output, 'hca_vport_context')),
+      QUERY_HCA_VPORT_CONTEXT: (call) =>
+        this.#describeHca(queryHcaVportContextOut.part(call.output, 'hca_vport_context')),
       MODIFY_HCA_VPORT_CONTEXT: () => {},
       QUERY_HCA_VPORT_GID: (call) => this.#queryGids(call),
       QUERY_HCA_VPORT_PKEY: (call) => queryPkeys(call),

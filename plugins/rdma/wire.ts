@@ -1,7 +1,8 @@
 /** The switch between the adapters of one emulator: who answers to an address, what is lost on the way, what is recorded. */
 import type { Adapter } from './adapter.js';
-import { ads } from './layouts/contexts.js';
+import { destinationMac } from './frame.js';
 import { bytesOf } from './layout.js';
+import { ads } from './layouts/contexts.js';
 import type { QueuePair } from './queue-pair.js';
 import type { Sending, WireOperation } from './requester.js';
 import type { Tap, Work } from './transfer.js';
@@ -86,6 +87,19 @@ export class Wire {
     return undefined;
   }
 
+  /** A frame of this adapter goes to whoever takes its destination address; never back to itself. */
+  sendFrame(frame: Uint8Array): void {
+    const mac = destinationMac(frame);
+    const kind = frameKind(mac);
+    if (!this.#adapter.vport.isUp) return;
+    this.#adapter.counters.countTraffic(`transmitted_eth_${kind}`, 1, frame.length);
+    for (const other of this.neighbours) {
+      if (other === this.#adapter || other.profile.link !== 'roce' || !other.vport.acceptsMac(mac)) continue;
+      other.counters.countTraffic(`received_eth_${kind}`, 1, frame.length);
+      other.ethernet.receive(frame);
+    }
+  }
+
   /** InfiniBand: by GID when there is one, else by LID. Ethernet: the GID decides, the MAC address between equals. */
   #resolve(address: Address): Adapter | undefined {
     if (!this.#adapter.vport.isUp) return undefined;
@@ -96,4 +110,9 @@ export class Wire {
     const owners = candidates.filter((adapter) => adapter.vport.hasGid(address.gid));
     return owners.find((adapter) => adapter.vport.mac === address.mac) ?? owners[0];
   }
+}
+
+function frameKind(mac: number): 'unicast' | 'multicast' | 'broadcast' {
+  if (mac === 2 ** 48 - 1) return 'broadcast';
+  return Math.floor(mac / 2 ** 40) % 2 === 1 ? 'multicast' : 'unicast';
 }
