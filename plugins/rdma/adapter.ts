@@ -24,7 +24,7 @@ import { Scheduler } from './scheduler.js';
 import { SharedReceiveQueues } from './shared-receive-queue.js';
 import type { MemoryAccess } from './transfer.js';
 import { Vport } from './vport.js';
-import { Wire } from './wire.js';
+import { Wire, type WirePlace } from './wire.js';
 
 /** Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev. */
 export type WorkQueue = QueuePair | EthernetSendQueue | EthernetReceiveQueue;
@@ -34,7 +34,7 @@ const HEAP_LIMIT_BYTES = 2 ** 30;
 /** Numbers below are the special queue pairs of the InfiniBand specification. */
 const FIRST_WORK_QUEUE = 0x40;
 
-export interface AdapterPlace {
+export interface AdapterPlace extends WirePlace {
   readonly vectors: number;
   readonly firstUar: number;
   readonly lastUar: number;
@@ -84,7 +84,7 @@ export class Adapter implements MemoryAccess {
     this.vport = new Vport(port, profile, this.eventQueues);
     this.#allocators = new Allocators(place.firstUar, place.lastUar);
     this.#pages = new PageSupply(profile);
-    this.wire = new Wire(this);
+    this.wire = new Wire(this, place);
     this.commandInterface = new CommandInterface(port, this.#commandTables(), () => this.#takeCommandEvents());
   }
 

@@ -58,7 +58,7 @@ const general: Values<typeof cmdHcaCap> = {
   log_max_msg: 30,
   log_max_ra_req_qp: 4,
   log_max_ra_res_qp: 4,
-  max_wqe_sz_sq: 1008,
+  max_wqe_sz_sq: 1024,
   max_wqe_sz_rq: 512,
   max_indirection: 4,
   max_sgl_for_optimized_performance: 30,

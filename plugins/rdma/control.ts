@@ -20,6 +20,17 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
     if (queue === undefined) throw new Error(`there is no completion queue ${cqn}`);
     queue.fail(1);
   },
+  /** Packets that this adapter sends meet `loss`, `corruption`, `duplication`, `reordering` (0 to 1 each), by `seed`. */
+  'wire-faults': (fn, _adapter, args) =>
+    fn.wireFaults.set(
+      {
+        loss: rate(args, 'loss'),
+        corruption: rate(args, 'corruption'),
+        duplication: rate(args, 'duplication'),
+        reordering: rate(args, 'reordering'),
+      },
+      number(args, 'seed', 1),
+    ),
   /** Firmware failure: `syndrome` (default 1, include/linux/mlx5/device.h `MLX5_HEALTH_SYNDR_FW_ERR`). */
   'fatal-health': (fn, _adapter, args) =>
     fn.initSegment.reportHealth({ syndrome: number(args, 'syndrome', 1), fatal: true }),
@@ -42,6 +53,12 @@ function number(args: Arguments, key: string, standard: number): number {
   if (!Number.isSafeInteger(result) || result < 0)
     throw new Error(`${key} must be a whole number, not ${String(value)}`);
   return result;
+}
+
+function rate(args: Arguments, key: string): number {
+  const value = Number(args[key] ?? 0);
+  if (!(value >= 0 && value <= 1)) throw new Error(`${key} must lie between 0 and 1, not ${String(args[key])}`);
+  return value;
 }
 
 function text(args: Arguments, key: string, standard: string): string {

@@ -17,6 +17,8 @@ import { control } from './control.js';
 import { INIT_SEGMENT_BYTES, InitSegment, NIC_STATE } from './init-segment.js';
 import type { Link, Profile } from './profile.js';
 import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './uar.js';
+import { WireFaults } from './wire-faults.js';
+import type { WireRecorder } from './wire-recorder.js';
 
 /** drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. Network or InfiniBand controller. */
 export function identityOf(link: Link): Identity {
@@ -48,11 +50,15 @@ export class RdmaFunction implements PcieFunction {
   readonly capabilities: readonly Capability[];
   readonly profile: Profile;
   readonly initSegment: InitSegment;
+  readonly wireFaults = new WireFaults();
   readonly #uarPages: UarPages;
   #port: FunctionPort | undefined;
   #adapter: Adapter | undefined;
 
-  constructor(context: CreateContext, profile: Profile, nameSuffix?: string) {
+  readonly #recorder: WireRecorder | undefined;
+
+  constructor(context: CreateContext, profile: Profile, nameSuffix?: string, recorder?: WireRecorder) {
+    this.#recorder = recorder;
     if (nameSuffix !== undefined) this.nameSuffix = nameSuffix;
     this.identity = identityOf(profile.link);
     this.profile = profile;
@@ -114,6 +120,8 @@ export class RdmaFunction implements PcieFunction {
   #start(port: FunctionPort): void {
     this.#adapter = new Adapter(port, this.profile, {
       vectors: MSIX_VECTORS,
+      faults: this.wireFaults,
+      recorder: this.#recorder,
       firstUar: bar0.firstUar,
       lastUar: bar0.sizeBytes / UAR_PAGE_BYTES - 1,
       isNeighbour: (other) => {

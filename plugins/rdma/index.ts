@@ -3,7 +3,9 @@ import { z } from 'zod';
 import { definePlugin } from '../../emulator/plugin.js';
 import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
+import { captureFile } from './pcap.js';
 import { SPEED_BITS, type Speed } from './profile.js';
+import { WireRecorder } from './wire-recorder.js';
 
 const MAX_FUNCTIONS = 16;
 const speeds = Object.keys(SPEED_BITS).map(Number);
@@ -17,6 +19,11 @@ const options = z.strictObject({
     .optional()
     .describe('MAC address of the first adapter; the others count up'),
   mtu: z.coerce.number().int().min(576).max(9000).default(1500).describe('MTU of the network interface at start'),
+  pcap: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('file on the host that gets every packet as a frame (Ethernet link only)'),
   speed: z.coerce
     .number()
     .refine((value): value is Speed => speeds.includes(value), `one of ${speeds.join(', ')}`)
@@ -29,8 +36,11 @@ export default definePlugin({
   description: 'a ConnectX-7 RDMA adapter (15b3:1021) for mlx5_core and mlx5_ib',
   options,
   drivers: ['mlx5_core', 'mlx5_ib'],
-  create: (given, context) =>
-    Array.from({ length: given.functions }, (_, index) => {
+  create: (given, context) => {
+    if (given.pcap !== undefined && given.link === 'ib')
+      throw new Error('rdma: pcap records Ethernet frames; use link=roce');
+    const recorder = given.pcap === undefined ? undefined : new WireRecorder(captureFile(given.pcap));
+    return Array.from({ length: given.functions }, (_, index) => {
       const number = context.instance * MAX_FUNCTIONS + index;
       const profile = {
         link: given.link,
@@ -41,6 +51,7 @@ export default definePlugin({
         speedGbps: given.speed as Speed,
         pages: { boot: 4, init: 16 },
       };
-      return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`);
-    }),
+      return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`, recorder);
+    });
+  },
 });

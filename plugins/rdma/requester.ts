@@ -328,8 +328,8 @@ function remoteInvalid(peer: QueuePair): void {
 /** The queue pair at the other end of the connection; waits and retries as the acknowledge timeout says. */
 function* findPeer(sending: Sending): Work<QueuePair> {
   const { qp } = sending;
-  const code = ads.get(qp.path, 'ack_timeout');
-  const pauseMs = code === 0 ? FOREVER_POLL_MS : Math.max(1, ACK_TIMEOUT_UNIT_MS * 2 ** code);
+  const waitsForEver = ads.get(qp.path, 'ack_timeout') === 0;
+  const pauseMs = acknowledgeTimeoutMs(qp);
   const retries = qpc.get(qp.context, 'retry_count');
   for (let attempt = 0; ; attempt++) {
     const peer = lookUpPeer(qp);
@@ -338,12 +338,18 @@ function* findPeer(sending: Sending): Work<QueuePair> {
       return peer;
     }
     if (!qp.isReliable) throw new Dropped();
-    if (code !== 0 && attempt > retries) {
+    if (!waitsForEver && attempt > retries) {
       throw new RequestFailed(SYNDROME.TRANSPORT_RETRIES, 'nobody answers at the other end');
     }
     qp.adapter.counters.add(qp, 'local_ack_timeout_err');
     yield* sleep(sending, pauseMs);
   }
+}
+
+/** How long a queue pair waits for an acknowledgement before it sends again. */
+export function acknowledgeTimeoutMs(qp: QueuePair): number {
+  const code = ads.get(qp.path, 'ack_timeout');
+  return code === 0 ? FOREVER_POLL_MS : Math.max(1, ACK_TIMEOUT_UNIT_MS * 2 ** code);
 }
 
 function lookUpPeer(qp: QueuePair): QueuePair | undefined {
