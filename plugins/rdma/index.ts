@@ -3,9 +3,8 @@ import { z } from 'zod';
 import { definePlugin } from '../../emulator/plugin.js';
 import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
-import { captureFile } from './pcap.js';
 import { SPEED_BITS, type Speed } from './profile.js';
-import { WireRecorder } from './wire-recorder.js';
+import { recorderFor } from './wire-recorder.js';
 
 const MAX_FUNCTIONS = 16;
 const speeds = Object.keys(SPEED_BITS).map(Number);
@@ -39,7 +38,7 @@ export default definePlugin({
   create: (given, context) => {
     if (given.pcap !== undefined && given.link === 'ib')
       throw new Error('rdma: pcap records Ethernet frames; use link=roce');
-    const recorder = given.pcap === undefined ? undefined : new WireRecorder(captureFile(given.pcap));
+    const recorder = given.pcap === undefined ? undefined : recorderFor(given.pcap);
     return Array.from({ length: given.functions }, (_, index) => {
       const number = context.instance * MAX_FUNCTIONS + index;
       const profile = {

@@ -31,14 +31,3 @@ export class PcapFile {
     writeSync(this.#fd, frame.subarray(0, SNAP_BYTES));
   }
 }
-
-const files = new Map<string, PcapFile>();
-
-/** The one capture at `path` in this process: several adapters may share it. Throws what `open` throws. */
-export function captureFile(path: string): PcapFile {
-  const known = files.get(path);
-  if (known !== undefined) return known;
-  const file = new PcapFile(path);
-  files.set(path, file);
-  return file;
-}

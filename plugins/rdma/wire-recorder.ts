@@ -2,7 +2,7 @@
 import type { Adapter } from './adapter.js';
 import { bytesOf } from './layout.js';
 import { ads, qpc } from './layouts/contexts.js';
-import type { PcapFile } from './pcap.js';
+import { PcapFile } from './pcap.js';
 import { type QueuePair, SERVICE } from './queue-pair.js';
 import type { Sending, WireOperation } from './requester.js';
 import { BTH_OPCODE, buildRoceFrame, type RoceAddress, TRANSPORT } from './roce-frame.js';
@@ -158,6 +158,17 @@ export class WireRecorder {
     const standard = { payload: new Uint8Array(0), solicited: false, acknowledgeRequest: false };
     this.#file.write(buildRoceFrame(address, { ...standard, ...packet }), adapter.port.clock.nowNs());
   }
+}
+
+const recorders = new Map<string, WireRecorder>();
+
+/** The one recorder for `path` in this process: adapters that share it record each packet once. Throws what `open` throws. */
+export function recorderFor(path: string): WireRecorder {
+  const known = recorders.get(path);
+  if (known !== undefined) return known;
+  const recorder = new WireRecorder(new PcapFile(path));
+  recorders.set(path, recorder);
+  return recorder;
 }
 
 function transportOf(qp: QueuePair): number {
