@@ -87,6 +87,11 @@ export class CommandInterface {
     }
   }
 
+  /** Names of the commands that are carried out. */
+  get names(): string[] {
+    return [...this.#handlers.values()].map(({ name }) => name);
+  }
+
   /** Every bit is a slot; each runs as a piece of work of its own, in slot order. */
   ring(slots: number, queueAddress: number): void {
     for (let index = 0; index < 1 << LOG_SLOTS; index++) {

@@ -37,11 +37,13 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
   'stop-health-counter': (fn) => fn.initSegment.stopHealthCounter(true),
 };
 
+export const controlCommandNames = Object.keys(commands);
+
 /** Runs one. Throws an Error that names the commands there are. */
 export function control(fn: RdmaFunction, command: string, args: Arguments): unknown {
   const run = commands[command];
   if (run === undefined) {
-    throw new Error(`unknown command ${JSON.stringify(command)}; there are: ${Object.keys(commands).join(', ')}`);
+    throw new Error(`unknown command ${JSON.stringify(command)}; there are: ${controlCommandNames.join(', ')}`);
   }
   if (fn.adapter === undefined) throw new Error('the function is not attached to a bus');
   return run(fn, fn.adapter, args) ?? null;
