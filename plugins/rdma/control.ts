@@ -5,8 +5,12 @@ import type { RdmaFunction } from './function.js';
 type Arguments = Readonly<Record<string, unknown>>;
 
 const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, args: Arguments) => unknown>> = {
-  'link-down': (_fn, adapter) => adapter.vport.setLinkUp(false),
-  'link-up': (_fn, adapter) => adapter.vport.setLinkUp(true),
+  /** The cable: `state` is `up` or `down`. */
+  link: (_fn, adapter, args) => {
+    if (args.state !== 'up' && args.state !== 'down')
+      throw new Error(`state must be up or down, not ${String(args.state)}`);
+    adapter.vport.setLinkUp(args.state === 'up');
+  },
   /** Commands of a name stay unanswered: `command` (default any), `count` (default 1). */
   'swallow-command': (_fn, adapter, args) =>
     adapter.commandInterface.swallow(text(args, 'command', '*'), number(args, 'count', 1)),

@@ -84,7 +84,7 @@ describe('wire', () => {
 
   it('stops carrying anything while the cable is out', () => {
     const { bus, left, right } = connected();
-    right.driver.model.control('link-down', {});
+    right.driver.model.control('link', { state: 'down' });
     sendOne(left, 10);
     bus.run();
     assert.equal(left.driver.completion(left.queues, 0).getUint8(63) >>> 4, 0xf, 'still waiting');
