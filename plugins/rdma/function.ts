@@ -136,14 +136,18 @@ export class RdmaFunction implements PcieFunction {
     if (this.#port !== undefined) this.#start(this.#port);
   }
 
-  /** The driver takes the interface away (state 1) or resets the adapter (state 7) when it recovers from a failure. */
-  #interfaceState(state: number): void {
-    if (state === NIC_STATE.SW_RESET) {
+  /**
+   * The driver takes the interface away (state 1), resets the adapter (state 7) when it recovers from a failure, and gives the
+   * command queue a new place (state 0). A reset ends in state 1 and waits for that.
+   */
+  #interfaceState(state: number): boolean {
+    if (state !== NIC_STATE.SW_RESET) return true;
+    this.#port?.post(() => {
       this.initSegment.restart();
       this.#restart();
-    } else {
-      this.initSegment.setInterfaceState(state);
-    }
+      this.initSegment.setInterfaceState(NIC_STATE.DISABLED);
+    });
+    return false;
   }
 
   #doorbells(): Doorbells {

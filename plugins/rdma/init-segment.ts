@@ -21,8 +21,8 @@ export const NIC_STATE = { FULL: 0, DISABLED: 1, NO_DRAM: 2, SW_RESET: 7 } as co
 export interface InitSegmentEvents {
   /** The driver rang: bit i means slot i of the queue at `queueAddress`. */
   commandDoorbell(slots: number, queueAddress: number): void;
-  /** The driver asked for another state of the interface; 7 resets the adapter. */
-  interfaceState(state: number): void;
+  /** The driver asks for a state of the interface; 7 resets the adapter. False to stay in the present one. */
+  interfaceState(state: number): boolean;
 }
 
 /** What the health buffer says (include/linux/mlx5/device.h `struct health_buffer`). */
@@ -93,14 +93,13 @@ export class InitSegment extends RegisterBlock {
         },
         CMDQ_ADDR_L_SZ: {
           offset: 0x14,
-          reset: swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES),
+          reset: sizeAndState(NIC_STATE.FULL),
           onWrite: (value, previous) => {
             const written = swap32(value);
             const state = (written >>> NIC_STATE_SHIFT) & 7;
-            if (state === 0) low = (written & ~0xfff) >>> 0;
-            else events.interfaceState(state);
-            // Size and state stay as the adapter says; the address is write-only.
-            return previous;
+            if (state === NIC_STATE.FULL) low = (written & ~0xfff) >>> 0;
+            // The address is write-only; size and state stay as the adapter says.
+            return events.interfaceState(state) ? sizeAndState(state) : previous;
           },
         },
         CMD_DBELL: {
@@ -127,7 +126,7 @@ export class InitSegment extends RegisterBlock {
 
   /** What the driver reads as the state of the interface (`mlx5_get_nic_state`). */
   setInterfaceState(state: number): void {
-    this.set('CMDQ_ADDR_L_SZ', swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES | (state << NIC_STATE_SHIFT)));
+    this.set('CMDQ_ADDR_L_SZ', sizeAndState(state));
   }
 
   /** The power-on state. */
@@ -147,6 +146,14 @@ export function deviceTicks(clock: Clock): bigint {
 /** The request-for-reset bit is bit 7 of the byte at 0x238 (core/health.c `mlx5_health_get_rfr`). */
 const RFR_BIT = 0x80;
 
+/** core/health.c `MLX5_FW_RESET_SUPPORTED_OFFSET`: the driver may reset the adapter by itself. */
+const RESET_SUPPORTED = 1 << 30;
+
+/** What the register of the command queue reads as. */
+function sizeAndState(state: number): number {
+  return swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES | (state << NIC_STATE_SHIFT));
+}
+
 function identityRegisters(): Record<string, RegisterDeclaration> {
   return {
     FW_REV: { offset: 0x000, reset: swap32((FIRMWARE.minor << 16) | FIRMWARE.major), writable: 0 },
@@ -155,7 +162,7 @@ function identityRegisters(): Record<string, RegisterDeclaration> {
       reset: swap32((COMMAND_INTERFACE_REVISION << 16) | FIRMWARE.subMinor),
       writable: 0,
     },
-    INITIALIZING: { offset: 0x1fc, writable: 0 },
+    INITIALIZING: { offset: 0x1fc, reset: swap32(RESET_SUPPORTED), writable: 0 },
   };
 }
 
