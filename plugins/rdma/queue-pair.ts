@@ -285,25 +285,7 @@ export const TRANSITIONS = {
   RST2INIT_QP: {
     from: [QP_STATE.RESET],
     to: QP_STATE.INIT,
-    fields: [
-      'pm_state',
-      'pd',
-      'cqn_snd',
-      'cqn_rcv',
-      'srqn_rmpn_xrqn',
-      'rq_type',
-      'rre',
-      'rwe',
-      'rae',
-      'atomic_mode',
-      'q_key',
-      'counter_set_id',
-      'min_rnr_nak',
-      'xrcd',
-      'deth_sqpn',
-      'cs_req',
-      'cs_res',
-    ],
+    fields: ['pm_state', 'pd', 'rre', 'rwe', 'rae', 'atomic_mode', 'q_key', 'counter_set_id', 'min_rnr_nak'],
     path: ['pkey_index', 'vhca_port_num'],
   },
   INIT2INIT_QP: { from: [QP_STATE.INIT], to: QP_STATE.INIT, fields: [], path: [] },
@@ -346,6 +328,9 @@ const OPTIONAL_PATH: readonly (readonly [bit: number, fields: readonly AdsField[
 ];
 const OPTIONAL_WHOLE_PATH = 7;
 
+/** What the driver may fill in late, at any transition; zero means that it did not (qp.c `__mlx5_ib_modify_qp`). */
+const FILLED_LATE: readonly QpcField[] = ['cqn_snd', 'cqn_rcv', 'rlky'];
+
 /** Applies a transition. Throws {@link CommandError} from a state where it is not legal. */
 export function applyTransition(
   qp: QueuePair,
@@ -359,6 +344,7 @@ export function applyTransition(
   }
   const givenPath = subview(given, qpc.byteOf('primary_address_path'), ads.sizeBytes);
   for (const field of transition.fields) copyContextField(qp.context, given, field);
+  for (const field of FILLED_LATE) if (qpc.get(given, field) !== 0) copyContextField(qp.context, given, field);
   if (transition.path === 'all' || (optional >>> OPTIONAL_WHOLE_PATH) & 1) copyPath(qp, givenPath);
   if (transition.path !== 'all') for (const field of transition.path) copyPathField(qp.path, givenPath, field);
   for (const [bit, fields] of OPTIONAL_FIELDS) {

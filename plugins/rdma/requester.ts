@@ -7,6 +7,7 @@ import { ads, qpc } from './layouts/contexts.js';
 import { PageMissing, type Requester, type Right } from './memory-key.js';
 import { type QueuePair, SERVICE, SYNDROME } from './queue-pair.js';
 import type { Receive } from './receive-queue.js';
+import type { SharedReceiveQueue } from './shared-receive-queue.js';
 import {
   locateBoth,
   PeerGone,
@@ -107,7 +108,7 @@ function* performVerb(sending: Sending): Work<number> {
     case OPCODE.ATOMIC_COMPARE_SWAP:
     case OPCODE.ATOMIC_FETCH_ADD:
       if (!qp.isReliable) throw new MalformedEntry(`opcode ${opcode} on an unreliable connection`);
-      return yield* opcode === OPCODE.RDMA_READ ? read(sending, reader) : atomic(sending, reader);
+      return yield* opcode === OPCODE.RDMA_READ ? read(sending, reader, shared) : atomic(sending, reader, shared);
     default:
       throw new MalformedEntry(`opcode 0x${opcode.toString(16)} is not known`);
   }
@@ -146,7 +147,7 @@ function* write(sending: Sending, reader: SegmentReader, shared: number | undefi
   const lengthBytes = messageBytes(pieces);
   const peer = yield* findPeer(sending);
   const source: Side = { adapter: qp.adapter, owner: qp, pieces, right: 'local-read' };
-  const target = remoteSide(peer, remote, lengthBytes, 'remote-write');
+  const target = remoteSide(responder(peer, shared), peer, remote, lengthBytes, 'remote-write');
   requireRemoteRight(peer, 'rwe', lengthBytes);
   yield* pass(sending, peer, 'write', source, target, lengthBytes, { target: remoteRefusal(peer) });
   if (entry.opcode === OPCODE.RDMA_WRITE_IMM) {
@@ -156,20 +157,20 @@ function* write(sending: Sending, reader: SegmentReader, shared: number | undefi
   return lengthBytes;
 }
 
-function* read(sending: Sending, reader: SegmentReader): Work<number> {
+function* read(sending: Sending, reader: SegmentReader, shared: number | undefined): Work<number> {
   const { qp } = sending;
   const remote = reader.remote();
   const pieces = reader.pieces();
   const lengthBytes = messageBytes(pieces);
   const peer = yield* findPeer(sending);
   requireRemoteRight(peer, 'rre', lengthBytes);
-  const source = remoteSide(peer, remote, lengthBytes, 'remote-read');
+  const source = remoteSide(responder(peer, shared), peer, remote, lengthBytes, 'remote-read');
   const target: Side = { adapter: qp.adapter, owner: qp, pieces, right: 'local-write' };
   yield* pass(sending, peer, 'read', source, target, lengthBytes, { source: remoteRefusal(peer) });
   return lengthBytes;
 }
 
-function* atomic(sending: Sending, reader: SegmentReader): Work<number> {
+function* atomic(sending: Sending, reader: SegmentReader, shared: number | undefined): Work<number> {
   const { qp, entry, waiter } = sending;
   const remote = reader.remote();
   const operands = reader.atomic();
@@ -184,7 +185,7 @@ function* atomic(sending: Sending, reader: SegmentReader): Work<number> {
     throw new RequestFailed(SYNDROME.REMOTE_INVALID_REQUEST, `an atomic operation at 0x${remote.address.toString(16)}`);
   }
   yield* qp.adapter.wire.deliver(sending, peer, 'atomic', ATOMIC_BYTES);
-  const source = remoteSide(peer, remote, ATOMIC_BYTES, 'remote-atomic');
+  const source = remoteSide(responder(peer, shared), peer, remote, ATOMIC_BYTES, 'remote-atomic');
   const target: Side = { adapter: qp.adapter, owner: qp, pieces, right: 'local-write' };
   try {
     // Both ends are known to be there before the one that cannot be undone changes.
@@ -292,10 +293,17 @@ function messageBytes(pieces: readonly SendPiece[]): number {
   return lengthBytes;
 }
 
-function remoteSide(peer: QueuePair, remote: RemotePlace, lengthBytes: number, right: Right): Side {
+/** On whose behalf remote memory is reached: an XRC message brings the protection domain of the shared queue it names. */
+function responder(peer: QueuePair, sharedNumber: number | undefined): Requester {
+  if (sharedNumber === undefined) return peer;
+  const { list } = xrcQueue(peer, sharedNumber);
+  return { number: peer.number, protectionDomain: list.protectionDomain, usesReservedKey: false };
+}
+
+function remoteSide(owner: Requester, peer: QueuePair, remote: RemotePlace, lengthBytes: number, right: Right): Side {
   return {
     adapter: peer.adapter,
-    owner: peer,
+    owner,
     pieces: [{ key: remote.key, address: remote.address, lengthBytes }],
     right,
     isAlive: () => peer.canReceive && !peer.isReleased,
@@ -408,12 +416,21 @@ function tryReceive(peer: QueuePair, sharedNumber: number | undefined): Inbound 
   }
 }
 
+/** The queue that an XRC message names. Throws {@link RequestFailed} when the responder must not use it. */
+function xrcQueue(
+  peer: QueuePair,
+  number: number,
+): SharedReceiveQueue & { xrc: NonNullable<SharedReceiveQueue['xrc']> } {
+  const shared = peer.adapter.sharedReceiveQueues.find(number);
+  const xrc = shared?.xrc;
+  if (shared !== undefined && xrc !== undefined && xrc.domain === qpc.get(peer.context, 'xrcd'))
+    return { ...shared, xrc };
+  remoteInvalid(peer);
+  throw new RequestFailed(SYNDROME.REMOTE_INVALID_REQUEST, `there is no XRC shared receive queue ${number}`);
+}
+
 function tryXrcReceive(peer: QueuePair, sharedNumber: number): Inbound | undefined {
-  const shared = peer.adapter.sharedReceiveQueues.find(sharedNumber);
-  if (shared?.xrc === undefined || shared.xrc.domain !== qpc.get(peer.context, 'xrcd')) {
-    remoteInvalid(peer);
-    throw new RequestFailed(SYNDROME.REMOTE_INVALID_REQUEST, `there is no XRC shared receive queue ${sharedNumber}`);
-  }
+  const shared = xrcQueue(peer, sharedNumber);
   const receive = shared.list.take();
   if (receive === undefined) return undefined;
   peer.unfinished.add(receive);

@@ -49,10 +49,10 @@ export async function withMachine(
   kernel: Kernel,
   devices: readonly string[],
   use: (machine: ServedMachine) => Promise<void>,
-  options: Partial<EmulatorOptions> = {},
+  { packages = [], ...options }: Partial<EmulatorOptions> & { packages?: readonly string[] } = {},
 ): Promise<void> {
   const qemu = await findQemu({ onProgress: progress });
-  const image = await ensureImage({ kernel, onProgress: progress });
+  const image = await ensureImage({ kernel, packages: [...packages], onProgress: progress });
   const programs = await buildGuestPrograms({ image, moduleFolders: [EXAMPLE_DRIVER], onProgress: progress });
   const log = new WatchedLog();
   const emulator = await startEmulator({ devices: devices.map(parseDeviceSpec), log, ...options });

@@ -1,0 +1,174 @@
+/** The adapter under the stock mlx5_core and mlx5_ib, with rdma-core's own programs: `npm run test:guest`. */
+import assert from 'node:assert/strict';
+import type { Emulator } from '../../emulator/emulator.js';
+import type { AllowedComplaint, Guest } from '../../qemu/index.js';
+import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
+
+const PACKAGES = ['ibverbs-utils', 'ibverbs-providers', 'rdmacm-utils', 'iputils-ping', 'iproute2'];
+const PROBE_LIMIT_SECONDS = 5;
+const RELOADS = 20;
+
+/** Loads the drivers and waits for `count` adapters. */
+async function driverReady(guest: Guest, count: number): Promise<void> {
+  await sh(
+    guest,
+    `modprobe mlx5_core; modprobe mlx5_ib; modprobe ib_uverbs; modprobe rdma_ucm
+     ${untilTrue(`[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = ${count} ]`)}`,
+  );
+}
+
+/** Brings the network interfaces up and waits until the ports are active. */
+async function portsActive(guest: Guest, count: number): Promise<void> {
+  await sh(
+    guest,
+    `for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set $(basename $path) up; done
+     ${untilTrue(`[ "$(grep -l ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = ${count} ]`)}`,
+  );
+}
+
+function untilTrue(condition: string): string {
+  return `for try in $(seq 200); do if ${condition}; then break; fi; sleep 0.1; done; ${condition}`;
+}
+
+/** Runs a ping-pong between two adapters (or on one) over their link-local GIDs. */
+async function pingPong(guest: Guest, program: string, server: string, client: string): Promise<void> {
+  const run = (device: string) => `timeout 60 ${program} -d ${device} -g 0 -n 100`;
+  await sh(
+    guest,
+    `${run(server)} >/tmp/server 2>&1 & server=$!
+     ${untilTrue('grep -q :4985 /proc/net/tcp /proc/net/tcp6')}
+     ${run(client)} localhost; wait $server`.replace(':4985', ':4885'),
+  );
+}
+
+async function adapterNames(guest: Guest): Promise<string[]> {
+  return (await sh(guest, 'ls /sys/class/infiniband')).trim().split('\n');
+}
+
+async function objects(emulator: Emulator, name: string): Promise<Record<string, number>> {
+  const state = (await emulator.state()).find((fn) => fn.name === name);
+  return (state!.model as { objects: Record<string, number> }).objects;
+}
+
+describe('rdma under mlx5_core and mlx5_ib', () => {
+  for (const kernel of KERNELS) {
+    it(`${kernel}: four adapters probe, reach ACTIVE, survive unloading, unbinding and function-level reset`, async () => {
+      await withMachine(
+        kernel,
+        ['rdma,functions=4'],
+        async ({ boot, emulator }) => {
+          const guest = await boot();
+          const [before] = (await sh(guest, 'cat /proc/uptime')).split(' ');
+          await driverReady(guest, 4);
+          const [after] = (await sh(guest, 'cat /proc/uptime')).split(' ');
+          assert.ok(
+            Number(after) - Number(before) < 4 * PROBE_LIMIT_SECONDS,
+            `four probes took ${Number(after) - Number(before)} s`,
+          );
+          await portsActive(guest, 4);
+          await sh(
+            guest,
+            `for round in $(seq ${RELOADS}); do modprobe -r mlx5_ib; modprobe -r mlx5_core; modprobe mlx5_core; done`,
+          );
+          await driverReady(guest, 4);
+          const address = (await addressesOf(guest, emulator)).get(emulator.functions[0]!.name)!;
+          await sh(
+            guest,
+            `cd /sys/bus/pci/drivers/mlx5_core; echo ${address} > unbind; echo 1 > /sys/bus/pci/devices/${address}/reset; echo ${address} > bind`,
+          );
+          await driverReady(guest, 4);
+          await portsActive(guest, 4);
+          await assertCleanKernelLog(guest);
+          await sh(guest, 'modprobe -r mlx5_ib; modprobe -r mlx5_core');
+          const { heapBytes, ...left } = await objects(emulator, emulator.functions[0]!.name);
+          assert.deepEqual(
+            Object.entries(left).filter(([, count]) => count !== 0),
+            [],
+            `objects are left (${heapBytes} bytes)`,
+          );
+        },
+        { packages: PACKAGES },
+      );
+    });
+
+    it(`${kernel}: every transport carries messages between two adapters and on one, with events and on-demand paging`, async () => {
+      await withMachine(
+        kernel,
+        ['rdma,functions=2'],
+        async ({ boot }) => {
+          const guest = await boot();
+          await driverReady(guest, 2);
+          await portsActive(guest, 2);
+          const [first, second] = await adapterNames(guest);
+          for (const program of [
+            'ibv_rc_pingpong',
+            'ibv_rc_pingpong -e',
+            'ibv_rc_pingpong -o',
+            'ibv_uc_pingpong',
+            'ibv_ud_pingpong',
+            'ibv_srq_pingpong',
+            'ibv_srq_pingpong -e',
+          ]) {
+            await pingPong(guest, program, first!, second!);
+          }
+          await pingPong(guest, 'ibv_rc_pingpong', first!, first!);
+          await assertCleanKernelLog(guest);
+        },
+        { packages: PACKAGES },
+      );
+    });
+
+    it(`${kernel}: two network namespaces reach each other by ping and by rdma_cm`, async () => {
+      await withMachine(
+        kernel,
+        ['rdma,functions=2'],
+        async ({ boot }) => {
+          const guest = await boot();
+          await driverReady(guest, 2);
+          await sh(
+            guest,
+            `set -- $(ls -d /sys/bus/pci/drivers/mlx5_core/*/net/*); left=$(basename $1); right=$(basename $2)
+           ip netns add right; ip link set $right netns right
+           ip addr add 10.0.0.1/24 dev $left; ip link set $left up
+           ip netns exec right ip addr add 10.0.0.2/24 dev $right; ip netns exec right ip link set $right up
+           ${untilTrue('ping -c 1 -W 1 10.0.0.2 >/dev/null')}
+           ping -c 5 -i 0.2 10.0.0.2
+           rping -s -a 10.0.0.1 -C 10 & server=$!
+           ${untilTrue('ip netns exec right timeout 30 rping -c -a 10.0.0.1 -C 10')}
+           wait $server`,
+          );
+          await assertCleanKernelLog(guest);
+        },
+        { packages: PACKAGES },
+      );
+    });
+  }
+
+  it('follows the cable, and recovers from firmware that fails', async () => {
+    await withMachine(
+      'latest',
+      ['rdma'],
+      async ({ boot, emulator }) => {
+        const guest = await boot();
+        await driverReady(guest, 1);
+        await portsActive(guest, 1);
+        const { name } = emulator.functions[0]!;
+        await emulator.control(name, 'link', { state: 'down' });
+        await sh(guest, untilTrue('grep -q DOWN /sys/class/infiniband/*/ports/1/state'));
+        await emulator.control(name, 'link', { state: 'up' });
+        await portsActive(guest, 1);
+        await emulator.control(name, 'fatal-health', {});
+        await sh(guest, untilTrue("dmesg | grep -q 'health recovery succeeded'"));
+        await driverReady(guest, 1);
+        await portsActive(guest, 1);
+        await assertCleanKernelLog(guest, [FAILED_ON_PURPOSE]);
+      },
+      { packages: PACKAGES },
+    );
+  });
+});
+
+const FAILED_ON_PURPOSE: AllowedComplaint = {
+  pattern: /mlx5_core .*/,
+  reason: 'the driver reports the failure that this test asked for',
+};
