@@ -76,6 +76,8 @@ export function* perform(sending: Sending): Work<number> {
     if (error instanceof Dropped) return 0;
     if (error instanceof PeerGone) {
       if (!sending.qp.isReliable) return 0;
+      // The sender only learns it from acknowledgements that stay away.
+      yield* sleep(sending, acknowledgeTimeoutMs(sending.qp) * (qpc.get(sending.qp.context, 'retry_count') + 1));
       throw new RequestFailed(SYNDROME.TRANSPORT_RETRIES, 'the other queue pair went away');
     }
     if (error instanceof MalformedEntry) throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, error.message);

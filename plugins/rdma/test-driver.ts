@@ -22,6 +22,8 @@ import { type CommandName, opcodes } from './opcodes.js';
 
 const SLOT_BYTES = 64;
 const MAILBOX_BYTES = 1024;
+/** Mailboxes of the one input and the one output that are under way. */
+const CHAIN_BLOCKS = 64;
 const PAGE_BYTES = 4096;
 
 export interface Answer {
@@ -54,6 +56,8 @@ export class TestDriver {
   readonly model: RdmaFunction;
   readonly context: ReturnType<typeof fakeContext>;
   readonly #commandQueue: number;
+  readonly #inputBoxes: number;
+  readonly #outputBoxes: number;
   #token = 0;
   #next: number;
 
@@ -66,6 +70,8 @@ export class TestDriver {
     this.model = created[0] as RdmaFunction;
     this.fn = bus.add(name, this.model);
     this.#commandQueue = this.allocate(PAGE_BYTES);
+    this.#inputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
+    this.#outputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
     this.fn.write(0, 0x10, swap32(Math.floor(this.#commandQueue / 2 ** 32)));
     this.fn.write(0, 0x14, swap32(this.#commandQueue % 2 ** 32));
   }
@@ -104,9 +110,9 @@ export class TestDriver {
     slot.setUint8(0, 7);
     slot.setUint32(4, input.length);
     bytesOf(slot).set(input.subarray(0, 16), 16);
-    const inputBox = this.#chain(input.length, token);
+    const inputBox = this.#chain(this.#inputBoxes, input.length, token);
     this.#fillChain(inputBox, input);
-    const outputBox = this.#chain(outputBytes, token);
+    const outputBox = this.#chain(this.#outputBoxes, outputBytes, token);
     slot.setBigUint64(8, BigInt(inputBox));
     slot.setBigUint64(48, BigInt(outputBox));
     slot.setUint32(56, outputBytes);
@@ -280,9 +286,9 @@ export class TestDriver {
     return subview(this.run('ACCESS_REG', input, 1).output, 0x10);
   }
 
-  #chain(lengthBytes: number, token: number): number {
-    const blocks = Math.max(0, Math.ceil((lengthBytes - 16) / 512));
-    const first = this.allocate(Math.max(1, blocks) * MAILBOX_BYTES);
+  #chain(first: number, lengthBytes: number, token: number): number {
+    const blocks = Math.max(0, Math.min(CHAIN_BLOCKS, Math.ceil((lengthBytes - 16) / 512)));
+    this.bus.guestMemory.fill(first, 0, Math.max(1, blocks) * MAILBOX_BYTES);
     for (let block = 0; block < blocks; block++) {
       const at = first + block * MAILBOX_BYTES;
       this.memory.setBigUint64(at + 560, block + 1 < blocks ? BigInt(at + MAILBOX_BYTES) : 0n);
@@ -348,9 +354,9 @@ export function twoDrivers(options: Record<string, unknown> = {}): {
   b: TestDriver;
   gids: [Uint8Array, Uint8Array];
 } {
-  const bus = new FakeBus(64 * 1024 * 1024);
+  const bus = new FakeBus(128 * 1024 * 1024);
   const a = new TestDriver(bus, 'rdma0', 0, 0x100000, options);
-  const b = new TestDriver(bus, 'rdma1', 1, 0x2000000, options);
+  const b = new TestDriver(bus, 'rdma1', 1, 0x4000000, options);
   const gids: [Uint8Array, Uint8Array] = [gidOf(1), gidOf(2)];
   a.setGid(0, gids[0]);
   b.setGid(0, gids[1]);
