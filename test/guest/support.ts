@@ -93,6 +93,10 @@ const OF_THE_MACHINE: readonly AllowedComplaint[] = [
     reason:
       'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
   },
+  {
+    pattern: /ghostbus_example: (loading out-of-tree module|module verification failed)/,
+    reason: "the example's driver is ours, built outside the kernel and not signed",
+  },
 ];
 
 /** Fails when the guest's kernel complained about anything that is not allowed with a reason. */
