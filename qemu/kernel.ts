@@ -161,12 +161,19 @@ async function packKernel(tree: KernelTree, target: string, onProgress?: Progres
   await rm(root, { recursive: true });
 }
 
+const moduleCompressions: readonly (readonly [suffix: string, decompress: readonly string[]])[] = [
+  ['xz', ['xz', '-d']],
+  ['zst', ['zstd', '-q', '-d', '--rm']],
+  ['gz', ['gzip', '-d']],
+];
+
 /** Decompressing once here saves every boot from doing it, on an emulated processor. */
 async function decompressModules(folder: string): Promise<void> {
-  const script = 'find "$1" -name "*.ko.$2" -print0 | xargs -0 -r -n 64 -P "$(nproc)" "$3" -q -d --rm';
-  await runCommand('sh', ['-c', script.replace(' --rm', ''), 'sh', folder, 'xz', 'xz']);
-  await runCommand('sh', ['-c', script, 'sh', folder, 'zst', 'zstd']);
-  await runCommand('sh', ['-c', script.replace(' --rm', ''), 'sh', folder, 'gz', 'gzip']);
+  const script =
+    'folder=$1; suffix=$2; shift 2; find "$folder" -name "*.ko.$suffix" -print0 | xargs -0 -r -n 64 -P 4 "$@"';
+  for (const [suffix, decompress] of moduleCompressions) {
+    await runCommand('sh', ['-c', script, 'sh', folder, suffix, ...decompress]);
+  }
 }
 
 async function keepInitrdModules(modules: string, target: string): Promise<void> {
