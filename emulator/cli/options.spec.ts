@@ -65,6 +65,15 @@ describe('options of run, shell and serve', () => {
     assert.deepEqual(guestSettings(args).packages, ['fio', 'perftest']);
   });
 
+  it('record the frames of rdma functions', async () => {
+    const { devices } = await emulatorSettings(await parse('-d', 'rdma', '-d', 'example', '--pcap', '/tmp/wire.pcap'));
+    assert.deepEqual(devices, [
+      { plugin: 'rdma', options: { pcap: '/tmp/wire.pcap' } },
+      { plugin: 'example', options: {} },
+    ]);
+    await assert.rejects(emulatorSettings(await parse('-d', 'example', '--pcap', 'x')), /--device rdma/);
+  });
+
   it('turn spinning on, off, or leave it to the machine', async () => {
     assert.equal((await emulatorSettings(await parse('--spin'))).spinUs, 50);
     assert.equal((await emulatorSettings(await parse('--no-spin'))).spinUs, 0);

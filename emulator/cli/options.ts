@@ -30,6 +30,11 @@ export function emulatorOptions<T>(yargs: Argv<T>) {
       description:
         'Let the bus thread look for requests a little longer before it sleeps; default: where at least 4 cores exist',
     },
+    pcap: {
+      type: 'string',
+      requiresArg: true,
+      description: 'Record in this file what rdma functions send each other, as Ethernet frames',
+    },
     'log-level': { choices: logLevels, default: 'warn' as LogLevel, description: 'What to tell on stderr' },
     'log-json': { type: 'boolean', default: false, description: 'Write log records as JSON lines' },
     verbose: { alias: 'v', type: 'boolean', default: false, description: 'Short for --log-level debug' },
@@ -118,7 +123,7 @@ export interface GuestSettings extends MachineSettings {
 /** Checks the devices against their plugins. @throws UsageError */
 export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
   const devices = await usage(async () => {
-    const specs = args.device.map(parseDeviceSpec);
+    const specs = withCapture(args.device.map(parseDeviceSpec), args.pcap);
     for (const spec of specs) parseOptions(await loadPlugin(spec.plugin), spec.options);
     return specs;
   });
@@ -128,6 +133,16 @@ export async function emulatorSettings(args: EmulatorArguments): Promise<Emulato
     logLevel: args.verbose ? 'debug' : args.logLevel,
     logJson: args.logJson,
   };
+}
+
+/** `--pcap` is short for the option of that name of every rdma function. @throws UsageError */
+function withCapture(specs: readonly DeviceSpec[], pcap: string | undefined): DeviceSpec[] {
+  if (pcap === undefined) return [...specs];
+  if (!specs.some(({ plugin }) => plugin === 'rdma')) {
+    throw new UsageError('--pcap records frames of rdma functions, and there is none: add --device rdma');
+  }
+  const path = resolve(pcap);
+  return specs.map((spec) => (spec.plugin === 'rdma' ? { ...spec, options: { pcap: path, ...spec.options } } : spec));
 }
 
 /** @throws UsageError */
