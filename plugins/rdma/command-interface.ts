@@ -2,8 +2,9 @@
  * The command queue: 32 slots in a page of the driver's, inputs and outputs in chains of mailboxes. Works the same for a
  * driver that polls the ownership bit and for one that waits for the event.
  */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort } from '../../emulator/plugin.js';
 import { CommandCall, CommandError, type CommandHandler, type CommandTable, STATUS } from './command.js';
+import { reportDmaError } from './dma-report.js';
 import { LOG_SLOTS } from './init-segment.js';
 import { type CommandName, commandName, opcodes } from './opcodes.js';
 
@@ -117,11 +118,9 @@ export class CommandInterface {
       if ((bytes[SLOT.STATUS_OWN]! & 1) === 0) return;
       this.#execute(slot);
     } catch (error) {
-      this.#port.log.warn('a command was lost: its slot or mailboxes cannot be reached', {
-        slot: index,
-        address,
-        reason: (error as Error).message,
-      });
+      if (!(error instanceof DmaError)) throw error;
+      const what = 'a command was lost: its slot or mailboxes cannot be reached';
+      reportDmaError(this.#port.log, what, { slot: index, address }, error);
     }
   }
 

@@ -1,6 +1,8 @@
 /** Completion queues: entries of 64 or 128 bytes, arming, moderation, resizing, overrun. */
+
 import { DmaError, type FunctionPort, type Timer } from '../../emulator/plugin.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
+import { reportDmaError } from './dma-report.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';
 import { GuestBuffer, writeEntry } from './guest-buffer.js';
 import { deviceTicks } from './init-segment.js';
@@ -102,7 +104,7 @@ export class CompletionQueue {
       this.#write(entry);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      this.#port.log.warn('completion queue cannot be reached', { cqn: this.number, reason: error.message });
+      reportDmaError(this.#port.log, 'completion queue cannot be reached', { cqn: this.number }, error);
       this.fail(CQ_ERROR_SYNDROME.ACCESS);
       return;
     }
@@ -124,7 +126,7 @@ export class CompletionQueue {
     const data = new Uint8Array(EVENT_DATA_BYTES);
     new DataView(data.buffer).setUint32(0, this.number);
     data[11] = syndrome;
-    this.#port.log.warn('completion queue error', { cqn: this.number, syndrome });
+    this.#port.log.info('completion queue error', { cqn: this.number, syndrome });
     this.#events.post(EVENT.CQ_ERROR, 0, data);
   }
 

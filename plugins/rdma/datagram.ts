@@ -3,6 +3,7 @@
 import { DmaError } from '../../emulator/plugin.js';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
+import { reportDmaError } from './dma-report.js';
 import { grhBytes, headerType } from './grh.js';
 import { qpc } from './layouts/contexts.js';
 import { type QueuePair, SERVICE, SYNDROME } from './queue-pair.js';
@@ -116,7 +117,7 @@ function takeReceive(peer: QueuePair): Receive | undefined {
     return peer.receiveQueue?.take();
   } catch (error) {
     if (!(error instanceof DmaError)) throw error;
-    peer.adapter.port.log.warn('a receive queue cannot be reached', { qpn: peer.number, reason: error.message });
+    reportDmaError(peer.adapter.port.log, 'a receive queue cannot be reached', { qpn: peer.number }, error);
     return undefined;
   }
 }

@@ -1,7 +1,9 @@
 /** Receive queues of the netdev and of raw packet queues. */
+
 import { DmaError } from '../../emulator/plugin.js';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';
+import { reportDmaError } from './dma-report.js';
 import { WQ_STATE } from './ethernet-send-queue.js';
 import { receiveChecksum } from './frame.js';
 import type { GuestBuffer } from './guest-buffer.js';
@@ -77,7 +79,7 @@ export class EthernetReceiveQueue {
       this.#scatter(receive, frame, info);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      this.#adapter.port.log.warn('a receive queue cannot be reached', { rqn: this.number, reason: error.message });
+      reportDmaError(this.#adapter.port.log, 'a receive queue cannot be reached', { rqn: this.number }, error);
       rqc.set(this.context, 'state', WQ_STATE.ERROR);
     }
   }

@@ -3,6 +3,7 @@
 import { DmaError } from '../../emulator/plugin.js';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';
+import { reportDmaError } from './dma-report.js';
 import { completeChecksums, ETHERNET_HEADER_BYTES, segment } from './frame.js';
 import type { GuestBuffer } from './guest-buffer.js';
 import { sqc, wq } from './layouts/contexts.js';
@@ -93,7 +94,7 @@ export class EthernetSendQueue implements Runnable {
       return true;
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      this.#adapter.port.log.warn('a send queue cannot reach its ring', { sqn: this.number, reason: error.message });
+      reportDmaError(this.#adapter.port.log, 'a send queue cannot reach its ring', { sqn: this.number }, error);
       sqc.set(this.context, 'state', WQ_STATE.ERROR);
       return false;
     }

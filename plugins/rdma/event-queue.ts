@@ -1,6 +1,7 @@
 /** Event queues: 64-byte entries, an interrupt when armed. Source: include/linux/mlx5/device.h `struct mlx5_eqe`. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort } from '../../emulator/plugin.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
+import { reportDmaError } from './dma-report.js';
 import { GuestBuffer, writeEntry } from './guest-buffer.js';
 import { bytesOf, copyOf } from './layout.js';
 import { createEqIn, createEqOut, destroyEqIn, queryEqOut } from './layouts/commands.js';
@@ -69,7 +70,13 @@ export class EventQueue {
     entry[ENTRY.SUB_TYPE] = subType;
     entry.set(data, ENTRY.DATA);
     entry[ENTRY.OWNER] = (this.#producer >>> this.#logSize) & 1;
-    writeEntry(this.#buffer, this.#port.dma, (this.#producer % size) * ENTRY_BYTES, entry);
+    try {
+      writeEntry(this.#buffer, this.#port.dma, (this.#producer % size) * ENTRY_BYTES, entry);
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      reportDmaError(this.#port.log, 'an event queue cannot be reached', { eqn: this.number, event }, error);
+      return;
+    }
     this.#producer = (this.#producer + 1) & INDEX_MASK;
     if (this.#armed) this.#fire();
   }

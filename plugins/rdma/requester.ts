@@ -1,7 +1,9 @@
 /** What a queue pair does with one send: every verb of RC, UC, XRC and UD. */
+
 import { DmaError } from '../../emulator/plugin.js';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
 import { sendDatagram } from './datagram.js';
+import { reportDmaError } from './dma-report.js';
 import { EVENT } from './event-queue.js';
 import { ads, qpc } from './layouts/contexts.js';
 import { PageMissing, type Requester, type Right } from './memory-key.js';
@@ -411,7 +413,7 @@ function tryReceive(peer: QueuePair, sharedNumber: number | undefined): Inbound 
     return { peer, receive, owner, shared: undefined };
   } catch (error) {
     if (!(error instanceof DmaError)) throw error;
-    peer.adapter.port.log.warn('a receive queue cannot be reached', { qpn: peer.number, reason: error.message });
+    reportDmaError(peer.adapter.port.log, 'a receive queue cannot be reached', { qpn: peer.number }, error);
     peer.enterError();
     peer.postEvent(EVENT.WQ_CATASTROPHIC);
     throw new RequestFailed(SYNDROME.REMOTE_OPERATION, error.message);

@@ -1,6 +1,8 @@
 /** Executes a queue pair's sends in order, a slice per turn; flushes them when the queue pair is in error. */
+
 import { DmaError } from '../../emulator/plugin.js';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
+import { reportDmaError } from './dma-report.js';
 import { EVENT } from './event-queue.js';
 import { qpc } from './layouts/contexts.js';
 import { QP_STATE, type QueuePair, SYNDROME } from './queue-pair.js';
@@ -158,7 +160,7 @@ export class SendEngine implements Runnable, Waiter {
 
   #reportLostRing(error: DmaError): void {
     const qp = this.#qp;
-    qp.adapter.port.log.warn('a queue pair cannot reach its rings', { qpn: qp.number, reason: error.message });
+    reportDmaError(qp.adapter.port.log, 'a queue pair cannot reach its rings', { qpn: qp.number }, error);
     this.abandon();
     if (qp.state === QP_STATE.ERROR) return;
     qp.setState(QP_STATE.ERROR);
