@@ -80,6 +80,11 @@ describe('memory keys', () => {
     ]);
   });
 
+  it('takes a length of 0 for the whole address space', () => {
+    const key = create({ length: 0n, logPage: 30, table: [0x4000_0000n] });
+    assert.deepEqual(translate({ key, address: 7n }), [{ address: 0x4000_0007, lengthBytes: 16 }]);
+  });
+
   it('takes pages of a gigabyte', () => {
     const key = create({ length: 1n << 40n, logPage: 30, table: [0n, 0x4000_0000n] });
     assert.deepEqual(translate({ key, address: (1n << 30n) + 5n }), [{ address: 0x4000_0005, lengthBytes: 16 }]);

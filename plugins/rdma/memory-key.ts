@@ -34,6 +34,9 @@ const TABLE_UNIT_BYTES = 64;
 const KLM_BYTES = 16;
 const MTT_BYTES = 8;
 
+/** What a length of 0 means: the driver gives implicit on-demand regions that one (odp.c `mlx5_ib_alloc_implicit_mr`). */
+const WHOLE_ADDRESS_SPACE = 1n << 64n;
+
 /** Keys inside keys inside keys: more than any driver makes, few enough to stop a circle. */
 const MAX_DEPTH = 4;
 /** Pieces that one request may fall into; a list of one-byte KLMs does not hold up the others for longer than this. */
@@ -175,7 +178,7 @@ export class MemoryKey {
       return Number(offset);
     }
     const start = mkc.get64(this.context, 'start_addr');
-    const length = mkc.get64(this.context, 'len');
+    const length = mkc.get64(this.context, 'len') || WHOLE_ADDRESS_SPACE;
     const offset = address - start;
     if (offset < 0n || offset + BigInt(lengthBytes) > length || offset >= 1n << 53n) {
       throw new AccessRefused(access, `outside [0x${start.toString(16)}, +0x${length.toString(16)})`);
