@@ -50,6 +50,7 @@ export async function withDemoMachine(
     accel: 'auto',
     packages: [],
     moduleFolders: [],
+    workarounds: true,
     shareDir: undefined,
     consoleLogPath: undefined,
   } as const;

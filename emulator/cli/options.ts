@@ -85,6 +85,11 @@ export function guestOptions<T>(yargs: Argv<T>) {
       defaultDescription: 'none',
       description: "Folder with a Kbuild file: a driver of yours, built against the guest's kernel; may be repeated",
     },
+    workarounds: {
+      type: 'boolean',
+      default: true,
+      description: 'Load small modules of ours around known defects of stock drivers (docs/upstream); --no-workarounds',
+    },
     share: { type: 'string', requiresArg: true, description: 'Host folder shown at /mnt/share in the guest, writable' },
     'console-log': { type: 'string', requiresArg: true, description: "Write the guest's whole console to this file" },
   } as const);
@@ -116,6 +121,7 @@ export interface GuestSettings extends MachineSettings {
   readonly accel: Accelerator;
   readonly packages: readonly string[];
   readonly moduleFolders: readonly string[];
+  readonly workarounds: boolean;
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
 }
@@ -163,6 +169,7 @@ export function guestSettings(args: GuestArguments): GuestSettings {
     accel: args.accel,
     packages: args.package,
     moduleFolders: args.module.map((folder) => existingFolder('--module', folder)),
+    workarounds: args.workarounds,
     shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
     consoleLogPath: args.consoleLog === undefined ? undefined : resolve(args.consoleLog),
   };

@@ -29,6 +29,7 @@ function requestFor(argv: readonly string[], more: Partial<RunRequest> = {}): Ru
       accel: 'auto',
       packages: [],
       moduleFolders: [],
+      workarounds: true,
       shareDir: undefined,
       consoleLogPath: undefined,
     },

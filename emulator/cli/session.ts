@@ -51,6 +51,9 @@ export interface Session {
 /** The example device's own driver; built for the guest when the device is there. */
 export const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
+/** Lets the stock habanalabs be opened where it cannot be; see docs/upstream. */
+export const HABANA_WORKAROUND = fileURLToPath(new URL('../../../plugins/habana/guest-workaround', import.meta.url));
+
 /** Serves the functions and a control socket beside theirs, in `folder`; all three end with the cleanup. */
 export async function startServing(
   settings: EmulatorSettings & { readonly folder: SocketFolder; readonly peerRouting?: PeerRouting },
@@ -90,7 +93,11 @@ export async function startSession(
   const image = await tools.ensureImage({ kernel, packages, onProgress: progress });
   const programs = await tools.buildGuestPrograms({
     image,
-    moduleFolders: [...ownDrivers(emulatorSettings.devices), ...guestSettings.moduleFolders],
+    moduleFolders: [
+      ...ownDrivers(emulatorSettings.devices),
+      ...workarounds(emulatorSettings.devices, guestSettings, image, progress),
+      ...guestSettings.moduleFolders,
+    ],
     onProgress: progress,
   });
   const imaged = performance.now();
@@ -128,6 +135,29 @@ async function bootForCleanup(cleanup: Cleanup, boot: (abort: AbortSignal) => Pr
 
 function ownDrivers(devices: readonly DeviceSpec[]): string[] {
   return devices.some(({ plugin }) => plugin === 'example') ? [EXAMPLE_DRIVER] : [];
+}
+
+/** Modules of ours around defects of the guest's stock drivers. Only for kernels whose modules can be built here. */
+function workarounds(
+  devices: readonly DeviceSpec[],
+  settings: Pick<GuestSettings, 'workarounds'>,
+  image: Pick<GuestImage, 'kernel' | 'kernelRelease'>,
+  progress: (text: string) => void,
+): string[] {
+  const concerned = devices.some(({ plugin }) => plugin === 'habana') && hasOpenDefect(image.kernelRelease);
+  if (!concerned || (image.kernel !== 'lts' && image.kernel !== 'latest')) return [];
+  if (!settings.workarounds) {
+    progress('habanalabs cannot be opened on this kernel, and --no-workarounds leaves it so (docs/upstream)');
+    return [];
+  }
+  progress('habanalabs cannot be opened on this kernel; a module of ours works around it (docs/upstream)');
+  return [HABANA_WORKAROUND];
+}
+
+/** Commit 641bb4394f40 came with 6.12; up to 7.3.4 habanalabs has not followed. */
+export function hasOpenDefect(kernelRelease: string): boolean {
+  const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
+  return major > 6 || (major === 6 && minor >= 12);
 }
 
 function machineOf(settings: GuestSettings) {

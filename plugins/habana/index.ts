@@ -4,7 +4,7 @@ import { byteSize } from '../../emulator/options.js';
 import { definePlugin } from '../../emulator/plugin.js';
 import { HBM_BYTES } from './address-map.js';
 import { bootFailures } from './blocks/psoc.js';
-import { firmwareStubs } from './firmware/files.js';
+import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
 
 export default definePlugin({
@@ -30,5 +30,5 @@ export default definePlugin({
   }),
   drivers: ['habanalabs'],
   create: (options, context) => new HabanaFunction(context, options),
-  guestFiles: () => firmwareStubs(),
+  guestFiles: () => [...firmwareStubs(), workaroundConfiguration()],
 });

@@ -49,6 +49,8 @@ describe('habana: DMA core', () => {
     assert.equal(driver.read(cfg.dmaCores[0]! + 0x190) >>> 31, 1, 'the core is busy');
     assert.notEqual(driver.read(0x508038) & 0x3fff, 0x3fff, 'and its queue manager is not idle');
     assert.equal(driver.read(0x508c74) & 0x100, 0);
+    const { bytes } = driver.model.device.cores[0]!.counters;
+    assert.ok(Number.isInteger(bytes) && bytes > 0, `it moved ${bytes} bytes so far`);
     assert.ok(driver.bus.run() >= 4, 'several slices');
     assert.equal(driver.read(cfg.dmaCores[0]! + 0x190) >>> 31, 0);
     assert.equal(driver.read(0x508038) & 0x3fff, 0x3fff);

@@ -135,7 +135,7 @@ export class DmaCore implements Engine {
         const moved = this.#piece(transfer, budget);
         transfer.doneBytes += moved;
         this.counters.bytes += moved;
-        used += Math.max(moved > budget ? moved / PUNCH_DISCOUNT : moved, PIECE_COST_BYTES);
+        used += Math.max(moved > budget ? Math.ceil(moved / PUNCH_DISCOUNT) : moved, PIECE_COST_BYTES);
       }
       if (this.isDone(transfer)) this.#complete(transfer);
     } catch (error) {

@@ -105,7 +105,7 @@ export class Qman implements Engine {
     if (this.isStuck) return 0;
     let used = 0;
     for (const cp of this.#cps) {
-      if (this.#runs('cp', cp.index)) used += cp.step(budget / CPS);
+      if (this.#runs('cp', cp.index)) used += cp.step(Math.ceil(budget / CPS));
     }
     return used;
   }
