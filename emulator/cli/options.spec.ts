@@ -41,6 +41,7 @@ describe('options of run, shell and serve', () => {
       accel: 'auto',
       packages: [],
       moduleFolders: [],
+      workarounds: true,
       shareDir: undefined,
       consoleLogPath: undefined,
     });

@@ -49,11 +49,19 @@ export async function withMachine(
   kernel: Kernel,
   devices: readonly string[],
   use: (machine: ServedMachine) => Promise<void>,
-  { packages = [], ...options }: Partial<EmulatorOptions> & { packages?: readonly string[] } = {},
+  {
+    packages = [],
+    moduleFolders = [],
+    ...options
+  }: Partial<EmulatorOptions> & { packages?: readonly string[]; moduleFolders?: readonly string[] } = {},
 ): Promise<void> {
   const qemu = await findQemu({ onProgress: progress });
   const image = await ensureImage({ kernel, packages: [...packages], onProgress: progress });
-  const programs = await buildGuestPrograms({ image, moduleFolders: [EXAMPLE_DRIVER], onProgress: progress });
+  const programs = await buildGuestPrograms({
+    image,
+    moduleFolders: [EXAMPLE_DRIVER, ...moduleFolders],
+    onProgress: progress,
+  });
   const log = new WatchedLog();
   const emulator = await startEmulator({ devices: devices.map(parseDeviceSpec), log, ...options });
   const guests: Guest[] = [];

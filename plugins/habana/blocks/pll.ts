@@ -12,21 +12,24 @@ export const cpuPllRegisters: readonly (readonly [number, number])[] = [
   [0xc70288, 2], // DIV_SEL_2: divided reference
 ];
 
-/** The four outputs of each PLL in MHz, by `enum pll_index` (cpucp_if.h). Made up, in the range of the real card. */
-const outputsMhz = new Map<number, readonly [number, number, number, number]>([
-  [0, [1000, 500, 50, 250]], // CPU
-  [1, [1000, 500, 250, 125]], // PCI
-  [2, [1000, 500, 250, 125]], // NIC
-  [3, [1500, 750, 375, 188]], // DMA
-  [4, [1500, 750, 375, 188]], // MESH
-  [5, [2200, 1100, 550, 275]], // MME
-  [6, [2200, 1100, 550, 275]], // TPC
-  [7, [1500, 750, 375, 188]], // IF
-  [8, [1500, 750, 375, 188]], // SRAM
-  [10, [1000, 500, 250, 125]], // HBM
-]);
+/**
+ * The four outputs of each PLL in MHz, by `enum hl_gaudi_pll_index` (uapi/drm/habanalabs_accel.h): firmware without
+ * CPU_BOOT_DEV_STS0_DYN_PLL_EN is asked by that number (get_used_pll_index). Made up, in the range of the real card.
+ */
+const outputsMhz: readonly (readonly [number, number, number, number])[] = [
+  [1000, 500, 50, 250], // CPU
+  [1000, 500, 250, 125], // PCI
+  [1500, 750, 375, 188], // SRAM
+  [1000, 500, 250, 125], // HBM
+  [1000, 500, 250, 125], // NIC
+  [1500, 750, 375, 188], // DMA
+  [1500, 750, 375, 188], // MESH
+  [2200, 1100, 550, 275], // MME
+  [2200, 1100, 550, 275], // TPC
+  [1500, 750, 375, 188], // IF
+];
 
 /** Undefined for a PLL that this device does not have. */
 export function pllOutputsMhz(index: number): readonly [number, number, number, number] | undefined {
-  return outputsMhz.get(index);
+  return outputsMhz[index];
 }
