@@ -14,6 +14,7 @@
 #include "amdgpu-kit.h"
 
 #include <linux/kfd_ioctl.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -152,7 +153,10 @@ static uint64_t read_bar2(const struct gpu *gpu)
 	return copy.bar0;
 }
 
-/* Packets that fill the target and then write the fence; returns the write pointer in bytes. */
+/*
+ * Packets that fill the target and then write the fence; returns the write pointer in bytes. The write pointer in memory stays
+ * zero, so that nothing but the doorbell can start the queue.
+ */
 static uint64_t write_packets(const struct memory *ring, const struct memory *target, volatile uint32_t *fence)
 {
 	const uint32_t packets[] = {
@@ -166,29 +170,71 @@ static uint64_t write_packets(const struct memory *ring, const struct memory *ta
 	return sizeof(packets);
 }
 
-/* Runs COMMAND… ADDRESS VALUE 8. */
-static void run(char **command, uint64_t address, uint64_t value)
+/* What the process that rings is told. */
+struct doorbell {
+	uint64_t address;
+	uint64_t value;
+};
+
+struct ringer {
+	pid_t pid;
+	int pipe;
+};
+
+static _Noreturn void ring_when_told(int pipe, char **command)
 {
 	char *arguments[16] = { NULL };
 	char texts[2][32];
-	int count = 0, status;
-	pid_t child;
+	struct doorbell doorbell;
+	int count = 0;
 
+	if (read(pipe, &doorbell, sizeof(doorbell)) != sizeof(doorbell))
+		_exit(1);
 	for (; command[count] && count < 12; count++)
 		arguments[count] = command[count];
-	snprintf(texts[0], sizeof(texts[0]), "0x%" PRIx64, address);
-	snprintf(texts[1], sizeof(texts[1]), "0x%" PRIx64, value);
+	snprintf(texts[0], sizeof(texts[0]), "0x%" PRIx64, doorbell.address);
+	snprintf(texts[1], sizeof(texts[1]), "0x%" PRIx64, doorbell.value);
 	arguments[count] = texts[0];
 	arguments[count + 1] = texts[1];
 	arguments[count + 2] = (char[]){ "8" };
-	fflush(stdout);
-	child = fork();
-	if (child == 0) {
-		execvp(arguments[0], arguments);
-		_exit(127);
+	execvp(arguments[0], arguments);
+	_exit(127);
+}
+
+/*
+ * Starts the process that will run COMMAND… ADDRESS VALUE 8. Before anything of the GPU is open: were it forked later, the
+ * render node that it closes would make kernel 6.12 preempt the queue (amdgpu_flush waits for the VM, which evicts the process),
+ * and a preempted queue misses its doorbell.
+ */
+static struct ringer start_ringer(char **command)
+{
+	struct ringer ringer;
+	int ends[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	if (pipe(ends) != 0)
+		fail("pipe: %s", strerror(errno));
+	ringer.pid = fork();
+	if (ringer.pid < 0)
+		fail("fork: %s", strerror(errno));
+	if (ringer.pid == 0) {
+		close(ends[1]);
+		ring_when_told(ends[0], command);
 	}
-	if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
-		fail("%s %s %s 8 failed", command[0], texts[0], texts[1]);
+	close(ends[0]);
+	ringer.pipe = ends[1];
+	return ringer;
+}
+
+static void tell(const struct ringer *ringer, const char *name, uint64_t address, uint64_t value)
+{
+	struct doorbell doorbell = { address, value };
+	int status;
+
+	if (write(ringer->pipe, &doorbell, sizeof(doorbell)) != sizeof(doorbell))
+		fail("%s has ended: %s", name, strerror(errno));
+	if (waitpid(ringer->pid, &status, 0) < 0 || status != 0)
+		fail("%s 0x%" PRIx64 " 0x%" PRIx64 " 8 failed", name, address, value);
 }
 
 static bool wait_for(volatile uint32_t *fence, unsigned int milliseconds)
@@ -202,6 +248,7 @@ int main(int argc, char **argv)
 {
 	const char *address = NULL;
 	char **command = argv + 1;
+	struct ringer ringer = { 0 };
 	struct gpu gpu;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -211,6 +258,8 @@ int main(int argc, char **argv)
 	}
 	if (*command && strcmp(*command, "--") == 0)
 		command++;
+	if (*command)
+		ringer = start_ringer(command);
 	/* libdrm would take the VM for itself: only the addresses are wanted from it. */
 	if (open_gpus(&gpu, 1, address) != 1)
 		fail("no AMD function with a render node; is amdgpu loaded?");
@@ -250,7 +299,7 @@ int main(int argc, char **argv)
 	if (wait_for(results.cpu, 200))
 		fail("the queue ran before its doorbell was rung");
 	if (*command) {
-		run(command, bus_address, write_pointer);
+		tell(&ringer, *command, bus_address, write_pointer);
 	} else {
 		uint64_t in_page = queue.doorbell_offset & (DOORBELLS_BYTES - 1);
 		void *page = mmap(NULL, DOORBELLS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, kfd,
