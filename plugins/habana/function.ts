@@ -16,6 +16,7 @@ import type { BootFailure } from './blocks/psoc.js';
 import { Device } from './device.js';
 import { ElbiMailbox } from './elbi.js';
 import { control } from './faults.js';
+import { RateLimitedLog } from './rate-limited-log.js';
 
 /** L/common/habanalabs_drv.c ids: PCI_VENDOR_ID_HABANALABS, PCI_IDS_GAUDI. Class: processing accelerator. */
 export const identity: Identity = {
@@ -58,9 +59,11 @@ export class HabanaFunction implements PcieFunction {
   readonly #sram: MemoryRegion;
   readonly #hbm: MemoryRegion;
   readonly #elbi: ElbiMailbox;
+  readonly #log: RateLimitedLog;
 
   constructor(context: CreateContext, options: HabanaOptions) {
     this.#serialNumber = serialNumber(context.instance);
+    this.#log = new RateLimitedLog(context.log);
     this.#sram = context.createMemory('sram', SRAM_BYTES);
     this.#hbm = context.createMemory('hbm', options.hbm);
     const registers = context.createMemory('registers', BAR2_BYTES);
@@ -75,9 +78,9 @@ export class HabanaFunction implements PcieFunction {
         powerWatts: options.power,
         bootFailure: options.failBoot === 'none' ? undefined : options.failBoot,
       },
-      context.log,
+      this.#log,
     );
-    this.#elbi = new ElbiMailbox(this.device.config, context.log);
+    this.#elbi = new ElbiMailbox(this.device.config, this.#log);
     this.configRegisters = [this.#elbi.configRegisters];
     this.bars = [
       memoryBar(SRAM_BAR, BAR0_BYTES, this.#sram),
@@ -91,6 +94,7 @@ export class HabanaFunction implements PcieFunction {
   }
 
   attach(port: FunctionPort): void {
+    this.#log.attach(port.clock);
     this.device.attach(port);
   }
 
