@@ -108,6 +108,39 @@ for (const kernel of KERNELS) {
   });
 }
 
+for (const kernel of KERNELS) {
+  describe(`habana without the workaround, kernel ${kernel}`, () => {
+    it('reloads 20 times; its node cannot be opened', async () => {
+      await withMachine(kernel, ['habana'], async ({ emulator, log, boot }) => {
+        const guest = await boot();
+        await sh(guest, 'for i in $(seq 20); do rmmod habanalabs; modprobe habanalabs; done');
+        await operational(guest);
+        assert.equal(await sh(guest, 'dmesg | grep -c "Successfully added device"'), '21\n');
+        await assertCleanKernelLog(guest);
+        const { exitCode, stderr } = await guest.capture(['hl-test']);
+        assert.equal(exitCode, 1);
+        assert.match(stderr.toString(), /cannot open .*: Invalid argument/);
+        assert.equal((await emulator.stateOf('habana0')).broken, undefined);
+        assert.deepEqual(log.complaints, []);
+      });
+    });
+
+    it('stays out when its firmware does not boot, and comes when it does', async () => {
+      await withMachine(kernel, ['habana,failBoot=boot-fit'], async ({ emulator, boot }) => {
+        const guest = await boot();
+        await sh(guest, 'modprobe habanalabs; [ ! -e /dev/accel/accel0 ]');
+        await emulator.control('habana0', 'fail-boot', { stage: 'none' });
+        const address = (await addressesOf(guest, emulator)).get('habana0')!;
+        await sh(
+          guest,
+          `echo 1 > /sys/bus/pci/devices/${address}/reset; echo ${address} > /sys/bus/pci/drivers/habanalabs/bind`,
+        );
+        await operational(guest);
+      });
+    });
+  });
+}
+
 describe('habana peer-to-peer', () => {
   it('latest: the GPU imports HBM and copies both ways, and exactly those bytes go from peer to peer', async () => {
     await withHabana('latest', ['habana', 'gpu'], async ({ emulator }, guest) => {
