@@ -1,10 +1,12 @@
 /** The adapter under the stock mlx5_core and mlx5_ib, with rdma-core's own programs: `npm run test:guest`. */
 import assert from 'node:assert/strict';
+import { fileURLToPath } from 'node:url';
 import type { Emulator } from '../../emulator/emulator.js';
 import type { AllowedComplaint, Guest } from '../../qemu/index.js';
 import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
 
 const PACKAGES = ['ibverbs-utils', 'ibverbs-providers', 'rdmacm-utils', 'iputils-ping', 'iproute2'];
+const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
 const PROBE_LIMIT_SECONDS = 5;
 const RELOADS = 20;
 
@@ -36,8 +38,8 @@ async function pingPong(guest: Guest, program: string, server: string, client: s
   await sh(
     guest,
     `${run(server)} >/tmp/server 2>&1 & server=$!
-     ${untilTrue('grep -q :4985 /proc/net/tcp /proc/net/tcp6')}
-     ${run(client)} localhost; wait $server`.replace(':4985', ':4885'),
+     ${untilTrue('grep -qh ":4853 .* 0A " /proc/net/tcp /proc/net/tcp6')}
+     ${run(client)} localhost; wait $server`,
   );
 }
 
@@ -140,6 +142,29 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
           await assertCleanKernelLog(guest);
         },
         { packages: PACKAGES },
+      );
+    });
+  }
+
+  for (const [kernel, devices, kinds] of [
+    ['lts', ['rdma,functions=2'], ['heap', 'udmabuf']],
+    ['latest', ['gpu', 'rdma,functions=2'], ['heap', 'udmabuf', 'vram']],
+  ] as const) {
+    it(`${kernel}: RDMA reaches dma-bufs of ${kinds.join(', ')}, byte for byte`, async () => {
+      await withMachine(
+        kernel,
+        devices,
+        async ({ boot }) => {
+          const guest = await boot({ shareDir: GUEST_SCRIPTS });
+          await driverReady(guest, 2);
+          await portsActive(guest, 2);
+          const names = (await adapterNames(guest)).join(' ');
+          if (kinds.some((kind) => kind === 'vram'))
+            await sh(guest, `modprobe amdgpu; ${untilTrue('[ -e /dev/dri/renderD128 ]')}`);
+          for (const kind of kinds) await sh(guest, `python3 /mnt/share/rdma-dmabuf.py ${names} ${kind}`);
+          await assertCleanKernelLog(guest);
+        },
+        { packages: [...PACKAGES, 'python3', 'python3-pyverbs'] },
       );
     });
   }
