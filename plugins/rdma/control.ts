@@ -17,6 +17,13 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
   /** Commands of a name are refused: `status`, `command`, `count`. */
   'refuse-command': (_fn, adapter, args) =>
     adapter.commandInterface.refuse(text(args, 'command', '*'), number(args, 'status', 1), number(args, 'count', 1)),
+  /** Where every queue is at. */
+  queues: (_fn, adapter) => ({
+    eventQueues: adapter.eventQueues.inspect(),
+    completionQueues: adapter.completionQueues.inspect(),
+    queuePairs: adapter.queuePairs.inspect(),
+    recentCommands: adapter.commandInterface.recent,
+  }),
   /** A completion queue overruns: `cqn`. */
   'overrun-cq': (_fn, adapter, args) => {
     const cqn = number(args, 'cqn', 0);

@@ -57,10 +57,6 @@ export class ObjectTable<T> {
     return this.#objects.values();
   }
 
-  entries(): IterableIterator<[number, T]> {
-    return this.#objects.entries();
-  }
-
   #advance(): void {
     this.#next = this.#next === this.#last ? this.#first : this.#next + 1;
   }

@@ -61,7 +61,6 @@ export interface SendEntry {
   /** Index of its first block, 16 bits. */
   readonly index: number;
   readonly opcode: number;
-  readonly opMod: number;
   readonly blocks: number;
   /** Longer than what is posted, or more is posted than the ring holds. */
   readonly isMalformed: boolean;
@@ -82,7 +81,6 @@ export function parseControl(view: DataView, index: number): { units: number; en
     entry: {
       index,
       opcode: first & 0xff,
-      opMod: first >>> 24,
       blocks: Math.max(1, Math.ceil((units * SEGMENT_BYTES) / BLOCK_BYTES)),
       isMalformed: false,
       completes: ((flags >>> 2) & 3) === 2,
