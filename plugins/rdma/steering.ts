@@ -43,9 +43,9 @@ const MAX_DESTINATIONS = 256;
 const ENTRY_BYTES = 8;
 
 interface Group {
-  readonly start: number;
-  readonly end: number;
   readonly mask: Uint8Array;
+  /** Bytes of the mask that are not zero: few. */
+  readonly compared: Uint16Array;
 }
 
 interface Rule {
@@ -175,11 +175,8 @@ export class Steering {
     }
     const number = this.#nextGroup++;
     this.#groups++;
-    table.groups.set(number, {
-      start: createFlowGroupIn.get(call.input, 'start_flow_index'),
-      end: createFlowGroupIn.get(call.input, 'end_flow_index'),
-      mask,
-    });
+    const compared = Uint16Array.from([...mask.keys()].filter((at) => mask[at] !== 0));
+    table.groups.set(number, { mask, compared });
     createFlowGroupOut.set(call.output, 'group_id', number);
   }
 
@@ -256,7 +253,7 @@ function findRule(table: Table, match: Uint8Array): Rule | undefined {
   for (const [index, rule] of table.rules) {
     if (index >= foundIndex) continue;
     const group = table.groups.get(rule.group);
-    if (group !== undefined && matches(match, rule.value, group.mask)) {
+    if (group !== undefined && matches(match, rule.value, group)) {
       found = rule;
       foundIndex = index;
     }
@@ -264,7 +261,6 @@ function findRule(table: Table, match: Uint8Array): Rule | undefined {
   return found;
 }
 
-function matches(match: Uint8Array, value: Uint8Array, mask: Uint8Array): boolean {
-  for (let at = 0; at < MATCH_BYTES; at++) if (((match[at]! ^ value[at]!) & mask[at]!) !== 0) return false;
-  return true;
+function matches(match: Uint8Array, value: Uint8Array, { mask, compared }: Group): boolean {
+  return compared.every((at) => ((match[at]! ^ value[at]!) & mask[at]!) === 0);
 }
