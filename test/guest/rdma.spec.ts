@@ -9,6 +9,8 @@ const PACKAGES = ['ibverbs-utils', 'ibverbs-providers', 'rdmacm-utils', 'iputils
 const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
 const PROBE_LIMIT_SECONDS = 5;
 const RELOADS = 20;
+/** SIZE of rdma-dmabuf.py. */
+const BUFFER_BYTES = 2 ** 20;
 
 /** Loads the drivers and waits for `count` adapters. */
 async function driverReady(guest: Guest, count: number): Promise<void> {
@@ -154,7 +156,7 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
       await withMachine(
         kernel,
         devices,
-        async ({ boot }) => {
+        async ({ boot, emulator }) => {
           const guest = await boot({ shareDir: GUEST_SCRIPTS });
           await driverReady(guest, 2);
           await portsActive(guest, 2);
@@ -162,6 +164,12 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
           if (kinds.some((kind) => kind === 'vram'))
             await sh(guest, `modprobe amdgpu; ${untilTrue('[ -e /dev/dri/renderD128 ]')}`);
           for (const kind of kinds) await sh(guest, `python3 /mnt/share/rdma-dmabuf.py ${names} ${kind}`);
+          if (kinds.some((kind) => kind === 'vram')) {
+            // One WRITE, one SEND and a fetch-add's answer; one READ: nothing of it through guest memory.
+            const { peers } = (await emulator.stateOf(emulator.functions[1]!.name)).counters;
+            assert.equal(peers.gpu0!.bytesWritten, 2 * BUFFER_BYTES + 8);
+            assert.equal(peers.gpu0!.bytesRead, BUFFER_BYTES + 8);
+          }
           await assertCleanKernelLog(guest);
         },
         { packages: [...PACKAGES, 'python3', 'python3-pyverbs'] },
