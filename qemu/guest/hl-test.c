@@ -311,8 +311,6 @@ int main(int argc, char **argv)
 	test_information();
 	for (uint64_t bytes = SMALL; bytes <= largest; bytes *= 8)
 		test_chain(bytes);
-	if (largest >= GIB)
-		test_chain(GIB);
 	test_pairs();
 	test_fill();
 	test_external_queues();

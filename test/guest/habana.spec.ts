@@ -61,6 +61,13 @@ async function logged(guest: Guest, text: string): Promise<void> {
   );
 }
 
+/** Waits until the driver has reset the card so often. */
+async function resets(guest: Guest, count: number): Promise<void> {
+  const done = `dmesg | grep -c "Successfully finished resetting" | grep -qx ${count}`;
+  await sh(guest, `for i in $(seq 250); do ${done} && exit 0; sleep 0.2; done; dmesg | tail -20; exit 1`);
+  await operational(guest);
+}
+
 for (const kernel of KERNELS) {
   describe(`habana, kernel ${kernel}`, () => {
     it('probes, shows sensors, and moves data through every queue', async () => {
@@ -79,7 +86,7 @@ for (const kernel of KERNELS) {
       });
     });
 
-    it('recovers from what is asked for: events, faults, time-outs, a lost heartbeat', async () => {
+    it('recovers from what is asked for: events, faults, time-outs', async () => {
       await withHabana(kernel, ['habana'], async ({ emulator }, guest) => {
         const ask = (command: string, args: Record<string, unknown> = {}) => emulator.control('habana0', command, args);
         await ask('ecc', { block: 'hbm0', correctable: true, address: 4096, syndrome: 1 });
@@ -97,12 +104,33 @@ for (const kernel of KERNELS) {
         await logged(guest, 'MMU page fault on va 0x1234567890000');
         await ask('event', { type: 'PLL0' });
         await logged(guest, 'Received H/W interrupt 239');
-        await sh(
-          guest,
-          'for i in $(seq 100); do dmesg | grep -c "Successfully finished resetting" | grep -qx 3 && exit 0; sleep 0.2; done; exit 1',
-        );
+        await resets(guest, 3);
         await operational(guest);
         assert.match(await sh(guest, 'hl-test 0 1'), /# 0 failed/);
+      });
+    });
+  });
+}
+
+for (const kernel of KERNELS) {
+  describe(`habana with fatal errors, kernel ${kernel}`, () => {
+    it('is reset for each, and given up by the driver after two in a row', async () => {
+      await withHabana(kernel, ['habana'], async ({ emulator }, guest) => {
+        const ask = (command: string, args: Record<string, unknown> = {}) => emulator.control('habana0', command, args);
+        await ask('out-of-sync', { pi: 1, ci: 2 });
+        await resets(guest, 1);
+        await ask('reset-request');
+        await resets(guest, 2);
+        await ask('heartbeat', { answers: false });
+        await logged(guest, 'heartbeat failed!');
+        await resets(guest, 3);
+        await operational(guest);
+        assert.match(await sh(guest, 'hl-test 0 1'), /# 0 failed/);
+        await ask('ecc', { block: 'hbm1', correctable: false, address: 64, syndrome: 3 });
+        await resets(guest, 4);
+        await ask('event', { type: 'PLL0' });
+        await logged(guest, 'Consecutive fatal errors, stopping hard reset');
+        await operational(guest, 'Malfunction');
       });
     });
   });
