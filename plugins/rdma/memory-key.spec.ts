@@ -161,6 +161,11 @@ describe('memory keys', () => {
     assert.deepEqual([fault(0x10100n).key, fault(0x10100n).address], [key, 0x10100n]);
   });
 
+  it('faults beyond the table of a key that can fault', () => {
+    const key = create({ octowords: 4, length: 1n << 40n, fields: { umr_en: 1 } });
+    assert.throws(() => translate({ key, address: 0x100000n }), PageMissing);
+  });
+
   it('asks for a page that may be read but not written', () => {
     const key = create({ table: [0x1001n], fields: { umr_en: 1 } });
     assert.deepEqual(translate({ key }), [{ address: 0x1000, lengthBytes: 16 }]);

@@ -200,7 +200,11 @@ export class MemoryKey {
   /** An MTT entry: its bus address and whether it permits the access; undefined when its page is not there. */
   pageAddress(access: Access, page: number, write: boolean): number | undefined {
     const at = page * MTT_BYTES;
-    if (at + MTT_BYTES > this.capacityBytes) throw new AccessRefused(access, 'beyond the translation table');
+    if (at + MTT_BYTES > this.capacityBytes) {
+      // The private null key of an implicit region has a few entries for all addresses (odp.c `alloc_implicit_mr_null_mkey`).
+      if (this.#pageFaults) return undefined;
+      throw new AccessRefused(access, 'beyond the translation table');
+    }
     if (at + MTT_BYTES > this.#table.byteLength) return this.#pageFaults ? undefined : 0;
     const high = this.#table.getUint32(at);
     const low = this.#table.getUint32(at + 4);
