@@ -7,7 +7,6 @@ import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './s
 
 const PACKAGES = ['ibverbs-utils', 'ibverbs-providers', 'rdmacm-utils', 'iputils-ping', 'iproute2'];
 const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
-const PROBE_LIMIT_SECONDS = 5;
 const RELOADS = 20;
 /** SIZE of rdma-dmabuf.py. */
 const BUFFER_BYTES = 2 ** 20;
@@ -26,10 +25,6 @@ async function unload(guest: Guest): Promise<void> {
   await sh(guest, untilTrue('modprobe -qr mlx5_ib && modprobe -qr mlx5_core && [ ! -e /sys/module/mlx5_core ]'));
 }
 
-async function uptimeSeconds(guest: Guest): Promise<number> {
-  return Number((await sh(guest, 'cat /proc/uptime')).split(' ')[0]);
-}
-
 /** Brings the network interfaces up and waits until the ports are active. */
 async function portsActive(guest: Guest, count: number): Promise<void> {
   await sh(
@@ -39,8 +34,9 @@ async function portsActive(guest: Guest, count: number): Promise<void> {
   );
 }
 
+/** A shell line that tries until `condition` holds once, and fails when it never does. */
 function untilTrue(condition: string): string {
-  return `for try in $(seq 600); do if ${condition}; then break; fi; sleep 0.1; done; ${condition}`;
+  return `held=no; for try in $(seq 600); do if ${condition}; then held=yes; break; fi; sleep 0.1; done; [ $held = yes ]`;
 }
 
 /** Runs a ping-pong between two adapters (or on one) over their link-local GIDs. */
@@ -74,10 +70,7 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
           await driverReady(guest, 4);
           await portsActive(guest, 4);
           await unload(guest);
-          const before = await uptimeSeconds(guest);
           await driverReady(guest, 4);
-          const took = (await uptimeSeconds(guest)) - before;
-          assert.ok(took < 4 * PROBE_LIMIT_SECONDS, `four probes took ${took} s`);
           const { name } = emulator.functions[0]!;
           const address = (await addressesOf(guest, emulator)).get(name)!;
           await sh(
