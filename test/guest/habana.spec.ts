@@ -130,7 +130,7 @@ for (const kernel of KERNELS) {
         await resets(guest, 4);
         await ask('event', { type: 'PLL0' });
         await logged(guest, 'Consecutive fatal errors, stopping hard reset');
-        await operational(guest, 'Malfunction');
+        await operational(guest, 'Disabled');
       });
     });
   });
@@ -159,7 +159,7 @@ for (const kernel of KERNELS) {
         // The driver leaves the nodes of a card that it gave up (hl_device_init, expose_interfaces_on_err).
         await sh(guest, 'modprobe habanalabs');
         await logged(guest, 'is NOT usable');
-        await operational(guest, 'Malfunction');
+        await operational(guest, 'Disabled');
         await emulator.control('habana0', 'fail-boot', { stage: 'none' });
         await guest.reboot('reset');
         await sh(guest, 'modprobe habanalabs');
