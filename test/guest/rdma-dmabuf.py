@@ -146,7 +146,7 @@ def run(server_name, client_name, make):
     check("SEND completes", post(IBV_WR_SEND) == IBV_WC_SUCCESS)
     check("receive completes", server.completion() == IBV_WC_SUCCESS)
     check("SEND: every byte", view[:] == pattern)
+    finish(0)
 
 
 run(sys.argv[1], sys.argv[2], {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer}[sys.argv[3]])
-finish(0)
