@@ -139,9 +139,8 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#interrupts.trigger(irq, start, fire);
   }
 
-  maskVectors(irq: number, start: number, masked: readonly (boolean | undefined)[]): void {
-    this.#interrupts.mask(irq, start, masked);
-  }
+  /** Masks of MSI and MSI-X live in QEMU, which latches what fires meanwhile (reference vfio-user.md §2.8). */
+  maskVectors(): void {}
 
   /** No function has INTx (reference vfio-user.md §2.9 tells why), so there is nothing to unmask. */
   setUnmaskEventfd(_irq: number, fd: number | undefined): void {

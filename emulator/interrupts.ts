@@ -11,7 +11,6 @@ export class InterruptLines {
   /** Number of vectors that device code can fire. */
   readonly vectors: number;
   readonly #eventfds: (number | undefined)[][];
-  readonly #masked: boolean[][];
 
   /** The function's MSI and MSI-X capabilities; without any it has no vectors. */
   constructor(capabilities: readonly InterruptCapability[]) {
@@ -22,7 +21,6 @@ export class InterruptLines {
     counts[IRQ.ERR] = 1;
     this.irqs = counts.map((count) => ({ count, maskable: false, autoMasked: false }));
     this.#eventfds = counts.map((count) => new Array<number | undefined>(count).fill(undefined));
-    this.#masked = counts.map((count) => new Array<boolean>(count).fill(false));
   }
 
   /**
@@ -51,19 +49,8 @@ export class InterruptLines {
     });
   }
 
-  mask(irq: number, start: number, masked: readonly (boolean | undefined)[]): void {
-    masked.forEach((value, position) => {
-      if (value !== undefined) this.#masked[irq]![start + position] = value;
-    });
-  }
-
-  isMasked(irq: number, vector: number): boolean {
-    return this.#masked[irq]?.[vector] ?? false;
-  }
-
   disable(irq: number): void {
     this.assign(irq, 0, new Array<undefined>(this.#eventfds[irq]!.length).fill(undefined));
-    this.#masked[irq]!.fill(false);
   }
 
   /** Closes every eventfd: the client is gone. */

@@ -15,6 +15,6 @@ export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunRe
 export type { GuestFile } from './guest-file.js';
 export { ensureImage, type GuestImage, type ImageOptions } from './image.js';
 export { type AllowedComplaint, findKernelComplaints, type KernelComplaint } from './kernel-log.js';
-export { deviceArgs, heldBackModules, sharedMemoryArgs } from './machine.js';
+export { heldBackModules } from './machine.js';
 export { type FindQemuOptions, findQemu, type Progress, type Qemu } from './provision.js';
-export { type AttachedFunction, hotplugBus, layOutFunctions, type Topology, topologies } from './topology.js';
+export { type AttachedFunction, hotplugBus, type Topology, topologies } from './topology.js';

@@ -163,11 +163,6 @@ export class FabricPort {
     this.#registers.drop();
   }
 
-  /** Executes the register writes of peers that still wait, for example before the guest's own access is executed. */
-  drainPostedWrites(): void {
-    this.#registers.drain();
-  }
-
   /** Disconnects the function. */
   leave(): void {
     this.#registers.drop();
