@@ -1,4 +1,3 @@
-import { randomInt } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { JsonLineParser } from './json-lines.js';
@@ -14,22 +13,28 @@ export class QmpError extends Error {
   }
 }
 
+interface ErrorAnswer {
+  class: string;
+  desc: string;
+}
+
 interface Waiting {
   command: string;
-  /** Answers that are not accepted belonged to an earlier connection and are skipped. */
-  accepts: (value: unknown) => boolean;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
 }
 
 /**
- * One QMP connection (QEMU docs/interop/qmp-spec.rst): commands are answered in order; events are emitted under their own
- * names with their `data`. The guest agent speaks the same but for greeting, ids and events.
+ * One QMP connection (QEMU docs/interop/qmp-spec.rst): every command carries an `id`, and its answer brings it back, so that
+ * an answer that is late or lost belongs to nobody else; events are emitted under their own names with their `data`. The guest
+ * agent speaks the same but for greeting and events (QEMU qapi/qmp-dispatch.c, qmp_dispatch).
  */
 export class QmpClient extends EventEmitter {
   private readonly stream: Duplex;
   private readonly parser: JsonLineParser;
-  private waiting: Waiting[] = [];
+  private readonly waiting = new Map<number, Waiting>();
+  private nextId = 1;
+  private synchronizing: number | undefined;
 
   constructor(stream: Duplex) {
     super();
@@ -48,38 +53,54 @@ export class QmpClient extends EventEmitter {
 
   /** Resolves with the command's `return`. @throws QmpError when it is answered with an error. */
   execute(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
-    return this.send(command, args, () => true);
-  }
-
-  /** Settles when the guest agent answers this request, after whatever it still answers of an earlier connection. */
-  async synchronize(): Promise<void> {
-    const id = randomInt(2 ** 31);
-    await this.send('guest-sync', { id }, (value) => value === id);
-  }
-
-  private send(command: string, args: Record<string, unknown>, accepts: (value: unknown) => boolean): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ command, accepts, resolve, reject });
-      this.stream.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
+      const id = this.nextId++;
+      this.waiting.set(id, { command, resolve, reject });
+      this.stream.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     });
+  }
+
+  /** Settles when the guest agent answers, after what it has to say of requests that its predecessor read half of. */
+  async synchronize(): Promise<void> {
+    this.synchronizing = this.nextId;
+    await this.execute('guest-ping');
   }
 
   /** Rejects everything that still waits for an answer, for example because the other side was restarted. */
   fail(error: Error): void {
-    const abandoned = this.waiting;
-    this.waiting = [];
+    const abandoned = [...this.waiting.values()];
+    this.waiting.clear();
     for (const { reject } of abandoned) reject(error);
   }
 
   private receive(message: Record<string, unknown>): void {
     if (typeof message.event === 'string') {
       this.emit(message.event, message.data ?? {});
-    } else if ('return' in message) {
-      if (this.waiting[0]?.accepts(message.return)) this.waiting.shift()?.resolve(message.return);
-    } else if ('error' in message && this.waiting[0]?.accepts(undefined)) {
-      const { class: errorClass, desc } = message.error as { class: string; desc: string };
-      const waiting = this.waiting.shift();
-      waiting?.reject(new QmpError(waiting.command, errorClass, desc));
+    } else if (message.id !== undefined) {
+      this.answer(message.id as number, message);
+    } else if ('error' in message) {
+      this.unreadable(message.error as ErrorAnswer);
+    }
+  }
+
+  private answer(id: number, message: Record<string, unknown>): void {
+    const waiting = this.waiting.get(id);
+    if (waiting === undefined) return;
+    this.waiting.delete(id);
+    if ('return' in message) {
+      waiting.resolve(message.return);
+    } else {
+      const { class: errorClass, desc } = message.error as ErrorAnswer;
+      waiting.reject(new QmpError(waiting.command, errorClass, desc));
+    }
+  }
+
+  /** The other side could not parse a request and does not know which: any of those that wait. */
+  private unreadable({ class: errorClass, desc }: ErrorAnswer): void {
+    for (const [id, { command, reject }] of this.waiting) {
+      if (id === this.synchronizing) continue;
+      this.waiting.delete(id);
+      reject(new QmpError(command, errorClass, desc));
     }
   }
 }
