@@ -10,14 +10,11 @@ const MICRO_ENGINES = [1, 2] as const;
 const PIPES = 4;
 const QUEUES = 8;
 
-/** MAP_QUEUES ENGINE_SEL: compute, and the interface queue of amdkfd (amdgpu_amdkfd_gfx_v9.c kgd_gfx_v9_hiq_mqd_load). */
-const ENGINES = [0, 1];
-
 export interface CommandProcessorParts
   extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'hardwareScheduler'> {
   readonly mmhub: Hub;
-  /** SDMA queues for user space. */
-  readonly sdmaSlots: readonly QueueSlot[];
+  /** SDMA queues for user space, by engine. */
+  readonly sdmaSlots: readonly (readonly QueueSlot[])[];
 }
 
 /**
@@ -89,7 +86,8 @@ export class CommandProcessor {
       return;
     }
     const hqd = this.#queue(request.me, request.pipe, request.queue);
-    if (!ENGINES.includes(request.engine) || hqd === undefined) {
+    // The interface queue of amdkfd is a compute queue (amdgpu_amdkfd_gfx_v9.c kgd_gfx_v9_hiq_mqd_load).
+    if ((request.engine !== 'compute' && request.engine !== 'interface') || hqd === undefined) {
       this.#parts.host.complaints.warn(
         'map queues',
         `MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`,

@@ -1,14 +1,11 @@
 import type { RegisterHandler } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
-import type { Hub } from './gmc.js';
-import { type GpuHost, referenceTicks } from './host.js';
-import type { HardwareScheduler, QueuePlacement, QueueSlot } from './hws.js';
+import { type HardwareScheduler, newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
-import type { Mmio } from './mmio.js';
 import { type ComputeContext, type MapQueueRequest, pm4Packet, type UnmapQueuesRequest } from './pm4-packets.js';
-import { address48, bits, hex } from './registers.js';
+import { QueueContext, type QueueContextParts } from './queue-context.js';
+import { address48, bits } from './registers.js';
 import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './ring.js';
-import type { AddressSpace } from './vm.js';
 
 /** First dword of a queue's registers, CP_MQD_BASE_ADDR, and how many there are up to CP_HQD_PQ_WPTR_HI (gc_9_0_offset.h). */
 export const HQD_FIRST_DWORD = 0x3245;
@@ -37,15 +34,8 @@ export const HQD = {
 /** DOORBELL_EN of CP_HQD_PQ_DOORBELL_CONTROL. */
 const DOORBELL_ENABLE = 1 << 30;
 
-function joinPointer(low: number, high: number): bigint {
-  return (BigInt(high) << 32n) | BigInt(low);
-}
-
 /** What the command processor gives its queues. */
-export interface HqdParts {
-  readonly host: GpuHost;
-  readonly mmio: Mmio;
-  readonly hub: Hub;
+export interface HqdParts extends QueueContextParts {
   readonly interrupts: InterruptHandler;
   readonly doorbells: Doorbells;
   readonly scheduler: Scheduler;
@@ -56,7 +46,7 @@ export interface HqdParts {
 }
 
 /** One hardware queue descriptor: a compute ring that is, or is not, connected to the command processor. */
-export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueSlot {
+export class Hqd extends QueueContext implements RegisterHandler, Interpreter, ComputeContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly me: number;
   readonly #ringId: number;
@@ -65,6 +55,7 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
   #mqdAddress = 0;
 
   constructor(me: number, pipe: number, queue: number, parts: HqdParts) {
+    super(parts);
     this.me = me;
     // Decoded by gfx_v9_0_eop_irq (gfx_v9_0.c).
     this.#ringId = pipe | (me << 2) | (queue << 4);
@@ -136,10 +127,9 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
     const aql = this.#parts.hub.space(0).readU32(mqdAddress + 4 * (MQD_FIRST_DWORD + HQD.AQL_CONTROL));
     if (aql !== 0) return false;
     this.load(mqdAddress, doorbellDword, vmid);
-    // The doorbell may have rung while the queue was disconnected; memory then is ahead of the descriptor.
-    const stored = joinPointer(this.#registers[HQD.PQ_WPTR_LO]!, this.#registers[HQD.PQ_WPTR_HI]!);
-    const inMemory = wptrAddress === 0 ? 0n : this.space(vmid).readU64(wptrAddress);
-    if (inMemory > stored) this.#setWritePointer(Number(inMemory & 0xffff_ffffn), Number(inMemory >> 32n));
+    const described = { low: this.#registers[HQD.PQ_WPTR_LO]!, high: this.#registers[HQD.PQ_WPTR_HI]! };
+    const writePointer = newestWritePointer(this.space(vmid), wptrAddress, described);
+    this.#setWritePointer(writePointer.low, writePointer.high);
     return true;
   }
 
@@ -215,23 +205,7 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
       this.space(bits(registers[HQD.VMID]!, 3, 0)).writeU32(address, this.#readPointer());
   }
 
-  space(vmid: number): AddressSpace {
-    return this.#parts.hub.space(vmid);
-  }
-
-  readRegister(dword: number): number {
-    return this.#parts.mmio.readDword(dword);
-  }
-
-  writeRegister(dword: number, value: number): void {
-    this.#parts.mmio.writeDword(dword, value);
-  }
-
-  protectedRegister(dword: number): void {
-    this.#parts.host.complaints.warn(
-      'protected register',
-      `${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`,
-    );
+  protected refuse(dword: number): void {
     this.#raise(IH_SOURCE.CP_PRIVILEGED_REGISTER, 0, dword);
   }
 
@@ -243,10 +217,6 @@ export class Hqd implements RegisterHandler, Interpreter, ComputeContext, QueueS
     const pasid = this.#parts.interrupts.pasid('gfxhub', vmid);
     const client = IH_CLIENT.GRBM_CP;
     this.#parts.interrupts.raise({ client, source, ring: this.#ringId, vmid, pasid, data: [data, 0, 0, 0] });
-  }
-
-  timestamp(): bigint {
-    return referenceTicks(this.#parts.host);
   }
 
   dispatch(): void {

@@ -3,6 +3,7 @@ import type { GpuHost } from './host.js';
 import type { InterruptHandler } from './ih.js';
 import type { MapQueueRequest } from './pm4-packets.js';
 import { hex } from './registers.js';
+import type { AddressSpace } from './vm.js';
 
 /** Where a run list's queue is in memory, and whose it is. */
 export interface QueuePlacement {
@@ -23,8 +24,25 @@ export interface QueueSlot {
   disconnect(): void;
 }
 
-/** MAP_QUEUES ENGINE_SEL (kfd_pm4_headers_ai.h mes_map_queues_engine_sel_enum). */
-const ENGINE = { COMPUTE: 0, SDMA0: 2 } as const;
+/** A queue's write pointer, in its own unit. */
+export interface WritePointer {
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * Where a queue's commands end: as its descriptor says, or beyond that as user space left it in memory, because the doorbell
+ * may have rung while the queue was disconnected. `wptrAddress` 0: memory has none.
+ */
+export function newestWritePointer(space: AddressSpace, wptrAddress: number, described: WritePointer): WritePointer {
+  if (wptrAddress === 0) return described;
+  const inMemory = space.readU64(wptrAddress);
+  if (inMemory <= ((BigInt(described.high) << 32n) | BigInt(described.low))) return described;
+  return { low: Number(inMemory & 0xffff_ffffn), high: Number(inMemory >> 32n) };
+}
+
+/** Which engine a queue is for: compute, or an SDMA engine by its index. */
+export type QueueEngine = 'compute' | number;
 
 interface Process {
   readonly pasid: number;
@@ -41,7 +59,8 @@ export class HardwareScheduler {
   readonly #hubs: readonly Hub[];
   readonly #interrupts: InterruptHandler;
   readonly #computeSlots: readonly QueueSlot[];
-  readonly #sdmaSlots: readonly QueueSlot[];
+  /** By engine. */
+  readonly #sdmaSlots: readonly (readonly QueueSlot[])[];
   #vmidMask = 0;
   #queueMask = 0n;
   #process: Process | undefined;
@@ -53,7 +72,7 @@ export class HardwareScheduler {
     host: GpuHost,
     hubs: readonly Hub[],
     interrupts: InterruptHandler,
-    slots: { readonly compute: readonly QueueSlot[]; readonly sdma: readonly QueueSlot[] },
+    slots: { readonly compute: readonly QueueSlot[]; readonly sdma: readonly (readonly QueueSlot[])[] },
   ) {
     this.#host = host;
     this.#hubs = hubs;
@@ -112,9 +131,9 @@ export class HardwareScheduler {
       );
   }
 
-  #freeSlot(engine: number): QueueSlot | undefined {
-    if (engine === ENGINE.SDMA0) return this.#sdmaSlots.find(({ busy }) => !busy);
-    if (engine !== ENGINE.COMPUTE) return undefined;
+  #freeSlot(engine: MapQueueRequest['engine']): QueueSlot | undefined {
+    if (typeof engine === 'number') return this.#sdmaSlots[engine]?.find(({ busy }) => !busy);
+    if (engine !== 'compute') return undefined;
     return this.#computeSlots.find((slot, index) => !slot.busy && ((this.#queueMask >> BigInt(index)) & 1n) === 1n);
   }
 

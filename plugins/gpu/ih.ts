@@ -5,7 +5,17 @@ import type { Mmio } from './mmio.js';
 import { address48, bits } from './registers.js';
 
 /** Interrupt clients (include/soc15_ih_clientid.h). */
-export const IH_CLIENT = { IH: 0x00, SDMA0: 0x08, VMC: 0x12, GRBM_CP: 0x14, UTCL2: 0x1b } as const;
+export const IH_CLIENT = {
+  IH: 0x00,
+  SDMA2: 0x01,
+  SDMA3: 0x04,
+  SDMA4: 0x05,
+  SDMA0: 0x08,
+  SDMA1: 0x09,
+  VMC: 0x12,
+  GRBM_CP: 0x14,
+  UTCL2: 0x1b,
+} as const;
 
 /** Interrupt sources (include/ivsrcid/gfx/irqsrcs_gfx_9_0.h, sdma0/irqsrcs_sdma0_4_0.h). */
 export const IH_SOURCE = {

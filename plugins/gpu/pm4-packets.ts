@@ -2,7 +2,7 @@
  * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what the
  * driver sends). The README's support table lists exactly what stands here.
  */
-import type { HardwareScheduler } from './hws.js';
+import type { HardwareScheduler, QueueEngine } from './hws.js';
 import { address48, bits } from './registers.js';
 import type { CommandQueue, Outcome, Packet } from './ring.js';
 import { compare } from './sdma-packets.js';
@@ -32,7 +32,8 @@ export interface MapQueueRequest {
   readonly me: number;
   readonly pipe: number;
   readonly queue: number;
-  readonly engine: number;
+  /** `interface`: the queue through which amdkfd maps the others. Undefined: none of this ASIC's. */
+  readonly engine: QueueEngine | 'interface' | undefined;
   readonly doorbellDword: number;
   readonly mqdAddress: number;
   readonly wptrAddress: number;
@@ -209,6 +210,12 @@ function privileged(run: ComputePacket['run']): ComputePacket['run'] {
   return (context, packet) => (packet.space.vmid === 0 ? run(context, packet) : 'error');
 }
 
+/** EXTENDED_ENGINE_SEL b3:2 and ENGINE_SEL b28:26 of MAP_QUEUES (kfd_pm4_headers_ai.h mes_map_queues_*engine_sel_enum). */
+function queueEngine(extended: number, select: number): MapQueueRequest['engine'] {
+  if (extended === 1) return select;
+  return extended === 0 ? (['compute', 'interface', 0, 1] as const)[select] : undefined;
+}
+
 const mapQueues = privileged((context, packet) => {
   const control = packet.dword(1);
   context.mapQueue({
@@ -217,7 +224,7 @@ const mapQueues = privileged((context, packet) => {
     me: bits(control, 18, 18) + 1,
     pipe: bits(control, 17, 16),
     queue: bits(control, 15, 13),
-    engine: bits(control, 28, 26),
+    engine: queueEngine(bits(control, 3, 2), bits(control, 28, 26)),
     doorbellDword: bits(packet.dword(2), 27, 2),
     mqdAddress: address48(packet.dword(3) & ~3, packet.dword(4)),
     wptrAddress: address48(packet.dword(5) & ~3, packet.dword(6)),

@@ -1,20 +1,32 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
-import type { Hub } from './gmc.js';
-import { type GpuHost, referenceTicks } from './host.js';
-import type { QueuePlacement, QueueSlot } from './hws.js';
+import { newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
-import type { Mmio } from './mmio.js';
-import { address48, bits, hex } from './registers.js';
+import { QueueContext, type QueueContextParts } from './queue-context.js';
+import { address48, bits } from './registers.js';
 import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './ring.js';
 import { type SdmaContext, sdmaPacket } from './sdma-packets.js';
-import type { AddressSpace } from './vm.js';
 
-/** Queues of an engine and the dword of each one's RB_CNTL (sdma0_4_2_offset.h). */
+/**
+ * The engines that an ASIC may have: first dword of each one's registers (aldebaran_ip_offset.h, segments as chosen by
+ * sdma_v4_0_get_reg_offset) and its interrupt client (soc15_ih_clientid.h).
+ */
+const ENGINES = [
+  { firstDword: 0x1260, client: IH_CLIENT.SDMA0 },
+  { firstDword: 0x1860, client: IH_CLIENT.SDMA1 },
+  { firstDword: 0x1e000, client: IH_CLIENT.SDMA2 },
+  { firstDword: 0x1e400, client: IH_CLIENT.SDMA3 },
+  { firstDword: 0x1e800, client: IH_CLIENT.SDMA4 },
+] as const;
+
+/** Distances of an engine's own registers from its first dword (sdma0_4_2_offset.h). */
+const ENGINE_REGISTERS = { CNTL: 0x1c, STATUS_REG: 0x25, F32_CNTL: 0x2a } as const;
+
+/** Queues of an engine, the distance of each one's RB_CNTL from the first dword (sdma0_4_2_offset.h), its interrupt ring id. */
 const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: number])[] = [
-  ['gfx', 0x12e0, 0],
-  ['page', 0x1340, 3],
-  ...Array.from({ length: 8 }, (_, index) => [`rlc${index}`, 0x13a0 + 0x60 * index, 2] as const),
+  ['gfx', 0x80, 0],
+  ['page', 0xe0, 3],
+  ...Array.from({ length: 8 }, (_, index) => [`rlc${index}`, 0x140 + 0x60 * index, 2] as const),
 ];
 
 const KERNEL_QUEUES = 2;
@@ -43,18 +55,16 @@ const DOORBELL_ENABLE = 1 << 28;
 const MQD_REGISTERS = 0x13;
 
 /** What the engine gives its queues. */
-interface Engine {
-  readonly host: GpuHost;
-  readonly mmio: Mmio;
-  readonly hub: Hub;
+interface Engine extends QueueContextParts {
   readonly interrupts: InterruptHandler;
   readonly doorbells: Doorbells;
   readonly scheduler: Scheduler;
+  readonly client: number;
   trapEnabled(): boolean;
 }
 
 /** One ring of an SDMA engine: its registers, its doorbell, its packets. */
-class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
+class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly #engine: Engine;
   readonly #ringId: number;
@@ -62,6 +72,7 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
   #mqdAddress = 0;
 
   constructor(name: string, rbControl: number, ringId: number, engine: Engine) {
+    super(engine);
     this.#engine = engine;
     this.#ringId = ringId;
     this.queue = new CommandQueue(name, engine.scheduler, engine.host.complaints, this);
@@ -101,13 +112,10 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
     }
     registers.set('DOORBELL', DOORBELL_ENABLE);
     registers.set('DOORBELL_OFFSET', doorbellDword << 2);
-    // The doorbell may have rung while the queue was disconnected; memory then is ahead of the descriptor.
-    const stored = (BigInt(mqd[QUEUE_REGISTERS.RB_WPTR_HI]!) << 32n) | BigInt(mqd[QUEUE_REGISTERS.RB_WPTR]!);
-    const inMemory = wptrAddress === 0 ? 0n : this.space(vmid).readU64(wptrAddress);
-    if (inMemory > stored) {
-      registers.set('RB_WPTR', Number(inMemory & 0xffff_ffffn));
-      registers.set('RB_WPTR_HI', Number(inMemory >> 32n));
-    }
+    const described = { low: mqd[QUEUE_REGISTERS.RB_WPTR]!, high: mqd[QUEUE_REGISTERS.RB_WPTR_HI]! };
+    const writePointer = newestWritePointer(this.space(vmid), wptrAddress, described);
+    registers.set('RB_WPTR', writePointer.low);
+    registers.set('RB_WPTR_HI', writePointer.high);
     this.#claimDoorbell();
     // RB_ENABLE b0, RB_VMID b27:24.
     const control = (registers.get('RB_CNTL') & ~0x0f00_0000) | (vmid << 24) | 1;
@@ -198,23 +206,7 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
     this.space(bits(control, 27, 24)).writeU64(address, BigInt(positionDwords) * 4n);
   }
 
-  space(vmid: number): AddressSpace {
-    return this.#engine.hub.space(vmid);
-  }
-
-  readRegister(dword: number): number {
-    return this.#engine.mmio.readDword(dword);
-  }
-
-  writeRegister(dword: number, value: number): void {
-    this.#engine.mmio.writeDword(dword, value);
-  }
-
-  protectedRegister(dword: number): void {
-    this.#engine.host.complaints.warn(
-      'protected register',
-      `${this.queue.name}: a user's commands may not write register dw ${hex(dword)}`,
-    );
+  protected refuse(): void {
     this.#raise(IH_SOURCE.SDMA_SRBM_WRITE, 0, 0);
   }
 
@@ -225,7 +217,7 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
   #raise(source: number, vmid: number, context: number): void {
     const pasid = this.#engine.interrupts.pasid('mmhub', vmid);
     this.#engine.interrupts.raise({
-      client: IH_CLIENT.SDMA0,
+      client: this.#engine.client,
       source,
       ring: this.#ringId,
       vmid,
@@ -233,30 +225,31 @@ class SdmaQueue implements Interpreter, SdmaContext, QueueSlot {
       data: [context, 0, 0, 0],
     });
   }
-
-  timestamp(): bigint {
-    return referenceTicks(this.#engine.host);
-  }
 }
 
 /**
- * System DMA engine 0 (SDMA 4.1.2, driven by sdma_v4_0.c): one kernel ring ("gfx") and the queues of user space ("rlc").
+ * A system DMA engine (SDMA 4, driven by sdma_v4_0.c): one kernel ring ("gfx") and the queues of user space ("rlc").
  * Register numbers: asic_reg/sdma0/sdma0_4_2_offset.h.
  */
 export class Sdma {
   readonly #queues: readonly SdmaQueue[];
 
-  constructor(parts: Omit<Engine, 'trapEnabled'>) {
-    const registers: RegisterBlock<'CNTL' | 'F32_CNTL'> = parts.mmio.declare('sdma0', {
-      CNTL: { dw: 0x127c },
+  /** `index` counts the ASIC's engines from 0, of at most five. */
+  constructor(index: number, parts: Omit<Engine, 'trapEnabled' | 'client'>) {
+    const { firstDword, client } = ENGINES[index]!;
+    const at = (register: keyof typeof ENGINE_REGISTERS) => firstDword + ENGINE_REGISTERS[register];
+    const registers: RegisterBlock<'CNTL' | 'F32_CNTL'> = parts.mmio.declare(`sdma${index}`, {
+      CNTL: { dw: at('CNTL') },
       // IDLE b0: nothing of this model lags behind what a reader could see.
-      STATUS_REG: { dw: 0x1285, writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
+      STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
       // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
-      F32_CNTL: { dw: 0x128a, reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
+      F32_CNTL: { dw: at('F32_CNTL'), reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
     });
     // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
-    const engine = { ...parts, trapEnabled: () => (registers.get('CNTL') & 1) === 1 };
-    this.#queues = QUEUES.map(([name, dword, ringId]) => new SdmaQueue(`sdma0 ${name}`, dword, ringId, engine));
+    const engine = { ...parts, client, trapEnabled: () => (registers.get('CNTL') & 1) === 1 };
+    this.#queues = QUEUES.map(
+      ([name, distance, ringId]) => new SdmaQueue(`sdma${index} ${name}`, firstDword + distance, ringId, engine),
+    );
     this.#setHalted(true);
   }
 

@@ -13,6 +13,8 @@ import { Sdma } from './sdma.js';
 import type { Extent } from './vm.js';
 
 const VMIDS = 16;
+/** As many as the discovery table lists. */
+const SDMA_ENGINES = 1;
 /** More stretches than a buffer of any test has. */
 const MAX_EXTENTS = 1024;
 
@@ -27,7 +29,7 @@ export class Soc {
   readonly #hubs: readonly Hub[];
   readonly #interrupts: InterruptHandler;
   readonly #psp: Psp;
-  readonly #sdma: Sdma;
+  readonly #engines: readonly Sdma[];
   readonly #processor: CommandProcessor;
 
   /** `modeReset` is called when the driver asks the PSP for a MODE1 reset. */
@@ -43,7 +45,8 @@ export class Soc {
     declareSmuio(mmio);
     declareRlc(host, mmio);
     this.#psp = new Psp(host, mmio, mmhub, scheduler, modeReset);
-    this.#sdma = new Sdma({ host, mmio, hub: mmhub, interrupts, doorbells, scheduler });
+    const engineParts = { host, mmio, hub: mmhub, interrupts, doorbells, scheduler };
+    this.#engines = Array.from({ length: SDMA_ENGINES }, (_, index) => new Sdma(index, engineParts));
     this.#processor = new CommandProcessor({
       host,
       mmio,
@@ -52,7 +55,7 @@ export class Soc {
       interrupts,
       doorbells,
       scheduler,
-      sdmaSlots: this.#sdma.userQueues,
+      sdmaSlots: this.#engines.map(({ userQueues }) => userQueues),
     });
     this.mmio = mmio;
     this.doorbells = doorbells;
@@ -87,7 +90,7 @@ export class Soc {
 
   inspect(): Record<string, unknown> {
     return {
-      sdma: this.#sdma.inspect(),
+      sdma: Object.assign({}, ...this.#engines.map((engine) => engine.inspect())),
       compute: this.#processor.inspect(),
       interrupts: this.#interrupts.inspect(),
       psp: this.#psp.inspect(),

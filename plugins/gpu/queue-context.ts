@@ -1,0 +1,50 @@
+import type { Hub } from './gmc.js';
+import { type GpuHost, referenceTicks } from './host.js';
+import type { Mmio } from './mmio.js';
+import { hex } from './registers.js';
+import type { AddressSpace } from './vm.js';
+
+/** What every engine gives the contexts of its queues. */
+export interface QueueContextParts {
+  readonly host: GpuHost;
+  readonly mmio: Mmio;
+  readonly hub: Hub;
+}
+
+/** What the packets of any ring, SDMA's or the command processor's, may ask of the GPU around them. */
+export abstract class QueueContext {
+  readonly #parts: QueueContextParts;
+
+  constructor(parts: QueueContextParts) {
+    this.#parts = parts;
+  }
+
+  abstract get name(): string;
+
+  /** A user's packet named a register that only the kernel may write: the engine's interrupt for it. */
+  protected abstract refuse(dword: number): void;
+
+  space(vmid: number): AddressSpace {
+    return this.#parts.hub.space(vmid);
+  }
+
+  readRegister(dword: number): number {
+    return this.#parts.mmio.readDword(dword);
+  }
+
+  writeRegister(dword: number, value: number): void {
+    this.#parts.mmio.writeDword(dword, value);
+  }
+
+  protectedRegister(dword: number): void {
+    this.#parts.host.complaints.warn(
+      'protected register',
+      `${this.name}: a user's commands may not write register dw ${hex(dword)}`,
+    );
+    this.refuse(dword);
+  }
+
+  timestamp(): bigint {
+    return referenceTicks(this.#parts.host);
+  }
+}
