@@ -1,16 +1,15 @@
 """Registers dma-bufs as memory regions and moves bytes through them by RDMA between two adapters.
 
-usage: rdma-dmabuf.py SERVER CLIENT KIND   (KIND: heap, udmabuf, vram)
+usage: rdma-dmabuf.py SERVER CLIENT KIND [ADDRESS BAR]   (KIND: heap, udmabuf, vram, or vfio with a function's address and BAR)
 
-Every byte is compared through a CPU mapping of the buffer; prints one line per check and exits 0 only if all hold.
+Every byte is compared through a CPU mapping of the buffer; prints one line per check and exits 0 only if all hold. The last line,
+`moved WRITTEN READ`, says how many bytes the server's adapter had to write into the buffer and to read from it.
 """
-import ctypes
-import fcntl
-import mmap
 import os
 import sys
 import time
 
+from dmabuf_sources import SIZE, VfioBar, heap_buffer, udmabuf_buffer, vram_buffer
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
 from pyverbs.device import Context
@@ -20,51 +19,10 @@ from pyverbs.pd import PD
 from pyverbs.qp import QP, QPAttr, QPCap, QPInitAttr
 from pyverbs.wr import SGE, SendWR, RecvWR
 
-SIZE = 1 << 20
 ACCESS = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC
-
-
-def heap_buffer():
-    """linux/dma-heap.h DMA_HEAP_IOCTL_ALLOC."""
-    class Allocation(ctypes.Structure):
-        _fields_ = [("len", ctypes.c_uint64), ("fd", ctypes.c_uint32), ("fd_flags", ctypes.c_uint32), ("heap_flags", ctypes.c_uint64)]
-
-    heap = os.open("/dev/dma_heap/system", os.O_RDWR)
-    request = Allocation(SIZE, 0, os.O_RDWR | os.O_CLOEXEC, 0)
-    fcntl.ioctl(heap, 0xC0184800, request)
-    return request.fd, mmap.mmap(request.fd, SIZE)
-
-
-def udmabuf_buffer():
-    """linux/udmabuf.h UDMABUF_CREATE, over a sealed memfd."""
-    class Creation(ctypes.Structure):
-        _fields_ = [("memfd", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("offset", ctypes.c_uint64), ("size", ctypes.c_uint64)]
-
-    memory = os.memfd_create("rdma", os.MFD_ALLOW_SEALING)
-    os.ftruncate(memory, SIZE)
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    device = os.open("/dev/udmabuf", os.O_RDWR)
-    fd = fcntl.ioctl(device, 0x40187542, Creation(memory, 1, 0, SIZE))
-    return fd, mmap.mmap(memory, SIZE)
-
-
-def vram_buffer():
-    """VRAM of the first GPU: drm/amdgpu_drm.h GEM_CREATE and GEM_MMAP, drm/drm.h PRIME_HANDLE_TO_FD."""
-    class Creation(ctypes.Structure):
-        _fields_ = [("size", ctypes.c_uint64), ("alignment", ctypes.c_uint64), ("domains", ctypes.c_uint64), ("flags", ctypes.c_uint64)]
-
-    class Prime(ctypes.Structure):
-        _fields_ = [("handle", ctypes.c_uint32), ("flags", ctypes.c_uint32), ("fd", ctypes.c_int32)]
-
-    card = os.open("/dev/dri/renderD128", os.O_RDWR)
-    creation = Creation(SIZE, 4096, 4, 1)
-    fcntl.ioctl(card, 0xC0206440, creation)
-    handle = creation.size & 0xFFFFFFFF
-    place = ctypes.c_uint64(handle)
-    fcntl.ioctl(card, 0xC0086441, place)
-    prime = Prime(handle, os.O_RDWR | os.O_CLOEXEC, -1)
-    fcntl.ioctl(card, 0xC00C642D, prime)
-    return prime.fd, mmap.mmap(card, SIZE, offset=place.value)
+ATOMIC_BYTES = 8
+PATTERN = bytes((index * 31 + (index >> 8)) & 0xFF for index in range(SIZE))
+REVERSED = bytes(reversed(PATTERN))
 
 
 class End:
@@ -72,9 +30,13 @@ class End:
         self.context = Context(name=device)
         self.pd = PD(self.context)
         self.cq = CQ(self.context, 16)
+        self.gid = self.context.query_gid(1, 0)
+        self.renew()
+
+    def renew(self):
+        """A queue pair that was not in error yet."""
         init = QPInitAttr(qp_type=IBV_QPT_RC, scq=self.cq, rcq=self.cq, cap=QPCap(8, 8, 1, 1))
         self.qp = QP(self.pd, init)
-        self.gid = self.context.query_gid(1, 0)
 
     def connect(self, other):
         attributes = QPAttr(port_num=1)
@@ -112,41 +74,123 @@ def finish(status):
     os._exit(status)
 
 
-def run(server_name, client_name, make):
-    server, client = End(server_name), End(client_name)
-    server.connect(client)
-    client.connect(server)
-    fd, view = make()
-    remote = DmaBufMR(server.pd, SIZE, ACCESS, fd, 0)
-    local = MR(client.pd, SIZE, ACCESS)
-    pattern = bytes((index * 31 + (index >> 8)) & 0xFF for index in range(SIZE))
-    local.write(pattern, SIZE)
+def word(value):
+    return value.to_bytes(ATOMIC_BYTES, "little")
 
-    def post(opcode, length=SIZE, **fields):
-        request = SendWR(opcode=opcode, num_sge=1, sg=[SGE(local.buf, length, local.lkey)])
-        if opcode != IBV_WR_SEND:
-            if "add" in fields:
-                request.set_wr_atomic(remote.rkey, 0, fields["add"], 0)
-            else:
-                request.set_wr_rdma(remote.rkey, 0)
-        client.qp.post_send(request)
-        return client.completion()
 
-    check("RDMA WRITE completes", post(IBV_WR_RDMA_WRITE) == IBV_WC_SUCCESS)
-    check("RDMA WRITE: every byte", view[:] == pattern)
-    view[:] = bytes(reversed(pattern))
-    check("RDMA READ completes", post(IBV_WR_RDMA_READ) == IBV_WC_SUCCESS)
-    check("RDMA READ: every byte", local.read(SIZE, 0) == bytes(reversed(pattern)))
-    view[0:8] = (1000).to_bytes(8, "little")
-    check("fetch-add completes", post(IBV_WR_ATOMIC_FETCH_AND_ADD, 8, add=5) == IBV_WC_SUCCESS)
-    check("fetch-add: old value", local.read(8, 0) == (1000).to_bytes(8, "little"))
-    check("fetch-add: new value", view[0:8] == (1005).to_bytes(8, "little"))
-    local.write(pattern, SIZE)
-    server.qp.post_recv(RecvWR(num_sge=1, sg=[SGE(0, SIZE, remote.lkey)]))
-    check("SEND completes", post(IBV_WR_SEND) == IBV_WC_SUCCESS)
-    check("receive completes", server.completion() == IBV_WC_SUCCESS)
-    check("SEND: every byte", view[:] == pattern)
+class Session:
+    """Two connected queue pairs, a buffer of the client's, and the dma-buf as a memory region of the server's."""
+
+    def __init__(self, server_name, client_name, fd, view):
+        self.server, self.client = End(server_name), End(client_name)
+        self.connect()
+        self.view = view
+        self.remote = DmaBufMR(self.server.pd, SIZE, ACCESS, fd, 0)
+        self.local = MR(self.client.pd, SIZE, ACCESS)
+        self.written = self.read = 0
+
+    def connect(self):
+        self.server.connect(self.client)
+        self.client.connect(self.server)
+
+    def renew(self):
+        self.server.renew()
+        self.client.renew()
+        self.connect()
+
+    def rdma(self, opcode):
+        request = SendWR(opcode=opcode, num_sge=1, sg=[SGE(self.local.buf, SIZE, self.local.lkey)])
+        request.set_wr_rdma(self.remote.rkey, 0)
+        self.client.qp.post_send(request)
+        return self.client.completion()
+
+    def atomic(self, opcode, at, *operands):
+        request = SendWR(opcode=opcode, num_sge=1, sg=[SGE(self.local.buf, ATOMIC_BYTES, self.local.lkey)])
+        request.set_wr_atomic(self.remote.rkey, at, *operands)
+        self.client.qp.post_send(request)
+        return self.client.completion()
+
+    def check_write(self, pattern):
+        self.local.write(pattern, SIZE)
+        check("RDMA WRITE completes", self.rdma(IBV_WR_RDMA_WRITE) == IBV_WC_SUCCESS)
+        check("RDMA WRITE: every byte", self.view[:] == pattern)
+        self.written += SIZE
+
+    def check_read(self, pattern):
+        self.view[:] = pattern
+        check("RDMA READ completes", self.rdma(IBV_WR_RDMA_READ) == IBV_WC_SUCCESS)
+        check("RDMA READ: every byte", self.local.read(SIZE, 0) == pattern)
+        self.read += SIZE
+
+    def check_atomic(self, name, opcode, at, operands, before, after):
+        """`after` None: memory stays."""
+        around = bytearray(self.view[:])
+        around[at:at + ATOMIC_BYTES] = word(before)
+        self.view[:] = bytes(around)
+        check(f"{name} completes", self.atomic(opcode, at, *operands) == IBV_WC_SUCCESS)
+        check(f"{name}: old value", self.local.read(ATOMIC_BYTES, 0) == word(before))
+        if after is not None:
+            around[at:at + ATOMIC_BYTES] = word(after)
+            self.written += ATOMIC_BYTES
+        check(f"{name}: new value and its surroundings", self.view[:] == bytes(around))
+        self.read += ATOMIC_BYTES
+
+    def check_atomics(self):
+        last = SIZE - ATOMIC_BYTES
+        self.check_atomic("fetch-add", IBV_WR_ATOMIC_FETCH_AND_ADD, 0, (5, 0), 1000, 1005)
+        self.check_atomic("fetch-add across 2^64", IBV_WR_ATOMIC_FETCH_AND_ADD, last, (2, 0), 2**64 - 1, 1)
+        self.check_atomic("compare-swap", IBV_WR_ATOMIC_CMP_AND_SWP, 4096, (77, 2**63 + 1), 77, 2**63 + 1)
+        self.check_atomic("compare-swap of another value", IBV_WR_ATOMIC_CMP_AND_SWP, 4096, (76, 5), 77, None)
+
+    def check_send_into(self, pattern):
+        self.local.write(pattern, SIZE)
+        self.server.qp.post_recv(RecvWR(num_sge=1, sg=[SGE(0, SIZE, self.remote.lkey)]))
+        self.client.qp.post_send(SendWR(opcode=IBV_WR_SEND, num_sge=1, sg=[SGE(self.local.buf, SIZE, self.local.lkey)]))
+        check("SEND into the buffer completes", self.client.completion() == IBV_WC_SUCCESS)
+        check("receive in the buffer completes", self.server.completion() == IBV_WC_SUCCESS)
+        check("SEND into the buffer: every byte", self.view[:] == pattern)
+        self.written += SIZE
+
+    def check_send_from(self, pattern):
+        self.view[:] = pattern
+        self.client.qp.post_recv(RecvWR(num_sge=1, sg=[SGE(self.local.buf, SIZE, self.local.lkey)]))
+        self.server.qp.post_send(SendWR(opcode=IBV_WR_SEND, num_sge=1, sg=[SGE(0, SIZE, self.remote.lkey)]))
+        check("SEND from the buffer completes", self.server.completion() == IBV_WC_SUCCESS)
+        check("its receive completes", self.client.completion() == IBV_WC_SUCCESS)
+        check("SEND from the buffer: every byte", self.local.read(SIZE, 0) == pattern)
+        self.read += SIZE
+
+    def check_all(self):
+        self.check_write(PATTERN)
+        self.check_read(REVERSED)
+        self.check_atomics()
+        self.check_send_into(PATTERN)
+        self.check_send_from(REVERSED)
+
+    def check_revocation(self, bar):
+        """While the exporter has revoked its buffer, requests fail; afterwards they find it again, with the bytes of before."""
+        before = self.view[:]
+        bar.decode(False)
+        self.local.write(PATTERN, SIZE)
+        check("RDMA WRITE fails while revoked", self.rdma(IBV_WR_RDMA_WRITE) in (IBV_WC_REM_ACCESS_ERR, IBV_WC_REM_OP_ERR))
+        bar.decode(True)
+        check("no byte was written while revoked", self.view[:] == before)
+        self.renew()
+        self.check_write(PATTERN)
+
+
+def main(server_name, client_name, kind, *place):
+    if kind == "vfio":
+        bar = VfioBar(place[0], int(place[1]))
+        session = Session(server_name, client_name, *bar.buffer())
+    else:
+        make = {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer}[kind]
+        session = Session(server_name, client_name, *make())
+    session.check_all()
+    if kind == "vfio":
+        session.check_revocation(bar)
+    print(f"moved {session.written} {session.read}")
     finish(0)
 
 
-run(sys.argv[1], sys.argv[2], {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer}[sys.argv[3]])
+main(*sys.argv[1:])

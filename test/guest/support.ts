@@ -17,6 +17,8 @@ import {
 export const KERNELS = ['lts', 'latest'] as const;
 export type Kernel = (typeof KERNELS)[number];
 
+/** Scripts that guest tests show to the guest at /mnt/share. */
+export const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
 const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
 const progress = (text: string) => console.error(`    … ${text}`);
