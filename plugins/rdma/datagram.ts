@@ -22,6 +22,8 @@ const SUBNET_MANAGEMENT_QPN = 0;
 /** IB volume 1 §10.2.5: a set high bit asks for the queue pair's own key. */
 const QKEY_OF_QUEUE_PAIR = 0x80000000;
 const DEFAULT_PKEY = 0xffff;
+/** Members of a group that get their copy before others have their turn. */
+const COPIES_PER_SLICE = 32;
 
 export function* sendDatagram(sending: Sending, reader: SegmentReader): Work<number> {
   const { qp } = sending;
@@ -31,7 +33,10 @@ export function* sendDatagram(sending: Sending, reader: SegmentReader): Work<num
   if (lengthBytes > qp.adapter.vport.activeMtuBytes) {
     throw new RequestFailed(SYNDROME.LOCAL_LENGTH, `a datagram of ${lengthBytes} bytes; the MTU is ${qp.mtuBytes}`);
   }
-  for (const peer of receivers(qp, vector)) {
+  for (const [index, peer] of receivers(qp, vector).entries()) {
+    if (index % COPIES_PER_SLICE === COPIES_PER_SLICE - 1) yield 'slice';
+    // It may have left while others had their turn.
+    if (!peer.canReceive || peer.isReleased) continue;
     const delivered = yield* qp.adapter.wire.deliver(sending, peer, 'send', lengthBytes, vector);
     if (delivered) yield* deliver(sending, vector, pieces, lengthBytes, peer);
   }

@@ -31,7 +31,9 @@ const INLINE_IN_SEGMENT = 2;
 const CHECKSUM = { L3: 0x40, L4: 0x80 } as const;
 /** A segmented send: 64 KiB of IP packet and its headers; max_lso_cap is 16. */
 const MAX_SEND_BYTES = 64 * 1024 + 512;
+/** Entries per turn, and frames that go out in it. */
 const BATCH = 32;
+const FRAMES_PER_TURN = 64;
 
 /** An entry that cannot be sent: it completes in error and the queue stops. */
 class SendFailed extends Error {
@@ -52,6 +54,9 @@ export class EthernetSendQueue implements Runnable {
   readonly #queue: SendQueue;
   readonly #owner: Requester;
   #released = false;
+  /** What is left of a segmented send, and its entry. */
+  #segments: { readonly frames: Iterator<Uint8Array>; readonly entry: SendEntry } | undefined;
+  #sentFrames = 0;
 
   constructor(adapter: Adapter, number: number, context: DataView, buffer: GuestBuffer) {
     const queue = sqc.part(context, 'wq');
@@ -74,7 +79,10 @@ export class EthernetSendQueue implements Runnable {
 
   setState(state: number): void {
     sqc.set(this.context, 'state', state);
-    if (state === WQ_STATE.RESET) this.#queue.reset();
+    if (state === WQ_STATE.RESET) {
+      this.#segments = undefined;
+      this.#queue.reset();
+    }
     if (state === WQ_STATE.ERROR) this.ring();
   }
 
@@ -84,11 +92,12 @@ export class EthernetSendQueue implements Runnable {
 
   turn(): boolean {
     if (this.#released) return false;
+    this.#sentFrames = 0;
     try {
-      for (let count = 0; count < BATCH; count++) {
-        const entry = this.#queue.peek();
+      for (let count = 0; count < BATCH && this.#sentFrames < FRAMES_PER_TURN; count++) {
+        const entry = this.#segments?.entry ?? this.#queue.peek();
         if (entry === undefined) return false;
-        this.#queue.retire(entry);
+        if (this.#segments === undefined) this.#queue.retire(entry);
         this.#perform(entry);
       }
       return true;
@@ -108,6 +117,7 @@ export class EthernetSendQueue implements Runnable {
 
   #perform(entry: SendEntry): void {
     if (this.state === WQ_STATE.ERROR) {
+      this.#segments = undefined;
       if (sqc.get(this.context, 'flush_in_error_en') === 1) this.#completeError(entry, SYNDROME.FLUSHED);
       return;
     }
@@ -116,14 +126,19 @@ export class EthernetSendQueue implements Runnable {
     } catch (error) {
       if (!(error instanceof SendFailed) && !(error instanceof MalformedEntry)) throw error;
       this.#adapter.port.log.warn('a frame could not be sent', { sqn: this.number, reason: error.message });
+      this.#segments = undefined;
       sqc.set(this.context, 'state', WQ_STATE.ERROR);
       this.#completeError(entry, error instanceof SendFailed ? error.syndrome : SYNDROME.LOCAL_QP_OPERATION);
       return;
     }
-    if (entry.completes) this.#complete(entry);
+    if (this.#segments === undefined && entry.completes) this.#complete(entry);
   }
 
   #send(entry: SendEntry): void {
+    if (this.#segments !== undefined) {
+      this.#sendSegments(this.#segments.frames);
+      return;
+    }
     if (entry.isMalformed) throw new MalformedEntry('the entry is longer than what is posted');
     if (entry.opcode === OPCODE.NOP) return;
     if (entry.opcode !== OPCODE.SEND && entry.opcode !== OPCODE.LSO) {
@@ -140,13 +155,27 @@ export class EthernetSendQueue implements Runnable {
     if (segmentBytes === 0 || inlineBytes < ETHERNET_HEADER_BYTES) {
       throw new MalformedEntry('segmentation without a segment size or without headers');
     }
-    for (const part of segment(frame, inlineBytes, segmentBytes)) this.#transmit(part, { l3: true, l4: true });
+    this.#segments = { frames: segment(frame, inlineBytes, segmentBytes), entry };
+    this.#sendSegments(this.#segments.frames);
+  }
+
+  /** As many as this turn still has room for. */
+  #sendSegments(frames: Iterator<Uint8Array>): void {
+    while (this.#sentFrames < FRAMES_PER_TURN) {
+      const next = frames.next();
+      if (next.done) {
+        this.#segments = undefined;
+        return;
+      }
+      this.#transmit(next.value, { l3: true, l4: true });
+    }
   }
 
   #transmit(frame: Uint8Array, want: { readonly l3: boolean; readonly l4: boolean }): void {
     if (frame.length < ETHERNET_HEADER_BYTES) throw new MalformedEntry(`a frame of ${frame.length} bytes`);
     if (want.l3 || want.l4) completeChecksums(frame, want);
     this.#adapter.wire.sendFrame(frame);
+    this.#sentFrames++;
   }
 
   #gather(entry: SendEntry): { frame: Uint8Array; inlineBytes: number } {

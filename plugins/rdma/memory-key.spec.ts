@@ -140,6 +140,20 @@ describe('memory keys', () => {
     assert.throws(() => translate({ key }), AccessRefused);
   });
 
+  it('does not go on for long in long lists of empty pieces inside a list', () => {
+    const page = create({ table: [0x3000n] });
+    const empty = [BigInt(page), 0n];
+    const inner = create({
+      mode: MODE.KLM,
+      octowords: 40_000,
+      table: [...Array.from({ length: 39_000 }, () => empty).flat(), (1n << 32n) | BigInt(page), 0n],
+    });
+    const one = [(1n << 32n) | BigInt(inner), 0n];
+    const outer = create({ mode: MODE.KLM, table: [one, one, one, one].flat() });
+    assert.deepEqual(translate({ key: outer, lengthBytes: 1 }), [{ address: 0x3000, lengthBytes: 1 }]);
+    assert.throws(() => translate({ key: outer, lengthBytes: 4 }), /table entries/);
+  });
+
   it('reports a missing page by the outermost key of an implicit region, with its address', () => {
     const child = create({ table: [0n, 0n], fields: { umr_en: 1 } });
     const key = create({

@@ -41,6 +41,8 @@ const WHOLE_ADDRESS_SPACE = 1n << 64n;
 const MAX_DEPTH = 4;
 /** Pieces that one request may fall into; a list of one-byte KLMs does not hold up the others for longer than this. */
 const MAX_EXTENTS = 65_536;
+/** Table entries that one translation may look at: tiny pages, or lists of empty pieces inside lists, end here. */
+const MAX_STEPS = 131_072;
 
 /** Where bytes are on the bus. A negative address is nowhere: reads give zero, writes vanish. */
 export interface Extent {
@@ -110,6 +112,8 @@ interface FaultOrigin {
 interface Walk {
   readonly access: Access;
   readonly extents: Extent[];
+  /** Table entries it has looked at. */
+  steps: number;
 }
 
 export class MemoryKey {
@@ -290,7 +294,7 @@ export class MemoryKeys {
       return;
     }
     const key = this.#usable(requester, access);
-    const walk: Walk = { access, extents };
+    const walk: Walk = { access, extents, steps: 0 };
     this.#walk(walk, key, access.address, access.lengthBytes, 0, undefined);
   }
 
@@ -335,6 +339,7 @@ export class MemoryKeys {
     const pageBytes = key.pageBytes;
     const start = key.tableOffset(offset);
     for (let done = 0; done < lengthBytes; ) {
+      step(walk);
       const page = Math.floor((start + done) / pageBytes);
       const inPage = start + done - page * pageBytes;
       const pageAddress = key.pageAddress(walk.access, page, isWrite(walk.access.right));
@@ -360,6 +365,7 @@ export class MemoryKeys {
     const pageBytes = key.pageBytes;
     const start = key.tableOffset(offset);
     for (let done = 0; done < lengthBytes; ) {
+      step(walk);
       const page = Math.floor((start + done) / pageBytes);
       const inPage = start + done - page * pageBytes;
       const length = Math.min(lengthBytes - done, pageBytes - inPage);
@@ -377,6 +383,7 @@ export class MemoryKeys {
     let skip = offset;
     let left = lengthBytes;
     for (let index = 0; left > 0; index++) {
+      step(walk);
       const entry = key.indirect(index);
       if (entry === undefined) throw new AccessRefused(walk.access, 'beyond the list of keys');
       if (skip >= entry.byteCount) {
@@ -428,6 +435,10 @@ export function isWrite(right: Right): boolean {
 function pushPhysical(access: Access, address: bigint, lengthBytes: number, extents: Extent[]): void {
   if (address + BigInt(lengthBytes) > 1n << 53n) throw new AccessRefused(access, 'a physical address beyond 2^53');
   extents.push({ address: Number(address), lengthBytes });
+}
+
+function step(walk: Walk): void {
+  if (++walk.steps > MAX_STEPS) throw new AccessRefused(walk.access, `more than ${MAX_STEPS} table entries`);
 }
 
 /** Appends an extent, or lengthens the last one when the bytes follow on. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { FakeBus } from '../../emulator/testing.js';
 import { bytesOf } from './layout.js';
-import { createMkeyIn } from './layouts/commands.js';
+import { attachToMcgIn, createMkeyIn } from './layouts/commands.js';
 import { mkc } from './layouts/contexts.js';
 import { QP_STATE, SERVICE, SYNDROME } from './queue-pair.js';
 import {
@@ -279,6 +279,34 @@ describe('verbs between two adapters', () => {
       const received = right.driver.completion(right.queues, 0);
       assert.equal(received.getUint32(44), 140);
       assert.equal(received.getUint32(24) & 0xffffff, left.queues.qpn, 'source queue pair');
+    });
+
+    it('lets others have their turn while a large group gets its copies', () => {
+      setUp(SERVICE.UD);
+      const group = Uint8Array.from({ length: 16 }, (_, index) => (index === 0 ? 0xff : index));
+      const { eqn } = right.driver.createEq(3, 0n);
+      const members = Array.from({ length: 70 }, () => {
+        const queues = right.driver.createQp(SERVICE.UD, right.pd, eqn);
+        right.driver.connect(queues, right.pd, 0, group);
+        const input = new DataView(new ArrayBuffer(attachToMcgIn.sizeBytes));
+        attachToMcgIn.set(input, 'qpn', queues.qpn);
+        bytesOf(input).set(group, attachToMcgIn.byteOf('multicast_gid'));
+        right.driver.run('ATTACH_TO_MCG', input);
+        right.driver.postReceive(queues, 0, right.key, right.buffer, 200);
+        return queues;
+      });
+      const to = vector(0xffffff);
+      to.set(group, 32);
+      left.driver.post(left.queues, 0, workRequest(OPCODE.SEND, [to, dataSegment(left.key, left.buffer, 100)]));
+      const received = () =>
+        members.filter((member) => opcodeOf(right.driver.completion(member, 0)) !== INVALID).length;
+      bus.runOne();
+      bus.runOne();
+      const afterFirstTurn = received();
+      assert.ok(afterFirstTurn > 0 && afterFirstTurn < 70, `${afterFirstTurn} copies in the first turn`);
+      right.driver.runNumber('DESTROY_QP', members[69]!.qpn);
+      bus.run();
+      assert.equal(received(), 69, 'all but the one that left meanwhile');
     });
 
     it('drops what nobody has room for, and the sender goes on', () => {
