@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { parseMirror, parseTransportSettings } from './debian.js';
+import { parseMirror, parseTransportSettings, suitesOf } from './debian.js';
+import { mergePackages } from './userland.js';
 
 describe('debian', () => {
   it("finds the mirror of the host's own suite, not a third party's or the security archive", () => {
@@ -28,5 +29,14 @@ describe('debian', () => {
       'Acquire::https::Verify-Peer "false";',
       'Acquire::Retries "3";',
     ]);
+  });
+
+  it('adds the suites that packages name to its own', () => {
+    assert.deepEqual(suitesOf(['fio']), ['trixie', 'trixie-backports']);
+    assert.deepEqual(suitesOf(['fio/trixie-backports', 'a/forky', 'b/forky']), ['trixie', 'trixie-backports', 'forky']);
+  });
+
+  it('replaces a package of its own by one that is asked for from another suite', () => {
+    assert.deepEqual(mergePackages(['kmod', 'udev'], ['udev/forky', 'fio']), ['fio', 'kmod', 'udev/forky']);
   });
 });

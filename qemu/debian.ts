@@ -18,7 +18,7 @@ export const hostPackages: readonly string[] = [
 
 /** How packages are asked for: from the stable suite with backports visible, or with backports preferred throughout. */
 export interface DebianRootRequest {
-  /** Packages, optionally with `/trixie-backports`. */
+  /** Packages, optionally with the suite that one is to come from: `NAME/trixie-backports`, `NAME/forky`. */
   packages: readonly string[];
   /** `unpacked` only extracts the packages; `configured` runs their maintainer scripts as a real installation does. */
   state: 'unpacked' | 'configured';
@@ -30,6 +30,15 @@ export interface DebianRootRequest {
 /** A package of the backports suite in a request that otherwise takes the stable one. */
 export function fromBackports(packageName: string): string {
   return `${packageName}/${backportsSuite}`;
+}
+
+/**
+ * The suites that a request for packages needs: the guests' own with its backports, and those that packages name. A package
+ * that names none comes from the guests' own suite, if that has it.
+ */
+export function suitesOf(packages: readonly string[]): string[] {
+  const named = packages.flatMap((name) => name.split('/').slice(1));
+  return [...new Set([guestSuite, backportsSuite, ...named])];
 }
 
 /**
@@ -87,7 +96,10 @@ export async function findMirror(): Promise<string> {
 export async function makeDebianRoot(request: DebianRootRequest): Promise<void> {
   const mirror = await findMirror();
   const settings = parseTransportSettings(await runCommand('apt-config', ['dump']));
-  if (request.preferBackports) settings.push(`APT::Default-Release "${backportsSuite}";`);
+  const suites = suitesOf(request.packages);
+  // Without a preference apt would take the newest version of everything.
+  const preferred = request.preferBackports ? backportsSuite : guestSuite;
+  if (request.preferBackports || suites.length > 2) settings.push(`APT::Default-Release "${preferred}";`);
   const args = [
     `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
     '--architectures=amd64',
@@ -100,7 +112,7 @@ export async function makeDebianRoot(request: DebianRootRequest): Promise<void> 
     request.tarPath,
     '-',
   ];
-  const sources = [guestSuite, backportsSuite].map((suite) => `deb ${mirror} ${suite} main\n`).join('');
+  const sources = suites.map((suite) => `deb ${mirror} ${suite} main\n`).join('');
   await runCommand('mmdebstrap', args, { input: sources }).catch((error: unknown) => {
     throw explainFailure(error, request.packages);
   });

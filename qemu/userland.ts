@@ -28,7 +28,7 @@ export interface Userland {
 
 /** Debian 13 user space with the packages, from the cache or made now. */
 export async function ensureUserland(packages: readonly string[], onProgress?: Progress): Promise<Userland> {
-  const all = [...new Set([...basePackages, ...packages])].sort();
+  const all = mergePackages(basePackages, packages);
   const folder = await cachedFolder('userland', { recipe: 1, packages: all }, async (target) => {
     onProgress?.(`Making the guest's user space from Debian packages (once)`);
     const tarPath = join(target, 'root.tar');
@@ -39,6 +39,12 @@ export async function ensureUserland(packages: readonly string[], onProgress?: P
     await rm(tarPath);
   });
   return { imagePath: join(folder, 'userland.squashfs'), busyboxPath: join(folder, 'usr/bin/busybox') };
+}
+
+/** All of both lists, sorted; a package that `added` wants from a suite (`NAME/forky`) replaces the plain one of `base`. */
+export function mergePackages(base: readonly string[], added: readonly string[]): string[] {
+  const replaced = new Set(added.map((name) => name.split('/')[0]));
+  return [...new Set([...base.filter((name) => !replaced.has(name)), ...added])].sort();
 }
 
 /** From the archive rather than from a folder: that keeps owners and device nodes without needing root. */

@@ -75,7 +75,7 @@ export function guestOptions<T>(yargs: Argv<T>) {
       requiresArg: true,
       default: [] as string[],
       defaultDescription: 'none',
-      description: 'Debian package to add to the guest; may be repeated',
+      description: 'Debian package to add to the guest, NAME or NAME/SUITE; may be repeated',
     },
     module: {
       type: 'string',
