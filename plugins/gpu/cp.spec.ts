@@ -115,6 +115,53 @@ describe('gpu command processor', () => {
     assert.deepEqual([driver.gpu.read(0, 0x2004), driver.gpu.read(0, 0x2008)], [0xabcd, 3]);
   });
 
+  it('DMA_DATA reads and writes registers for the kernel, at one address or behind one another', () => {
+    driver.setReg(0x94, 0x11);
+    driver.setReg(0x95, 0x22);
+    driver.kiq(pm4(0x50, 6), 0, 0x94 << 2, 0, 0x5000, 0, (8 | (1 << 26)) >>> 0);
+    assert.deepEqual([driver.guest32(0x5000), driver.guest32(0x5004)], [0x11, 0x22]);
+    driver.setGuest32(0x5000, 7, 8);
+    driver.kiq(pm4(0x50, 6), 0, 0x5000, 0, 0x94 << 2, 0, (8 | (1 << 27) | (1 << 29)) >>> 0);
+    assert.deepEqual([driver.reg(0x94), driver.reg(0x95)], [8, 0x22]);
+  });
+
+  it('sets registers of each space, for a user only those of shaders and contexts', () => {
+    const set = (value: number) => [
+      ...[pm4(0x76, 2), 0x20c, value, pm4(0x69, 2), 1, value],
+      ...[pm4(0x68, 2), 0x26f, value, pm4(0x79, 2), 0x400, value],
+    ];
+    const found = () => [0x2e0c, 0xa001, 0x226f, 0xc400].map((dword) => driver.reg(dword));
+    driver.setReg(0x226f, 0);
+    driver.kiq(...set(1));
+    const [shader, context, harvest, uconfig] = found();
+    assert.deepEqual([shader, context, harvest, uconfig], [1, 1, 0, 1], 'CC_GC_SHADER_ARRAY_CONFIG cannot be written');
+    driver.mapUserPage(3);
+    driver.writeIb(set(2));
+    driver.kiq(pm4(0x3f, 3), 0x1000, 0, ((3 << 24) | 12) >>> 0);
+    assert.deepEqual(found(), [2, 2, 0, 1]);
+    assert.deepEqual(
+      driver.vectors().map(({ source }) => source),
+      [184, 184],
+    );
+  });
+
+  it('skips by PRED_EXEC what is for another die', () => {
+    driver.kiq(pm4(0x23, 1), (2 << 24) | 3, ...ringTest(1), pm4(0x23, 1), (1 << 24) | 3, ...ringTest(2));
+    assert.equal(driver.reg(SCRATCH), 2);
+    driver.kiq(pm4(0x23, 1), (2 << 24) | 3, ...ringTest(3));
+    assert.equal(driver.reg(SCRATCH), 2);
+  });
+
+  it('stops at an unknown packet, raises the bad opcode interrupt, and says which', () => {
+    driver.kiq(pm4(0xcc, 1), 0, ...ringTest(1));
+    assert.equal(driver.reg(SCRATCH), 0);
+    assert.deepEqual(
+      driver.vectors().map(({ client, source }) => [client, source]),
+      [[20, 183]],
+    );
+    assert.match(driver.logged('warn').join(), /\(unknown\) in the ring: not implemented/);
+  });
+
   it('runs indirect buffers and skips by COND_EXEC', () => {
     driver.writeIb([pm4(0x22, 4), 0x6000, 0, 0, 3, ...ringTest(1), pm4(0x37, 4), 5 << 8, 0x5000, 0, 9]);
     driver.kiq(pm4(0x3f, 3), PLACE.IB, 0, 13, ...ringTest(4));

@@ -122,16 +122,11 @@ describe('gpu under a hostile guest', () => {
   });
 
   it("refuses a user buffer's register writes and says so by interrupt", () => {
-    const [root, pdb1, pdb0, ptb] = [0x2000, 0x3000, 0x4000, 0x5000];
-    driver.vram64(root, BigInt(pdb1) | PTE.VALID);
-    driver.vram64(pdb1, BigInt(pdb0) | PTE.VALID | BLOCK_FRAGMENT_9);
-    driver.vram64(pdb0, BigInt(ptb) | PTE.VALID | PTE.FURTHER);
-    driver.vram64(ptb, BigInt(PLACE.IB) | PTE.VALID | PTE.SYSTEM);
-    driver.enableVmid(3, root);
+    driver.mapUserPage(3);
     driver.writeIb([(14 | (0xf << 28)) >>> 0, 0x94, 0xbad, 0, 0, 0, 0, 0]);
-    driver.sdma((4 | (3 << 16)) >>> 0, 0, 0, 8, 0, 0);
+    driver.sdma((4 | (3 << 16)) >>> 0, 0x1000, 0, 8, 0, 0);
     driver.writeIb([pm4(0x37, 4), 0, 0x95, 0, 0xbad]);
-    driver.kiq(pm4(0x3f, 3), 0, 0, (5 | (3 << 24)) >>> 0);
+    driver.kiq(pm4(0x3f, 3), 0x1000, 0, (5 | (3 << 24)) >>> 0);
     assert.deepEqual([driver.reg(0x94), driver.reg(0x95)], [0, 0]);
     assert.deepEqual(
       driver.vectors().map(({ source }) => source),

@@ -2,7 +2,13 @@ import type { RegisterHandler } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
 import { type HardwareScheduler, newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
-import { type ComputeContext, type MapQueueRequest, pm4Packet, type UnmapQueuesRequest } from './pm4-packets.js';
+import {
+  type ComputeContext,
+  type MapQueueRequest,
+  pm4Packet,
+  pm4PacketName,
+  type UnmapQueuesRequest,
+} from './pm4-packets.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { address48, bits } from './registers.js';
 import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './ring.js';
@@ -53,6 +59,7 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
   readonly #parts: HqdParts;
   readonly #registers = new Uint32Array(HQD_COUNT);
   #mqdAddress = 0;
+  atomicResult = 0n;
 
   constructor(me: number, pipe: number, queue: number, parts: HqdParts) {
     super(parts);
@@ -192,6 +199,10 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
 
   execute(header: number, packet: Packet): Outcome {
     return pm4Packet(header)?.packet.run(this, packet) ?? 'error';
+  }
+
+  nameOf(header: number): string | undefined {
+    return pm4PacketName(header);
   }
 
   illegal(header: number): void {

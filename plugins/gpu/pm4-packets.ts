@@ -2,6 +2,7 @@
  * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what the
  * driver sends). The README's support table lists exactly what stands here.
  */
+import { applyAtomic, semaphore } from './atomics.js';
 import type { HardwareScheduler, QueueEngine } from './hws.js';
 import { address48, bits } from './registers.js';
 import type { CommandQueue, Outcome, Packet } from './ring.js';
@@ -18,6 +19,8 @@ export interface ComputeContext {
   protectedRegister(dword: number): void;
   endOfPipe(vmid: number, contextId: number): void;
   timestamp(): bigint;
+  /** The previous value of the last atomic operation (CP_ATOMIC_PREOP). */
+  atomicResult: bigint;
   /** A dispatch that no compute unit will run: counted and said once. */
   dispatch(): void;
   mapQueue(request: MapQueueRequest): void;
@@ -55,18 +58,24 @@ export interface ComputePacket {
   readonly run: (context: ComputeContext, packet: Packet) => Outcome;
 }
 
-const UCONFIG_START = 0xc000;
-/** PACKET3_SET_UCONFIG_REG_END: what a user's commands may set. */
-const UCONFIG_USER_END = 0xc400;
+/** Where the packets that set registers count from, and what of that a user's commands may set (soc15d.h PACKET3_SET_*). */
+const REGISTER_SPACES = {
+  CONFIG: { first: 0x2000, userEnd: 0x2000 },
+  SH: { first: 0x2c00, userEnd: 0x3000 },
+  CONTEXT: { first: 0xa000, userEnd: 0xa400 },
+  UCONFIG: { first: 0xc000, userEnd: 0xc400 },
+} as const;
 
-function setUconfigRegister(context: ComputeContext, packet: Packet): Outcome {
-  const first = UCONFIG_START + bits(packet.dword(1), 15, 0);
-  for (let index = 2; index < packet.lengthDwords; index++) {
-    const dword = first + index - 2;
-    if (packet.space.vmid !== 0 && dword >= UCONFIG_USER_END) context.protectedRegister(dword);
-    else context.writeRegister(dword, packet.dword(index));
-  }
-  return 'next';
+function setRegisters({ first, userEnd }: { first: number; userEnd: number }): ComputePacket['run'] {
+  return (context, packet) => {
+    const start = first + bits(packet.dword(1), 15, 0);
+    for (let index = 2; index < packet.lengthDwords; index++) {
+      const dword = start + index - 2;
+      if (packet.space.vmid !== 0 && dword >= userEnd) context.protectedRegister(dword);
+      else context.writeRegister(dword, packet.dword(index));
+    }
+    return 'next';
+  };
 }
 
 /** Register writes of a user's commands are refused, as the CP's protection does (interrupt source 184). */
@@ -75,8 +84,17 @@ function writeRegister(context: ComputeContext, packet: Packet, dword: number, v
   else context.protectedRegister(dword);
 }
 
-/** DST_SEL and SRC_SEL values (soc15d.h PACKET3_COPY_DATA__*). */
-const SELECT = { REGISTER: 0, MEMORY_GRBM: 1, L2: 2, MEMORY: 5, IMMEDIATE: 5, CLOCK: 9 } as const;
+/** DST_SEL and SRC_SEL values (soc15d.h PACKET3_COPY_DATA__*). This ASIC has no GDS (gfx_v9_0_set_gds_init). */
+const SELECT = {
+  REGISTER: 0,
+  MEMORY_GRBM: 1,
+  L2: 2,
+  MEMORY: 5,
+  IMMEDIATE: 5,
+  ATOMIC_RETURN: 6,
+  GPU_CLOCK: 9,
+  SYSTEM_CLOCK: 10,
+} as const;
 
 function isMemory(select: number): boolean {
   return select === SELECT.MEMORY_GRBM || select === SELECT.L2 || select === SELECT.MEMORY;
@@ -115,8 +133,9 @@ function indirectBuffer(context: ComputeContext, packet: Packet): Outcome {
 function releaseMemory(context: ComputeContext, packet: Packet): Outcome {
   const control = packet.dword(2);
   const address = address48(packet.dword(3) & ~3, packet.dword(4));
-  // DATA_SEL b31:29, INT_SEL b26:24 (soc15d.h PACKET3_RELEASE_MEM).
+  // DATA_SEL b31:29, INT_SEL b26:24 (soc15d.h PACKET3_RELEASE_MEM); beyond 4 it is about GDS, which this ASIC has not.
   const dataSelect = bits(control, 31, 29);
+  if (dataSelect > 4) return 'error';
   if (dataSelect === 1) packet.space.writeU32(address, packet.dword(5));
   else if (dataSelect === 2) packet.space.writeU64(address, join(packet.dword(5), packet.dword(6)));
   else if (dataSelect >= 3) packet.space.writeU64(address, context.timestamp());
@@ -157,7 +176,8 @@ function copyData(context: ComputeContext, packet: Packet): Outcome {
     const dword = bits(packet.dword(2), 17, 0);
     value = join(context.readRegister(dword), wide ? context.readRegister(dword + 1) : 0);
   } else if (from === SELECT.IMMEDIATE) value = join(packet.dword(2), packet.dword(3));
-  else if (from === SELECT.CLOCK) value = context.timestamp();
+  else if (from === SELECT.ATOMIC_RETURN) value = context.atomicResult;
+  else if (from === SELECT.GPU_CLOCK || from === SELECT.SYSTEM_CLOCK) value = context.timestamp();
   else if (isMemory(from)) value = wide ? packet.space.readU64(source) : BigInt(packet.space.readU32(source));
   else return 'error';
   return storeCopied(context, packet, to, value, wide);
@@ -182,8 +202,9 @@ function storeCopied(context: ComputeContext, packet: Packet, to: number, value:
 function dmaData(context: ComputeContext, packet: Packet): Outcome {
   const [control, command] = [packet.dword(1), packet.dword(6)];
   const [from, to] = [bits(control, 30, 29), bits(control, 21, 20)];
-  // GDS and register space are not reached by anything we have seen.
-  if (from === 1 || to === 1 || bits(command, 27, 26) !== 0) return 'error';
+  // 1 = GDS, which this ASIC has not; 2 is no destination.
+  if (from === 1 || to === 1 || to === 2) return 'error';
+  if (bits(command, 27, 26) !== 0) return dmaRegisters(context, packet, from === 2);
   const queue = context.queue;
   const total = bits(command, 25, 0);
   const destination = address48(packet.dword(4), packet.dword(5));
@@ -196,6 +217,60 @@ function dmaData(context: ComputeContext, packet: Packet): Outcome {
   queue.progress += count;
   queue.budgetBytes -= count;
   return queue.progress >= total ? 'next' : 'again';
+}
+
+/** Registers that DMA_DATA may move at once: a few pages of them. */
+const MOST_DMA_REGISTERS = 4096;
+
+/** DMA_DATA with SAS b26 (source) or DAS b27 (destination) in register space, byte addresses; SAIC b28, DAIC b29: stay there. */
+function dmaRegisters(context: ComputeContext, packet: Packet, immediate: boolean): Outcome {
+  const command = packet.dword(6);
+  const [source, destination] = [
+    address48(packet.dword(2), packet.dword(3)),
+    address48(packet.dword(4), packet.dword(5)),
+  ];
+  const count = Math.ceil(bits(command, 25, 0) / 4);
+  if (count > MOST_DMA_REGISTERS) return 'error';
+  for (let index = 0; index < count; index++) {
+    const from = source + (bits(command, 28, 28) === 1 ? 0 : 4 * index);
+    const to = destination + (bits(command, 29, 29) === 1 ? 0 : 4 * index);
+    let value = packet.dword(2);
+    if (!immediate) value = bits(command, 26, 26) === 1 ? context.readRegister(from / 4) : packet.space.readU32(from);
+    if (bits(command, 27, 27) === 1) writeRegister(context, packet, Math.floor(to / 4), value);
+    else packet.space.writeU32(to, value);
+  }
+  return 'next';
+}
+
+/** ATOMIC b6:0, COMMAND b11:8: 1 = repeat until the comparison holds. */
+function atomicMemory(context: ComputeContext, packet: Packet): Outcome {
+  const control = packet.dword(1);
+  const result = applyAtomic(packet.space, {
+    code: bits(control, 6, 0),
+    address: address48(packet.dword(2), packet.dword(3)),
+    source: join(packet.dword(4), packet.dword(5)),
+    compare: join(packet.dword(6), packet.dword(7)),
+  });
+  if (result === undefined) return 'error';
+  if (bits(control, 11, 8) === 1 && !result.satisfied) return 'wait';
+  if (result.returns) context.atomicResult = result.previous;
+  return 'next';
+}
+
+/** SEM_SEL b31:29: 6 = signal, 7 = wait; SIGNAL_TYPE b20: 1 = write one; USE_MAILBOX b16 (soc15d.h PACKET3_SEM_*). */
+function memorySemaphore(_context: ComputeContext, packet: Packet): Outcome {
+  const control = packet.dword(2);
+  const address = address48(packet.dword(1) & ~7, control);
+  const select = bits(control, 31, 29);
+  if (bits(control, 16, 16) === 1 || select < 6) return 'error';
+  if (select === 7) return semaphore(packet.space, address, 'wait');
+  return semaphore(packet.space, address, bits(control, 20, 20) === 1 ? 'write one' : 'signal');
+}
+
+/** PRED_EXEC: VIRTUAL_XCC_ID_SELECT b31:24 is a mask of compute dies; this ASIC is one. EXEC_COUNT b13:0 dwords are skipped. */
+function predicatedExecution(context: ComputeContext, packet: Packet): Outcome {
+  if ((bits(packet.dword(1), 31, 24) & 1) === 0) context.queue.skip(bits(packet.dword(1), 13, 0));
+  return 'next';
 }
 
 /** COND_EXEC: a zero at the address skips the number of dwords in the last one. */
@@ -295,14 +370,20 @@ function ignored(name: string, op: number): ComputePacket {
 
 export const PM4_PACKETS: readonly ComputePacket[] = [
   implemented('NOP', 0x10, next),
+  implemented('ATOMIC_MEM', 0x1e, atomicMemory),
   implemented('COND_EXEC', 0x22, conditionalExecution),
+  implemented('PRED_EXEC', 0x23, predicatedExecution),
   implemented('WRITE_DATA', 0x37, writeData),
+  implemented('MEM_SEMAPHORE', 0x39, memorySemaphore),
   implemented('WAIT_REG_MEM', 0x3c, waitRegisterOrMemory),
   implemented('INDIRECT_BUFFER', 0x3f, indirectBuffer),
   implemented('COPY_DATA', 0x40, copyData),
   implemented('RELEASE_MEM', 0x49, releaseMemory),
   implemented('DMA_DATA', 0x50, dmaData),
-  implemented('SET_UCONFIG_REG', 0x79, setUconfigRegister),
+  implemented('SET_CONFIG_REG', 0x68, setRegisters(REGISTER_SPACES.CONFIG)),
+  implemented('SET_CONTEXT_REG', 0x69, setRegisters(REGISTER_SPACES.CONTEXT)),
+  implemented('SET_SH_REG', 0x76, setRegisters(REGISTER_SPACES.SH)),
+  implemented('SET_UCONFIG_REG', 0x79, setRegisters(REGISTER_SPACES.UCONFIG)),
   implemented('SET_RESOURCES', 0xa0, setResources),
   implemented('MAP_PROCESS', 0xa1, mapProcess),
   implemented('MAP_QUEUES', 0xa2, mapQueues),
@@ -318,9 +399,6 @@ export const PM4_PACKETS: readonly ComputePacket[] = [
   ignored('SURFACE_SYNC', 0x43),
   ignored('EVENT_WRITE', 0x46),
   ignored('ACQUIRE_MEM', 0x58),
-  ignored('SET_CONFIG_REG', 0x68),
-  ignored('SET_CONTEXT_REG', 0x69),
-  ignored('SET_SH_REG', 0x76),
   ignored('LOAD_CONST_RAM', 0x80),
   ignored('WAIT_ON_CE_COUNTER', 0x86),
   ignored('SWITCH_BUFFER', 0x8b),
@@ -343,4 +421,8 @@ export function pm4Packet(header: number): { readonly packet: ComputePacket; rea
   const count = bits(header, 29, 16);
   // The NOP with count 0x3fff is a single dword (gfx_v9_0.c, ring->funcs->nop).
   return { packet, dwords: packet === nop && count === 0x3fff ? 1 : count + 2 };
+}
+
+export function pm4PacketName(header: number): string | undefined {
+  return header >>> 30 === 3 ? BY_OP.get(bits(header, 15, 8))?.name : undefined;
 }

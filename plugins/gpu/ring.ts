@@ -95,6 +95,8 @@ export interface Interpreter {
    */
   lengthOf(header: number, peek: (index: number) => number | undefined): number | undefined;
   execute(header: number, packet: Packet): Outcome;
+  /** What the data book calls the packet, also one that is not implemented. */
+  nameOf(header: number): string | undefined;
   /** The queue stops: a packet was wrong. Raises the interrupt that the hardware would. */
   illegal(header: number, reason: string): void;
   /** Reports the read pointer, counted in dwords since the ring was set up. */
@@ -255,7 +257,7 @@ export class CommandQueue {
     const header = dwordAt(frame, frame.position);
     const peek = (index: number) => (index < frame.available ? dwordAt(frame, frame.position + index) : undefined);
     const length = this.#interpreter.lengthOf(header, peek);
-    if (length === undefined) return this.#hang(header, 'no such packet');
+    if (length === undefined) return this.#hang(header, 'not implemented');
     if (length > frame.available) {
       // The rest of a ring's packet may still be on its way; a buffer's end is final.
       if (frame.wraps && length < frame.sizeDwords) return 'empty';
@@ -276,7 +278,8 @@ export class CommandQueue {
   #hang(header: number, reason: string): 'error' {
     this.#state = 'hung';
     const place = this.#frames.length > 1 ? 'an indirect buffer' : 'the ring';
-    this.#stopReason = `packet 0x${header.toString(16).padStart(8, '0')} in ${place}: ${reason}`;
+    const name = this.#interpreter.nameOf(header) ?? 'unknown';
+    this.#stopReason = `packet 0x${header.toString(16).padStart(8, '0')} (${name}) in ${place}: ${reason}`;
     this.#complaints.warn('stopped ring', `${this.name} stops at ${this.#stopReason}`);
     this.#interpreter.illegal(header, reason);
     return 'error';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import { SLICE_BYTES } from '../../emulator/plugin.js';
-import { BLOCK_FRAGMENT_9, FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from './test-driver.js';
+import { FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from './test-driver.js';
 
 const SDMA_CLIENT = 8;
 const TRAP = 224;
@@ -123,12 +123,7 @@ describe('gpu SDMA', () => {
   });
 
   it('runs an indirect buffer in its VMID, then goes on in the ring', () => {
-    const [root, pdb1, pdb0, ptb] = [0x2000, 0x3000, 0x4000, 0x5000];
-    driver.vram64(root, BigInt(pdb1) | PTE.VALID);
-    driver.vram64(pdb1, BigInt(pdb0) | PTE.VALID | BLOCK_FRAGMENT_9);
-    driver.vram64(pdb0, BigInt(ptb) | PTE.VALID | PTE.FURTHER);
-    driver.vram64(ptb + 8, BigInt(PLACE.IB) | PTE.VALID | PTE.SYSTEM);
-    driver.enableVmid(3, root);
+    driver.mapUserPage(3);
     driver.writeIb([...fence(0x1f00, 0x77), ...fence(0x1f04, 0x78)]);
     driver.sdma(4 | (3 << 16), 0x1000, 0, 8, 0, 0, ...fence(0x5000, 1));
     assert.deepEqual(
@@ -202,6 +197,90 @@ describe('gpu SDMA', () => {
     driver.sdma((10 | (47 << 25)) >>> 0, 0x6000, 0, 1, 0, 0, 0, 0, 13 | (2 << 8), 0x6008, 0);
     assert.equal(driver.bus.guestMemory.readU64(0x6000), 0x1_0000_0000n);
     assert.equal(driver.bus.guestMemory.readU64(0x6008), 100_000n, '1 ms at 100 MHz');
+  });
+
+  it('copies to two destinations by broadcast', () => {
+    driver.setGuest32(0x5000, 1, 2);
+    const [header, ...rest] = copy(0x6000, 0x5000, 8);
+    driver.sdma(header! | (1 << 27), ...rest, 0x7000, 0, ...fence(0x5100, 1));
+    assert.deepEqual([driver.guest32(0x6004), driver.guest32(0x7000), driver.guest32(0x7004)], [2, 1, 2]);
+    assert.equal(driver.guest32(0x5100), 1, 'the packet is nine dwords long');
+  });
+
+  it('copies a box between images of different pitches, and nothing around it', () => {
+    // Elements of 4 bytes. Source: 8 x 4 x 2, window at (1, 1, 0); destination: 5 x 3 x 2, window at (2, 0, 0); box 3 x 2 x 2.
+    const source = 0x5000;
+    const target = FB + 0x1000;
+    for (let index = 0; index < 64; index++) driver.setGuest32(source + 4 * index, 100 + index);
+    const place = (x: number, y: number, z: number, pitch: number, slice: number) => [
+      x | (y << 16),
+      (z | ((pitch - 1) << 13)) >>> 0,
+      slice - 1,
+    ];
+    driver.sdma(
+      (1 | (4 << 8) | (2 << 29)) >>> 0,
+      ...[low(source), high(source), ...place(1, 1, 0, 8, 32)],
+      ...[low(target), high(target), ...place(2, 0, 0, 5, 15)],
+      ...[2 | (1 << 16), 1],
+    );
+    const expected = new Array<number>(30).fill(0);
+    for (let z = 0; z < 2; z++) {
+      for (let y = 0; y < 2; y++) {
+        for (let x = 0; x < 3; x++) expected[x + 2 + y * 5 + z * 15] = 100 + (x + 1) + (y + 1) * 8 + z * 32;
+      }
+    }
+    const found = expected.map((_, index) => driver.gpu.read(0, 0x1000 + 4 * index));
+    assert.deepEqual(found, expected);
+  });
+
+  it('works through a tall box in slices', () => {
+    const rows = 16384;
+    const window = [0, (255 << 13) >>> 0, 0];
+    driver.writeSdma(
+      1 | (4 << 8),
+      ...[low(FB + 0x200_0000), high(FB), ...window, low(FB + 0x180_0000), high(FB), ...window],
+      ...[3 | ((rows - 1) << 16), 0],
+      ...fence(0x5000, 1),
+    );
+    driver.gpu.write(0, 0x200_0000 + 256 * (rows - 1), 0x0badf00d);
+    driver.ringSdma();
+    let slices = 0;
+    while (driver.guest32(0x5000) === 0 && driver.bus.runOne()) slices++;
+    assert.ok(slices > 4, `${slices} slices`);
+    assert.equal(driver.gpu.read(0, 0x180_0000 + 256 * (rows - 1)) >>> 0, 0x0badf00d);
+  });
+
+  it('sets and gets the local time, and leaves the global one alone', () => {
+    driver.bus.clock.advance(1);
+    driver.sdma(13, 0x10, 1);
+    driver.bus.clock.advance(1);
+    driver.sdma(13 | (1 << 8), 0x6000, 0, 13 | (2 << 8), 0x6008, 0);
+    const { guestMemory } = driver.bus;
+    assert.deepEqual([guestMemory.readU64(0x6000), guestMemory.readU64(0x6008)], [0x1_0000_0010n + 100_000n, 200_000n]);
+  });
+
+  it('writes a register to memory by POLL_REG_WRITE_MEM', () => {
+    driver.setReg(0x94, 0x1234);
+    driver.sdma(8 | (1 << 8), 0x94 << 2, 0x6000, 0);
+    assert.equal(driver.guest32(0x6000), 0x1234);
+  });
+
+  it('skips by PRE_EXE what is for other engines', () => {
+    driver.sdma(15 | (2 << 16), 4, ...fence(0x5000, 1), 15 | (1 << 16), 4, ...fence(0x5004, 2));
+    assert.deepEqual([driver.guest32(0x5000), driver.guest32(0x5004)], [0, 2]);
+  });
+
+  it('stops at a packet that is not implemented and says which, without an interrupt', () => {
+    driver.sdma(1 | (5 << 8), ...new Array<number>(13).fill(0), ...fence(0x5000, 1));
+    assert.equal(driver.guest32(0x5000), 0);
+    assert.deepEqual(driver.vectors(), []);
+    assert.match(driver.logged('warn').join(), /COPY tiled sub-window.*not implemented/);
+  });
+
+  it('stops at a packet that does not exist', () => {
+    driver.sdma(0x11, ...fence(0x5000, 1));
+    assert.equal(driver.guest32(0x5000), 0);
+    assert.match(driver.logged('warn').join(), /0x00000011 \(unknown\)/);
   });
 
   it('wraps at the end of the ring', () => {

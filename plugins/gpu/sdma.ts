@@ -1,11 +1,12 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { AtomicResult } from './atomics.js';
 import type { Doorbells } from './doorbells.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { address48, bits } from './registers.js';
 import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './ring.js';
-import { type SdmaContext, sdmaPacket } from './sdma-packets.js';
+import { type SdmaContext, sdmaPacket, sdmaPacketName } from './sdma-packets.js';
 
 /**
  * The engines that an ASIC may have: first dword of each one's registers (aldebaran_ip_offset.h, segments as chosen by
@@ -20,7 +21,13 @@ const ENGINES = [
 ] as const;
 
 /** Distances of an engine's own registers from its first dword (sdma0_4_2_offset.h). */
-const ENGINE_REGISTERS = { CNTL: 0x1c, STATUS_REG: 0x25, F32_CNTL: 0x2a } as const;
+const ENGINE_REGISTERS = {
+  CNTL: 0x1c,
+  STATUS_REG: 0x25,
+  F32_CNTL: 0x2a,
+  ATOMIC_CNTL: 0x39,
+  ATOMIC_PREOP: 0x3a,
+} as const;
 
 /** Queues of an engine, the distance of each one's RB_CNTL from the first dword (sdma0_4_2_offset.h), its interrupt ring id. */
 const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: number])[] = [
@@ -60,7 +67,12 @@ interface Engine extends QueueContextParts {
   readonly doorbells: Doorbells;
   readonly scheduler: Scheduler;
   readonly client: number;
+  readonly index: number;
+  /** What TIMESTAMP set has made of the engine's own counter: its distance from the global one. */
+  readonly clock: { offset: bigint };
   trapEnabled(): boolean;
+  /** Keeps what an atomic operation found; true when software wants an interrupt for it. */
+  keepAtomic(previous: bigint): boolean;
 }
 
 /** One ring of an SDMA engine: its registers, its doorbell, its packets. */
@@ -194,7 +206,11 @@ class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueS
     return sdmaPacket(header)?.run(this, packet, header) ?? 'error';
   }
 
-  /** The driver learns of a stopped ring by its job's timeout; sdma_v4_0.c has no interrupt for it that we could name. */
+  nameOf(header: number): string | undefined {
+    return sdmaPacketName(header);
+  }
+
+  /** irqsrcs_sdma0_4_0.h has no interrupt for a packet that does not exist: the driver learns of it by its job's timeout. */
   illegal(): void {}
 
   reportReadPointer(positionDwords: number): void {
@@ -212,6 +228,22 @@ class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueS
 
   trap(vmid: number, context: number): void {
     if (this.#engine.trapEnabled()) this.#raise(IH_SOURCE.SDMA_TRAP, vmid, context);
+  }
+
+  get engineIndex(): number {
+    return this.#engine.index;
+  }
+
+  localTimestamp(): bigint {
+    return BigInt.asUintN(64, this.timestamp() + this.#engine.clock.offset);
+  }
+
+  setLocalTimestamp(value: bigint): void {
+    this.#engine.clock.offset = value - this.timestamp();
+  }
+
+  keepAtomicResult({ previous, returns }: AtomicResult): void {
+    if (returns && this.#engine.keepAtomic(previous)) this.#raise(IH_SOURCE.SDMA_ATOMIC_RETURN, 0, 0);
   }
 
   #raise(source: number, vmid: number, context: number): void {
@@ -235,18 +267,35 @@ export class Sdma {
   readonly #queues: readonly SdmaQueue[];
 
   /** `index` counts the ASIC's engines from 0, of at most five. */
-  constructor(index: number, parts: Omit<Engine, 'trapEnabled' | 'client'>) {
+  constructor(index: number, parts: QueueContextParts & Pick<Engine, 'interrupts' | 'doorbells' | 'scheduler'>) {
     const { firstDword, client } = ENGINES[index]!;
     const at = (register: keyof typeof ENGINE_REGISTERS) => firstDword + ENGINE_REGISTERS[register];
-    const registers: RegisterBlock<'CNTL' | 'F32_CNTL'> = parts.mmio.declare(`sdma${index}`, {
-      CNTL: { dw: at('CNTL') },
-      // IDLE b0: nothing of this model lags behind what a reader could see.
-      STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
-      // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
-      F32_CNTL: { dw: at('F32_CNTL'), reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
-    });
+    const registers: RegisterBlock<'CNTL' | 'F32_CNTL' | 'ATOMIC_CNTL' | 'ATOMIC_PREOP'> = parts.mmio.declare(
+      `sdma${index}`,
+      {
+        CNTL: { dw: at('CNTL') },
+        // IDLE b0: nothing of this model lags behind what a reader could see.
+        STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
+        // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
+        F32_CNTL: { dw: at('F32_CNTL'), reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
+        ATOMIC_CNTL: { dw: at('ATOMIC_CNTL') },
+        ATOMIC_PREOP: { dw: at('ATOMIC_PREOP'), count: 2, writable: 0 },
+      },
+    );
     // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
-    const engine = { ...parts, client, trapEnabled: () => (registers.get('CNTL') & 1) === 1 };
+    const engine: Engine = {
+      ...parts,
+      client,
+      index,
+      clock: { offset: 0n },
+      trapEnabled: () => (registers.get('CNTL') & 1) === 1,
+      keepAtomic: (previous) => {
+        registers.set('ATOMIC_PREOP', Number(previous & 0xffff_ffffn), 0);
+        registers.set('ATOMIC_PREOP', Number(previous >> 32n), 1);
+        // ATOMIC_RTN_INT_ENABLE b31.
+        return bits(registers.get('ATOMIC_CNTL'), 31, 31) === 1;
+      },
+    };
     this.#queues = QUEUES.map(
       ([name, distance, ringId]) => new SdmaQueue(`sdma${index} ${name}`, firstDword + distance, ringId, engine),
     );

@@ -104,6 +104,16 @@ export class TestDriver {
     }
   }
 
+  /** Gives a VMID page tables in VRAM in which page 1 (0x1000) is the page of {@link PLACE}.IB. */
+  mapUserPage(vmid: number): void {
+    const [root, pdb1, pdb0, ptb] = [0x2000, 0x3000, 0x4000, 0x5000];
+    this.vram64(root, BigInt(pdb1) | PTE.VALID);
+    this.vram64(pdb1, BigInt(pdb0) | PTE.VALID | BLOCK_FRAGMENT_9);
+    this.vram64(pdb0, BigInt(ptb) | PTE.VALID | PTE.FURTHER);
+    this.vram64(ptb + 8, BigInt(PLACE.IB) | PTE.VALID | PTE.SYSTEM);
+    this.enableVmid(vmid, root);
+  }
+
   enableInterrupts(): void {
     this.setReg(0x1121, PLACE.IH_RING >>> 8);
     this.setReg(0x1125, 0);
