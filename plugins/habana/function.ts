@@ -121,6 +121,7 @@ export class HabanaFunction implements PcieFunction {
       ...device.counters,
       events: device.events.counters,
       cpuPackets: device.cpuQueue.counters.packets,
+      cpuTests: device.cpucp.counters.tests,
       mmu: device.mmu.counters,
       payloads: device.syncManagers.counters.payloads,
       slices: device.scheduler.counters.slices,

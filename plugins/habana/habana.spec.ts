@@ -134,13 +134,6 @@ describe('habana: the function', () => {
     for (const { contents } of stubs) assert.ok(contents.length > 0 && contents.length % 4 === 0);
   });
 
-  it('has every register of the recorded probe, storage or declared', () => {
-    // The driver's own accesses of one probe, by offset; a trapped register that nobody declared would be counted.
-    for (const offset of probedReads) driver.read(offset);
-    const { unimplemented } = driver.model.inspect() as { unimplemented: { register: string }[] };
-    assert.deepEqual(unimplemented, []);
-  });
-
   it('says in its support table what the code says', () => {
     const readme = readFileSync(new URL('../../../plugins/habana/README.md', import.meta.url), 'utf8');
     for (const key of Object.keys((plugin.options as unknown as { shape: object }).shape)) {
@@ -165,10 +158,3 @@ describe('habana: the function', () => {
     assert.equal(CFG_IN_BAR2, 0x4000000);
   });
 });
-
-/** reference/traces/gaudi-registers-debian-7.2.12.json, the registers that the driver reads; one of each repeated block. */
-const probedReads = [
-  0xc4b300, 0xc4b160, 0xc4b150, 0xc4b164, 0xc4b154, 0xc4b170, 0xc4b100, 0xc4b15c, 0xc4b174, 0xe06954, 0xfc6954,
-  0xc12000, 0x442230, 0x500164, 0xe0691c, 0xe069b8, 0x508024, 0x508034, 0x5e8024, 0x5000f4, 0x5e00f4, 0xe08024,
-  0xe06964, 0xe0696c, 0x68024, 0x168034, 0xc4b338, 0xc4b33c,
-];

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * usage: hl-fault timeout|page-fault|undefined-opcode|wait-event [CARD]
+ * usage: hl-fault timeout|stuck|page-fault|undefined-opcode|wait-event [CARD]
  *
- * Provokes one fault of a Gaudi and checks what the driver makes of it. `wait-event` only waits for a notification and
- * prints it. Prints KTAP; exits with 0 when every case passed. A fault ends with a reset of the device by the driver.
+ * Provokes one fault of a Gaudi and checks what the driver makes of it. `stuck` submits a job to DMA1 that any engine completes
+ * unless it is stuck; `wait-event` only waits for a notification and prints it. Prints KTAP; exits with 0 when every case passed. A fault ends with a reset of the device by the driver.
  */
 #include "hl-kit.h"
 #include <poll.h>
@@ -40,14 +40,14 @@ static uint64_t events_until(uint64_t wanted)
 	return seen;
 }
 
-static uint64_t submit_with_timeout(const struct commands *commands)
+static uint64_t submit_with_timeout(uint32_t queue, const struct commands *commands)
 {
 	struct hl_cs_chunk chunk = { 0 };
 	uint64_t sequence;
 	int error;
 
 	chunk.cb_handle = commands->handle;
-	chunk.queue_index = GAUDI_QUEUE_ID_DMA_0_0;
+	chunk.queue_index = queue;
 	chunk.cb_size = commands->bytes;
 	error = submit_flags(fd, &chunk, 1, HL_CS_FLAGS_CUSTOM_TIMEOUT, TIMEOUT_S, &sequence);
 	if (error)
@@ -64,13 +64,26 @@ static void expect_timeout(uint64_t sequence)
 		       status == -EIO, "the submission ends without completing (%d)", status);
 }
 
+static void expect_timeout_notified(uint32_t queue, const struct commands *commands)
+{
+	expect_timeout(submit_with_timeout(queue, commands));
+	report(events_until(HL_NOTIFIER_EVENT_CS_TIMEOUT) & HL_NOTIFIER_EVENT_CS_TIMEOUT, "the driver notifies the time-out");
+}
+
 static void provoke_timeout(void)
 {
 	struct commands commands = make_commands(fd, 4096);
 
 	put_fence(&commands, 3, 1, 1);
-	expect_timeout(submit_with_timeout(&commands));
-	report(events_until(HL_NOTIFIER_EVENT_CS_TIMEOUT) & HL_NOTIFIER_EVENT_CS_TIMEOUT, "the driver notifies the time-out");
+	expect_timeout_notified(GAUDI_QUEUE_ID_DMA_0_0, &commands);
+}
+
+static void wait_for_stuck_engine(void)
+{
+	struct commands commands = make_commands(fd, 4096);
+
+	put_nop(&commands);
+	expect_timeout_notified(GAUDI_QUEUE_ID_DMA_1_0, &commands);
 }
 
 static void provoke_page_fault(void)
@@ -81,7 +94,7 @@ static void provoke_page_fault(void)
 	uint64_t sequence, seen;
 
 	put_copy(&commands, DRAM_USER_BASE, nowhere, 4096);
-	sequence = submit_with_timeout(&commands);
+	sequence = submit_with_timeout(GAUDI_QUEUE_ID_DMA_0_0, &commands);
 	seen = events_until(HL_NOTIFIER_EVENT_PAGE_FAULT);
 	report(seen & HL_NOTIFIER_EVENT_PAGE_FAULT, "the driver notifies a page fault (0x%" PRIx64 ")", seen);
 	if (card_info(fd, HL_INFO_PAGE_FAULT_EVENT, &fault, sizeof(fault), 0))
@@ -125,6 +138,8 @@ int main(int argc, char **argv)
 		fail("cannot register for events: %s", strerror(errno));
 	if (!strcmp(what, "timeout"))
 		provoke_timeout();
+	else if (!strcmp(what, "stuck"))
+		wait_for_stuck_engine();
 	else if (!strcmp(what, "page-fault"))
 		provoke_page_fault();
 	else if (!strcmp(what, "undefined-opcode"))
@@ -135,6 +150,6 @@ int main(int argc, char **argv)
 		printf("event 0x%" PRIx64 "\n", next_event());
 		return 0;
 	} else
-		fail("usage: hl-fault timeout|page-fault|undefined-opcode|wait-event [CARD]");
+		fail("usage: hl-fault timeout|stuck|page-fault|undefined-opcode|wait-event [CARD]");
 	return summary();
 }

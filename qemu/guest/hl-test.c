@@ -83,23 +83,47 @@ static void test_chain(uint64_t bytes)
 	unmap_host(fd, &to);
 }
 
-/* Every pair of host, HBM and SRAM, 64 KiB at odd places. */
-static void test_pairs(void)
+enum place { HOST, HBM, SRAM, PLACES };
+
+/* Two pieces fit into SRAM next to each other. */
+#define SRAM_PIECE (9 * MIB)
+/* Where a copy starts and ends: on no boundary but a word's. */
+#define SKEW_FROM 24
+#define SKEW_TO 40
+
+/* Copies the beginning of `area` to its second half by way of two places; every hop is one of the card's. */
+static void copy_by_way_of(const struct host_memory *area, enum place from, enum place to, uint64_t bytes)
+{
+	uint64_t most = from == SRAM || to == SRAM ? SRAM_PIECE : bytes;
+
+	for (uint64_t done = 0, size; done < bytes; done += size) {
+		uint64_t given = area->va + SKEW_FROM + done, taken = area->va + area->bytes / 2 + SKEW_TO + done;
+		uint64_t sources[] = { given, DRAM_USER_BASE + SKEW_FROM + done, SRAM_USER_BASE + SKEW_FROM };
+		uint64_t targets[] = { taken, DRAM_USER_BASE + 2 * GIB + SKEW_TO + done, SRAM_USER_BASE + SRAM_PIECE + MIB / 2 + SKEW_TO };
+
+		size = bytes - done < most ? bytes - done : most;
+		if (from != HOST)
+			copy(fd, GAUDI_QUEUE_ID_DMA_0_0, sources[from], given, size);
+		copy(fd, GAUDI_QUEUE_ID_DMA_1_0, targets[to], sources[from], size);
+		if (to != HOST)
+			copy(fd, GAUDI_QUEUE_ID_DMA_1_2, taken, targets[to], size);
+	}
+}
+
+/* Every pair of host, HBM and SRAM. */
+static void test_pairs(uint64_t bytes)
 {
 	static const char *const names[] = { "host", "HBM", "SRAM" };
-	struct host_memory area = map_host(fd, 4 * MIB);
-	const uint64_t bytes = 64 * KIB;
+	struct host_memory area = map_host(fd, 2 * bytes + 2 * SMALL);
+	const unsigned char *taken = area.cpu + area.bytes / 2 + SKEW_TO;
 
-	for (uint32_t i = 0; i < 9; i++) {
-		uint64_t places[] = { area.va + MIB, DRAM_USER_BASE + 8 * MIB, SRAM_USER_BASE };
-		uint64_t from = places[i % 3] + 24, to = places[i / 3] + 128 * KIB + 40;
+	for (uint32_t i = 0; i < PLACES * PLACES; i++) {
+		enum place from = i % PLACES, to = i / PLACES;
 
-		write_pattern(area.cpu, bytes, i);
-		memset(area.cpu + 2 * MIB, 0, bytes);
-		copy(fd, GAUDI_QUEUE_ID_DMA_0_0, from, area.va, bytes);
-		copy(fd, GAUDI_QUEUE_ID_DMA_1_0, to, from, bytes);
-		copy(fd, GAUDI_QUEUE_ID_DMA_1_2, area.va + 2 * MIB, to, bytes);
-		report(has_pattern(area.cpu + 2 * MIB, bytes, i), "copy %s to %s", names[i % 3], names[i / 3]);
+		write_pattern(area.cpu + SKEW_FROM, bytes, i);
+		copy_by_way_of(&area, from, to, bytes);
+		report(has_pattern(taken, bytes, i), "copy %s to %s, %" PRIu64 " KiB", names[from], names[to],
+		       bytes / (uint64_t)KIB);
 	}
 	unmap_host(fd, &area);
 }
@@ -309,9 +333,10 @@ int main(int argc, char **argv)
 
 	fd = open_card(argc > 1 ? atoi(argv[1]) : 0);
 	test_information();
-	for (uint64_t bytes = SMALL; bytes <= largest; bytes *= 8)
+	for (uint64_t bytes = SMALL; bytes <= largest; bytes *= 8) {
 		test_chain(bytes);
-	test_pairs();
+		test_pairs(bytes);
+	}
 	test_fill();
 	test_external_queues();
 	test_internal_queues();

@@ -10,6 +10,7 @@ import { DeviceFault } from '../fault.js';
 import type { Interconnect, Requester } from '../interconnect.js';
 import { dmaControl } from '../packets.js';
 import type { Engine } from '../scheduler.js';
+import { protectionBits } from './protection-bits.js';
 
 /** DMA0_CORE_ERR_CAUSE_*, ERR_CFG_* (dma0_core_masks.h). */
 export const dmaErrorCause = { readHbw: 1, writeHbw: 2, writeLbw: 4, descriptorOverflow: 8 } as const;
@@ -280,6 +281,7 @@ function coreRegisters(name: string, hooks: CoreHooks, log: Log | undefined) {
       ERRMSG_WDATA: { offset: 0x178 },
       STS0: { offset: 0x190, writable: 0, onRead: () => (hooks.isBusy() ? BUSY : 0) },
       STS1: { offset: 0x194, writable: 0, onRead: () => (hooks.isHalted() ? HALT : 0) },
+      ...protectionBits,
     },
   );
 }

@@ -4,6 +4,7 @@
  */
 import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
 import { addressOf, PAGE_BYTES } from '../address-map.js';
+import { protectionBits } from './protection-bits.js';
 import type { ComputeEvents } from './tpc.js';
 
 const ARCH_STATUS_IDLE = 0x1180;
@@ -20,6 +21,8 @@ export function mmeRegisters(index: number, events: ComputeEvents, log?: Log) {
       CMD: { offset: 0x280, onWrite: () => start() },
       RESET: { offset: 0x288 },
       QM_STALL: { offset: 0x28c },
+      EUS_ROLLUP_CNT_ADD: { offset: 0x294 },
+      ...protectionBits,
     },
   );
   const start = (): void => {

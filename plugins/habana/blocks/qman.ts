@@ -14,6 +14,7 @@ import type { Engine } from '../scheduler.js';
 import { Arbiter } from './arbiter.js';
 import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, qmanError } from './command-processor.js';
 import type { DmaCore } from './dma-core.js';
+import { protectionBits } from './protection-bits.js';
 
 export const STREAMS = 4;
 const CPS = 5;
@@ -361,7 +362,13 @@ interface QmanHooks {
 function qmanRegisters(name: string, hooks: QmanHooks, log: Log | undefined) {
   return new RegisterBlock(
     { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
-    { ...globalRegisters(hooks), ...queueRegisters(hooks), ...processorRegisters(hooks), ...arbiterRegisters(hooks) },
+    {
+      ...globalRegisters(hooks),
+      ...queueRegisters(hooks),
+      ...processorRegisters(hooks),
+      ...arbiterRegisters(hooks),
+      ...protectionBits,
+    },
   );
 }
 

@@ -6,6 +6,7 @@
  */
 import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
 import { CFG_BASE, PAGE_BYTES } from '../address-map.js';
+import { protectionBits } from './protection-bits.js';
 
 /** TPC_IDLE_MASK (gaudi_masks.h). */
 const STATUS_IDLE = 0xee;
@@ -25,6 +26,7 @@ export function tpcRegisters(index: number, events: ComputeEvents, log?: Log) {
       KERNEL_SYNC_OBJECT_MESSAGE: { offset: 0x780 },
       KERNEL_SYNC_OBJECT_ADDR: { offset: 0x784 },
       STATUS: { offset: 0x91c, writable: 0, reset: STATUS_IDLE },
+      SM_BASE_ADDRESS_HIGH: { offset: 0x92c },
       TPC_CMD: { offset: 0x930 },
       TPC_EXECUTE: {
         offset: 0x938,
@@ -34,14 +36,21 @@ export function tpcRegisters(index: number, events: ComputeEvents, log?: Log) {
         },
       },
       TPC_STALL: { offset: 0x93c },
+      ICACHE_BASE_ADDRESS_LOW: { offset: 0x940 },
+      ICACHE_BASE_ADDRESS_HIGH: { offset: 0x944 },
       MSS_CONFIG: { offset: 0x954 },
       TPC_INTR_CAUSE: { offset: 0x958 },
       TPC_INTR_MASK: { offset: 0x95c },
       ARUSER_LO: { offset: 0x964 },
       AWUSER_LO: { offset: 0x96c },
+      LUT_FUNC256_BASE_ADDR_LO: { offset: 0x990 },
+      LUT_FUNC256_BASE_ADDR_HI: { offset: 0x994 },
       WQ_INFLIGHT_CNTR: { offset: 0x9b8, writable: 0 },
       QM_SYNC_OBJECT_MESSAGE: { offset: 0xd80 },
       QM_SYNC_OBJECT_ADDR: { offset: 0xd84 },
+      QM_KERNEL_BASE_ADDRESS_LOW: { offset: 0xd88 },
+      QM_KERNEL_BASE_ADDRESS_HIGH: { offset: 0xd8c },
+      ...protectionBits,
     },
   );
   const start = (): void => {

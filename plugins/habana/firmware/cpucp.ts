@@ -106,6 +106,8 @@ export class Cpucp {
   #maxPowerMilliwatts = 0n;
   /** False: the processor has died and answers nothing (`control('heartbeat')`). */
   isAlive = true;
+  /** `tests`: how often the driver asked whether anybody is there; once when it sets up the queue, then as its heartbeat. */
+  readonly counters = { tests: 0 };
   readonly #handlers: ReadonlyMap<number, Handler>;
 
   constructor(options: CpucpOptions, sensors: Sensors, events: CpucpEvents, log?: Log) {
@@ -138,7 +140,7 @@ export class Cpucp {
     return new Map<number, Handler>([
       [op.disablePciAccess, () => success(0n)],
       [op.enablePciAccess, () => success(0n)],
-      [op.test, ({ value }) => success(value)],
+      [op.test, ({ value }) => this.#test(value)],
       [op.temperatureGet, (packet) => this.#sensor('temperature', packet)],
       [op.voltageGet, (packet) => this.#sensor('voltage', packet)],
       [op.currentGet, (packet) => this.#sensor('current', packet)],
@@ -161,6 +163,11 @@ export class Cpucp {
       [op.pendingRowsStatus, () => success(0n)],
       [op.monitorDumpGet, ({ index }) => withBuffer(this.#events.monitorDump(), index)],
     ]);
+  }
+
+  #test(value: bigint): CpucpReply {
+    this.counters.tests++;
+    return success(value);
   }
 
   #sensor(kind: SensorKind, { index }: CpucpPacket): CpucpReply {

@@ -1,0 +1,75 @@
+/** The Gaudi's comings and goings under the stock habanalabs driver: `npm run test:guest`. */
+import assert from 'node:assert/strict';
+import type { Guest } from '../../qemu/index.js';
+import { logged, operational, passes, resets, withHabana } from './habana-kit.js';
+import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
+
+/**
+ * Each ends with the card at work again. The driver makes a hard reset of its own after a function-level reset
+ * (hl_pci_reset_done), and of its files in debugfs the one that sets whether engines stop on errors (hl_stop_on_err_write).
+ */
+async function goThroughResets(guest: Guest, address: string): Promise<void> {
+  const driver = '/sys/bus/pci/drivers/habanalabs';
+  const card = `/sys/bus/pci/devices/${address}`;
+  await sh(guest, `echo ${address} > ${driver}/unbind; echo ${address} > ${driver}/bind`);
+  await operational(guest);
+  await sh(guest, `echo 1 > ${card}/reset`);
+  await resets(guest, 1);
+  await sh(guest, `echo 1 > ${card}/hard_reset`);
+  await resets(guest, 2);
+  await sh(guest, `echo 1 > /sys/kernel/debug/accel/${address}/stop_on_err`);
+  await resets(guest, 3);
+  assert.equal(await sh(guest, `cat ${card}/hard_reset_cnt`), '3\n');
+}
+
+for (const kernel of KERNELS) {
+  describe(`habana without the workaround, kernel ${kernel}`, () => {
+    it('reloads 20 times; its node cannot be opened', async () => {
+      await withMachine(kernel, ['habana'], async ({ emulator, log, boot }) => {
+        const guest = await boot();
+        await sh(guest, 'for i in $(seq 20); do rmmod habanalabs; modprobe habanalabs; done');
+        await operational(guest);
+        assert.equal(await sh(guest, 'dmesg | grep -c "Successfully added device"'), '21\n');
+        await assertCleanKernelLog(guest);
+        const { exitCode, stderr } = await guest.capture(['hl-test']);
+        assert.equal(exitCode, 1);
+        assert.match(stderr.toString(), /cannot open .*: Invalid argument/);
+        assert.equal((await emulator.stateOf('habana0')).broken, undefined);
+        assert.deepEqual(log.complaints, []);
+      });
+    });
+
+    it('stays out when its firmware does not boot, and comes when it does', async () => {
+      await withMachine(kernel, ['habana,failBoot=boot-fit'], async ({ emulator, boot }) => {
+        const guest = await boot();
+        // The driver leaves the nodes of a card that it gave up (hl_device_init, expose_interfaces_on_err).
+        await sh(guest, 'modprobe habanalabs');
+        await logged(guest, 'is NOT usable');
+        await operational(guest, 'Disabled');
+        await emulator.control('habana0', 'fail-boot', { stage: 'none' });
+        await guest.reboot('reset');
+        await sh(guest, 'modprobe habanalabs');
+        await operational(guest);
+      });
+    });
+  });
+
+  describe(`habana, life of two cards, kernel ${kernel}`, () => {
+    it('two at once, unbind and bind, FLR, hard resets, reboot', async () => {
+      await withHabana(kernel, ['habana', 'habana'], async ({ emulator }, guest) => {
+        await operational(guest, 'Operational', 1);
+        assert.match(
+          await sh(guest, 'hl-test 0 1 & first=$!; hl-test 1 1 && wait $first'),
+          /# 0 failed[\s\S]*# 0 failed/,
+        );
+        await goThroughResets(guest, (await addressesOf(guest, emulator)).get('habana0')!);
+        await operational(guest, 'Operational', 1);
+        await passes(guest, 'hl-test 0 1');
+        await guest.reboot('guest');
+        await sh(guest, 'modprobe habanalabs');
+        await operational(guest);
+        await passes(guest, 'hl-test 0 1');
+      });
+    });
+  });
+}
