@@ -1,6 +1,7 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any server
- * can do, and DMA against memcpy. With `--guest`, a mapped BAR against RAM inside a guest. Nothing here passes or fails.
+ * can do, and DMA against memcpy. With `--guest`, also a mapped BAR against RAM, and a Gaudi under its stock driver, inside
+ * guests. Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -11,14 +12,14 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { startEmulator } from '../emulator/emulator.js';
 import { measureDma } from './dma.js';
+import { measureGaudi } from './gaudi.js';
 import { measureGuestMemory } from './guest-memory.js';
+import { quiet } from './quiet-log.js';
 
 const run = promisify(execFile);
 const SOURCES = fileURLToPath(new URL('../../bench/', import.meta.url));
 const READS = 20_000;
 const SIZES = [64, 4096, 65_536, 1_048_576, 16_777_216];
-
-const quiet = { debug: () => {}, info: () => {}, warn: console.error, error: console.error };
 
 async function compile(name: string, folder: string): Promise<string> {
   const program = join(folder, name);
@@ -84,11 +85,16 @@ async function main(): Promise<void> {
         `  ${String(sizeBytes).padStart(10)}   ${(guestNs / reference).toFixed(2).padStart(12)} ${(peerNs / reference).toFixed(2).padStart(12)}`,
       );
     }
-    if (process.argv.includes('--guest')) await measureGuestMemory();
-    else console.log('A mapped BAR against RAM inside a guest: npm run bench -- --guest');
+    if (process.argv.includes('--guest')) await measureGuests();
+    else console.log('A mapped BAR and a Gaudi inside guests: npm run bench -- --guest');
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+async function measureGuests(): Promise<void> {
+  await measureGuestMemory();
+  await measureGaudi();
 }
 
 function us(ns: number): string {
