@@ -1,7 +1,9 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
+import { ComputeInterrupts } from './cp-interrupts.js';
 import type { Hub } from './gmc.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
 import { HardwareScheduler, type QueueSlot } from './hws.js';
+import type { InterruptHandler } from './ih.js';
 import type { MapQueueRequest, UnmapQueuesRequest } from './pm4-packets.js';
 import { bits } from './registers.js';
 
@@ -11,7 +13,8 @@ const PIPES = 4;
 const QUEUES = 8;
 
 export interface CommandProcessorParts
-  extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'hardwareScheduler'> {
+  extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'hardwareScheduler' | 'computeInterrupts'> {
+  readonly interrupts: InterruptHandler;
   readonly mmhub: Hub;
   /** SDMA queues for user space, by engine. */
   readonly sdmaSlots: readonly (readonly QueueSlot[])[];
@@ -26,6 +29,7 @@ export class CommandProcessor {
   readonly #scheduler: HardwareScheduler;
   readonly #queues: Hqd[] = [];
   readonly #registers: RegisterBlock<'GRBM_GFX_CNTL'>;
+  readonly #interrupts: ComputeInterrupts;
   #dispatches = 0;
 
   constructor(parts: CommandProcessorParts) {
@@ -41,8 +45,11 @@ export class CommandProcessor {
       CC_GC_SHADER_ARRAY_CONFIG: { dw: 0x226f, writable: 0 },
       SCRATCH_REG: { dw: 0xc040, count: 8 },
     });
+    const select = () => this.#registers.get('GRBM_GFX_CNTL');
+    this.#interrupts = new ComputeInterrupts(parts.mmio, parts.interrupts, select);
     const all: HqdParts = {
       ...parts,
+      computeInterrupts: this.#interrupts,
       mapQueue: (request) => this.#map(request),
       unmapQueues: (request) => this.#unmap(request),
       hardwareScheduler: () => this.#scheduler,
@@ -119,6 +126,7 @@ export class CommandProcessor {
     const used = this.#queues.filter((hqd) => hqd.active || hqd.queue.packets > 0);
     return {
       dispatches: this.#dispatches,
+      interrupts: this.#interrupts.inspect(),
       scheduler: this.#scheduler.inspect(),
       queues: Object.fromEntries(used.map(({ queue }) => [queue.name, queue.inspect()])),
     };

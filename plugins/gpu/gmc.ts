@@ -1,8 +1,9 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
 import type { GpuHost } from './host.js';
+import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
 import { bits, hex } from './registers.js';
-import { type AccessKind, AddressSpace, type TranslationContext } from './vm.js';
+import { type AccessKind, AddressSpace, type TranslationContext, type VmFault } from './vm.js';
 
 /** MC address of VRAM's first byte, in units of 16 MiB (MC_VM_FB_LOCATION_BASE; our choice, above every GART). */
 const FB_LOCATION_BASE = 0x8000;
@@ -10,6 +11,7 @@ const FB_LOCATION_BASE = 0x8000;
 /** Distances of the hub's registers from its VM_L2_CNTL, in dwords; gc_9_0_offset.h and mmhub_1_7_offset.h agree. */
 const HUB = {
   L2_CNTL: 0x0,
+  L2_PROTECTION_FAULT_CNTL: 0x7,
   L2_PROTECTION_FAULT_STATUS: 0xb,
   CONTEXT_CNTL: 0x40,
   INVALIDATE_SEM: 0x51,
@@ -28,6 +30,21 @@ export type HubName = 'gfxhub' | 'mmhub';
 /** First dword (VM_L2_CNTL) of each hub. */
 const HUB_BASE: Readonly<Record<HubName, number>> = { gfxhub: 0x2840, mmhub: 0x1ab80 };
 
+/** Who asks a hub (gmc_v9_0.c gfxhub_client_ids, mmhub_client_ids_aldebaran; SDMA engine n is SDMA0 + n). */
+export const HUB_CLIENT = { CPC: 5, MP1: 2, MP0: 3, SDMA0: 256 } as const;
+const DEFAULT_CLIENT: Readonly<Record<HubName, number>> = { gfxhub: HUB_CLIENT.CPC, mmhub: HUB_CLIENT.SDMA0 };
+
+/** Interrupt enables of a context: valid, read and write protection faults (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL). */
+const FAULT_INTERRUPT = { invalid: 15, read: 17, write: 19 } as const;
+
+/** VM_L2_PROTECTION_FAULT_STATUS PERMISSION_FAULTS: what was missing. */
+const PERMISSION_FAULT = { invalid: 1, read: 2, write: 4 } as const;
+
+/** Pages of one access that are reported one by one; the rest only shows as MORE_FAULTS. */
+const REPORTED_PAGES = 64;
+
+const PAGE_BYTES = 4096;
+
 const CONTEXTS = 16;
 const INVALIDATE_ENGINES = 18;
 
@@ -39,18 +56,29 @@ const INVALIDATE_ENGINES = 18;
 export class Hub {
   readonly name: HubName;
   readonly #host: GpuHost;
+  readonly #interrupts: InterruptHandler;
   readonly #registers: RegisterBlock<
-    'CONTEXT_CNTL' | 'CONTEXT_PT_BASE' | 'CONTEXT_PT_START' | 'CONTEXT_PT_END' | 'INVALIDATE_ACK'
+    | 'CONTEXT_CNTL'
+    | 'CONTEXT_PT_BASE'
+    | 'CONTEXT_PT_START'
+    | 'CONTEXT_PT_END'
+    | 'INVALIDATE_ACK'
+    | 'L2_PROTECTION_FAULT_CNTL'
+    | 'L2_PROTECTION_FAULT_STATUS'
+    | 'L2_PROTECTION_FAULT_ADDR'
   >;
-  readonly #spaces: AddressSpace[] = [];
+  /** By client and VMID. */
+  readonly #spaces = new Map<number, AddressSpace>();
+  readonly #spaceOf: (vmid: number, client: number) => AddressSpace;
   readonly #contexts: (TranslationContext | undefined)[] = new Array(CONTEXTS).fill(undefined);
   #invalidations = 0;
   #faults = 0;
   #lastFault = '';
 
-  constructor(name: HubName, host: GpuHost, mmio: Mmio) {
+  constructor(name: HubName, host: GpuHost, mmio: Mmio, interrupts: InterruptHandler) {
     this.name = name;
     this.#host = host;
+    this.#interrupts = interrupts;
     const base = HUB_BASE[name];
     const topOfVram = FB_LOCATION_BASE + host.vram.sizeBytes / 2 ** 24 - 1;
     const forget = (_value: number, _previous: number, index: number): undefined => {
@@ -81,8 +109,16 @@ export class Hub {
       CONTEXT_PT_BASE: { dw: base + HUB.CONTEXT_PT_BASE, count: 2 * CONTEXTS, onWrite: forget },
       CONTEXT_PT_START: { dw: base + HUB.CONTEXT_PT_START, count: 2 * CONTEXTS, onWrite: forget },
       CONTEXT_PT_END: { dw: base + HUB.CONTEXT_PT_END, count: 2 * CONTEXTS, onWrite: forget },
-      // No fault is latched: see README, "page faults".
-      L2_PROTECTION_FAULT_STATUS: { dw: base + HUB.L2_PROTECTION_FAULT_STATUS, count: 3, writable: 0 },
+      L2_PROTECTION_FAULT_CNTL: {
+        dw: base + HUB.L2_PROTECTION_FAULT_CNTL,
+        onWrite: (value) => {
+          // CLEAR_PROTECTION_FAULT_STATUS_ADDR b0 clears itself.
+          if (bits(value, 0, 0) === 1) this.#latch(0, 0);
+          return value & ~1;
+        },
+      },
+      L2_PROTECTION_FAULT_STATUS: { dw: base + HUB.L2_PROTECTION_FAULT_STATUS, writable: 0 },
+      L2_PROTECTION_FAULT_ADDR: { dw: base + HUB.L2_PROTECTION_FAULT_STATUS + 1, count: 2, writable: 0 },
       FB_OFFSET: { dw: base + HUB.FB_OFFSET, writable: 0 },
       FB_LOCATION_BASE: { dw: base + HUB.FB_LOCATION, writable: 0, reset: FB_LOCATION_BASE },
       FB_LOCATION_TOP: { dw: base + HUB.FB_LOCATION + 1, writable: 0, reset: topOfVram },
@@ -92,14 +128,20 @@ export class Hub {
       vram: host.vram,
       frameBufferBase: () => FB_LOCATION_BASE * 2 ** 24,
       context: (vmid: number) => this.context(vmid),
-      fault: (vmid: number, address: number, kind: AccessKind, reason: string) =>
-        this.#fault(vmid, address, kind, reason),
+      fault: (fault: VmFault) => this.#fault(fault),
     };
-    for (let vmid = 0; vmid < CONTEXTS; vmid++) this.#spaces.push(new AddressSpace(vmid, source));
+    this.#spaceOf = (vmid, client) => new AddressSpace(vmid, source, client);
   }
 
-  space(vmid: number): AddressSpace {
-    return this.#spaces[vmid & 0xf]!;
+  /** What a client of the hub sees of a VMID. Default: the engine that the hub is there for, by its first instance. */
+  space(vmid: number, client: number = DEFAULT_CLIENT[this.name]): AddressSpace {
+    const key = client * CONTEXTS + (vmid & 0xf);
+    let space = this.#spaces.get(key);
+    if (space === undefined) {
+      space = this.#spaceOf(vmid & 0xf, client);
+      this.#spaces.set(key, space);
+    }
+    return space;
   }
 
   /** Decoded registers of one VMID; decoded anew after any of them is written. */
@@ -135,10 +177,70 @@ export class Hub {
     };
   }
 
-  #fault(vmid: number, address: number, kind: AccessKind, reason: string): void {
+  /**
+   * A fault as the hub reports it. Requests here never ask for a retry (see README), so that the access is over: it read
+   * zero or was dropped. What the bus refused is no fault of translation and only counted.
+   */
+  #fault(fault: VmFault): void {
     this.#faults++;
-    this.#lastFault = `${kind} of ${hex(address)} in VMID ${vmid}: ${reason}`;
-    this.#host.complaints.warn('fault', `${this.name}: ${this.#lastFault}`);
+    this.#lastFault = `${fault.kind} of ${hex(fault.address)} in VMID ${fault.vmid}: ${fault.reason}`;
+    if (fault.cause === 'bus' || !this.#report(fault, false))
+      this.#host.complaints.warn('fault', `${this.name}: ${this.#lastFault}, not reported to the driver`);
+    else if (this.#faults === 1) this.#host.port.log.info(`${this.name}: first page fault, a ${this.#lastFault}`);
+  }
+
+  /** Sends a fault that no access caused: for `ghostbus ctl`. `retry`: as an engine with retries on would report it. */
+  inject(vmid: number, address: number, kind: AccessKind, retry: boolean): boolean {
+    const client = DEFAULT_CLIENT[this.name];
+    const fault = { vmid, address, lengthBytes: 1, kind, cause: 'invalid', reason: 'on demand', client } as const;
+    return this.#report(fault, retry);
+  }
+
+  /** Latches the fault and interrupts, page by page; false when the context's interrupts are off. */
+  #report(fault: VmFault, retry: boolean): boolean {
+    const missing = fault.cause === 'invalid' ? 'invalid' : fault.kind;
+    const enable = FAULT_INTERRUPT[missing];
+    const first = Math.floor(fault.address / PAGE_BYTES);
+    const last = Math.floor((fault.address + fault.lengthBytes - 1) / PAGE_BYTES);
+    this.#latch(this.#status(fault), first);
+    if (last > first) this.#latch(this.#status(fault), first);
+    if (bits(this.#registers.get('CONTEXT_CNTL', fault.vmid), enable, enable) === 0) return false;
+    for (let page = first; page <= last && page < first + REPORTED_PAGES; page++) this.#interrupt(fault, page, retry);
+    return true;
+  }
+
+  #status({ cause, kind, client, vmid }: VmFault): number {
+    const permission = (cause === 'invalid' ? PERMISSION_FAULT.invalid : 0) | PERMISSION_FAULT[kind];
+    return (permission << 4) | (client << 9) | ((kind === 'write' ? 1 : 0) << 18) | (vmid << 20);
+  }
+
+  /** The first fault stays until the driver clears it; a further one only sets MORE_FAULTS b0. Status 0 clears. */
+  #latch(status: number, page: number): void {
+    const registers = this.#registers;
+    const held = registers.get('L2_PROTECTION_FAULT_STATUS');
+    // ALLOW_SUBSEQUENT_PROTECTION_FAULT_STATUS_ADDR_UPDATES b1 of the control.
+    const replaces = held === 0 || status === 0 || bits(registers.get('L2_PROTECTION_FAULT_CNTL'), 1, 1) === 1;
+    registers.set('L2_PROTECTION_FAULT_STATUS', (replaces ? status : held | 1) >>> 0);
+    if (!replaces) return;
+    registers.set('L2_PROTECTION_FAULT_ADDR', page % 2 ** 32, 0);
+    registers.set('L2_PROTECTION_FAULT_ADDR', Math.floor(page / 2 ** 32) & 0xf, 1);
+  }
+
+  /** The vector that gmc_v9_0_process_interrupt decodes; the ring id carries what amdkfd reads from it (kfd_int_process_v9.c). */
+  #interrupt({ vmid, kind, cause }: VmFault, page: number, retry: boolean): void {
+    const write = kind === 'write';
+    const flags = Math.floor(page / 2 ** 32) | (write ? 0x20 : 0) | (retry ? 0x80 : 0);
+    const vector = {
+      client: this.name === 'gfxhub' ? IH_CLIENT.UTCL2 : IH_CLIENT.VMC,
+      source: IH_SOURCE.VM_FAULT,
+      ring: (cause === 'invalid' ? 0x08 : 0) | (write ? 0x20 : 0x10),
+      vmid,
+      vmidSource: this.name === 'gfxhub' ? 0 : 1,
+      pasid: this.#interrupts.pasid(this.name, vmid),
+      data: [page % 2 ** 32, flags, 0, 0],
+    } as const;
+    if (retry) this.#interrupts.raiseRetry(vector, page);
+    else this.#interrupts.raise(vector);
   }
 
   inspect(): unknown {

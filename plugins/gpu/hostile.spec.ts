@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { BLOCK_FRAGMENT_9, KIQ_DOORBELL, PLACE, PTE, pm4, SDMA_DOORBELL, TestDriver } from './test-driver.js';
+import {
+  BLOCK_FRAGMENT_9,
+  KIQ_DOORBELL,
+  PDE_VALID,
+  PLACE,
+  PTE,
+  pm4,
+  SDMA_DOORBELL,
+  TestDriver,
+} from './test-driver.js';
 
 /** Deterministic noise. */
 function* noise(seed: number): Generator<number, never> {
@@ -113,7 +122,7 @@ describe('gpu under a hostile guest', () => {
 
   it('survives page tables that point to themselves and beyond VRAM', () => {
     const root = 0x2000;
-    driver.vram64(root, BigInt(root) | PTE.VALID | PTE.FURTHER | BLOCK_FRAGMENT_9);
+    driver.vram64(root, BigInt(root) | PDE_VALID | PTE.FURTHER | BLOCK_FRAGMENT_9);
     driver.enableVmid(1, root);
     driver.vram64(root + 8, 0xffff_ffff_f000n | PTE.VALID);
     driver.enableVmid(2, 0xffff_f000);

@@ -1,7 +1,8 @@
 import type { RegisterHandler } from '../../emulator/plugin.js';
+import type { ComputeInterrupts } from './cp-interrupts.js';
 import type { Doorbells } from './doorbells.js';
 import { type HardwareScheduler, newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
-import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
+import { IH_SOURCE } from './ih.js';
 import {
   type ComputeContext,
   type MapQueueRequest,
@@ -42,7 +43,7 @@ const DOORBELL_ENABLE = 1 << 30;
 
 /** What the command processor gives its queues. */
 export interface HqdParts extends QueueContextParts {
-  readonly interrupts: InterruptHandler;
+  readonly computeInterrupts: ComputeInterrupts;
   readonly doorbells: Doorbells;
   readonly scheduler: Scheduler;
   mapQueue(request: MapQueueRequest): void;
@@ -55,7 +56,7 @@ export interface HqdParts extends QueueContextParts {
 export class Hqd extends QueueContext implements RegisterHandler, Interpreter, ComputeContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly me: number;
-  readonly #ringId: number;
+  readonly #place: { readonly me: number; readonly pipe: number; readonly queue: number };
   readonly #parts: HqdParts;
   readonly #registers = new Uint32Array(HQD_COUNT);
   #mqdAddress = 0;
@@ -64,8 +65,7 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
   constructor(me: number, pipe: number, queue: number, parts: HqdParts) {
     super(parts);
     this.me = me;
-    // Decoded by gfx_v9_0_eop_irq (gfx_v9_0.c).
-    this.#ringId = pipe | (me << 2) | (queue << 4);
+    this.#place = { me, pipe, queue };
     this.#parts = parts;
     const name = `mec${me} pipe ${pipe} queue ${queue}`;
     this.queue = new CommandQueue(name, parts.scheduler, parts.host.complaints, this);
@@ -225,9 +225,7 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
   }
 
   #raise(source: number, vmid: number, data: number): void {
-    const pasid = this.#parts.interrupts.pasid('gfxhub', vmid);
-    const client = IH_CLIENT.GRBM_CP;
-    this.#parts.interrupts.raise({ client, source, ring: this.#ringId, vmid, pasid, data: [data, 0, 0, 0] });
+    this.#parts.computeInterrupts.raise({ ...this.#place, source, vmid, data });
   }
 
   dispatch(): void {

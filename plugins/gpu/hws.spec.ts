@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import { HQD, MQD_FIRST_DWORD } from './hqd.js';
-import { BLOCK_FRAGMENT_9, PTE, pm4, TestDriver } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from './test-driver.js';
 
 /** In guest memory; the process maps guest memory one to one in its first 2 MiB. */
 const [SDMA_MQD, SDMA_RING, COMPUTE_MQD, COMPUTE_RING, WPTR, RUN_LIST] = [
@@ -18,8 +18,8 @@ describe('gpu hardware scheduler', () => {
 
   beforeEach(() => {
     driver = new TestDriver().bringUp();
-    driver.vram64(ROOT, 0x3000n | PTE.VALID);
-    driver.vram64(0x3000, 0x4000n | PTE.VALID | BLOCK_FRAGMENT_9);
+    driver.vram64(ROOT, 0x3000n | PDE_VALID);
+    driver.vram64(0x3000, 0x4000n | PDE_VALID | BLOCK_FRAGMENT_9);
     // One 2 MiB leaf: addresses 0 .. 2 MiB are guest memory.
     driver.vram64(0x4000, PTE.VALID | PTE.SYSTEM);
     for (let vmid = 3; vmid < 16; vmid++) driver.enableVmid(vmid, 0);

@@ -1,8 +1,11 @@
-import { DmaError, type RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from '../../emulator/plugin.js';
 import type { Doorbells } from './doorbells.js';
 import { type GpuHost, referenceTicks } from './host.js';
+import { InterruptRing, RING_PLACES, reached, VECTOR_BYTES } from './ih-ring.js';
 import type { Mmio } from './mmio.js';
-import { address48, bits } from './registers.js';
+import { bits } from './registers.js';
+
+export { VECTOR_BYTES } from './ih-ring.js';
 
 /** Interrupt clients (include/soc15_ih_clientid.h). */
 export const IH_CLIENT = {
@@ -34,17 +37,17 @@ export interface InterruptVector {
   readonly source: number;
   readonly ring: number;
   readonly vmid: number;
+  /** Whose VMID it is: 0 the graphics hub's (default), 1 the memory hub's. */
+  readonly vmidSource?: 0 | 1;
   readonly pasid?: number;
   readonly data?: readonly [number, number, number, number];
 }
-
-export const VECTOR_BYTES = 32;
 
 export function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array {
   const bytes = new Uint8Array(VECTOR_BYTES);
   const view = new DataView(bytes.buffer);
   const low = (vector.client & 0xff) | ((vector.source & 0xff) << 8) | ((vector.ring & 0xff) << 16);
-  view.setUint32(0, (low | ((vector.vmid & 0xf) << 24)) >>> 0, true);
+  view.setUint32(0, (low | ((vector.vmid & 0xf) << 24) | ((vector.vmidSource ?? 0) << 31)) >>> 0, true);
   view.setUint32(4, Number(ticks & 0xffff_ffffn), true);
   view.setUint32(8, Number((ticks >> 32n) & 0xffffn), true);
   view.setUint32(12, (vector.pasid ?? 0) & 0xffff, true);
@@ -54,52 +57,44 @@ export function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array
   return bytes;
 }
 
+/** Retryable faults that wait for the driver's answer; the index is 10 bits wide in a vector (gmc_v9_0_process_interrupt). */
+const RETRY_ENTRIES = 16;
+
 /**
- * Interrupt handler (OSSSYS 4.4, driven by vega20_ih.c). Vectors go to ring 0 in guest memory; the order that the driver
- * relies on is: vector, write pointer in memory, MSI. Rings 1 and 2 are storage: nothing is routed to them.
- * Register numbers: asic_reg/oss/osssys_4_2_0_offset.h on segment 0x10a0.
+ * Interrupt handler (OSSSYS 4.4, driven by vega20_ih.c). Vectors go to ring 0 in guest memory, or to the ring that their
+ * client was routed to; then a vector of the IH itself in ring 0 tells which (vega20_ih_self_irq). The order that the driver
+ * relies on is: vector, write pointer in memory, MSI. Register numbers: asic_reg/oss/osssys_4_2_0_offset.h on segment 0x10a0.
  */
 export class InterruptHandler {
   readonly #host: GpuHost;
-  readonly #registers: RegisterBlock<
-    | 'IH_VMID_LUT'
-    | 'IH_VMID_LUT_MM'
-    | 'IH_RB_CNTL'
-    | 'IH_RB_BASE'
-    | 'IH_RB_BASE_HI'
-    | 'IH_RB_RPTR'
-    | 'IH_RB_WPTR'
-    | 'IH_RB_WPTR_ADDR_HI'
-    | 'IH_RB_WPTR_ADDR_LO'
-    | 'IH_DOORBELL_RPTR'
-  >;
+  readonly #registers: RegisterBlock<'IH_VMID_LUT' | 'IH_VMID_LUT_MM' | 'IH_RETRY_INT_CAM_CNTL_ALDE'>;
+  readonly #rings: readonly InterruptRing[];
+  readonly #routes = new Map<number, number>();
+  /** What each entry of the retry CAM holds. */
+  readonly #retries: (string | undefined)[] = new Array(RETRY_ENTRIES).fill(undefined);
+  #armed = true;
   #raised = 0;
   #dropped = 0;
+  #messages = 0;
+  #filteredRetries = 0;
+  #vectorsToLose = 0;
+  #messagesToLose = 0;
 
   constructor(host: GpuHost, mmio: Mmio, doorbells: Doorbells) {
     this.#host = host;
+    this.#rings = RING_PLACES.map(
+      (_, index) => new InterruptRing(index, host, mmio, doorbells, () => this.#readPointerWritten(index)),
+    );
     this.#registers = mmio.declare('osssys', {
       IH_VMID_LUT: { dw: 0x10a0, count: 16 },
       IH_VMID_LUT_MM: { dw: 0x10b0, count: 16 },
-      IH_RB_CNTL: { dw: 0x1120, onWrite: (value) => this.#writeControl(value) },
-      IH_RB_BASE: { dw: 0x1121 },
-      IH_RB_BASE_HI: { dw: 0x1122 },
-      IH_RB_RPTR: { dw: 0x1123 },
-      IH_RB_WPTR: { dw: 0x1124 },
-      IH_RB_WPTR_ADDR_HI: { dw: 0x1125 },
-      IH_RB_WPTR_ADDR_LO: { dw: 0x1126 },
-      IH_DOORBELL_RPTR: {
-        dw: 0x1127,
+      IH_DOORBELL_RETRY_CAM: {
+        dw: 0x1128,
         onWrite: (value) => {
-          // OFFSET b25:0 in dwords, ENABLE b28 (osssys_4_2_0_sh_mask.h IH_DOORBELL_RPTR).
-          const index = bits(value, 28, 28) === 1 ? bits(value, 25, 0) : undefined;
-          doorbells.claim(this, index, (low) => this.#registers.set('IH_RB_RPTR', low));
-          return undefined;
+          const dword = bits(value, 28, 28) === 1 ? bits(value, 25, 0) : undefined;
+          doorbells.claim(this.#retries, dword, (low) => this.#retryAnswered(low));
         },
       },
-      IH_DOORBELL_RETRY_CAM: { dw: 0x1128 },
-      IH_RING1: { dw: 0x112c, count: 8, onWrite: clearOverflowBit },
-      IH_RING2: { dw: 0x1138, count: 8, onWrite: clearOverflowBit },
       IH_CLK_CTRL: { dw: 0x117b },
       IH_RETRY_INT_CAM_CNTL_ALDE: { dw: 0x118a },
       IH_CHICKEN_ALDE: { dw: 0x122d },
@@ -117,62 +112,101 @@ export class InterruptHandler {
     this.#registers.set('IH_VMID_LUT_MM', pasid, vmid);
   }
 
-  /** Writes one vector to ring 0 and signals the MSI. Drops it (counted) while the ring is off or unreachable. */
+  /** Sends a client's vectors to another ring, as the PSP does when told (psp_v12_0_reroute_ih). */
+  route(client: number, ring: number): void {
+    if (ring === 0 || ring >= this.#rings.length) this.#routes.delete(client);
+    else this.#routes.set(client, ring);
+  }
+
+  /** The next vectors never reach a ring; the next messages are never sent. For faults on demand; counts replace older ones. */
+  lose({ vectors = 0, messages = 0 }: { readonly vectors?: number; readonly messages?: number }): void {
+    this.#vectorsToLose = vectors;
+    this.#messagesToLose = messages;
+  }
+
+  /** Writes one vector to its ring and signals the MSI. Drops it (counted) while ring 0 is off or unreachable. */
   raise(vector: InterruptVector): void {
-    const control = this.#registers.get('IH_RB_CNTL');
-    if ((control & 1) === 0) {
+    if (this.#vectorsToLose > 0) {
+      this.#vectorsToLose--;
       this.#dropped++;
       return;
     }
-    try {
-      this.#store(vector, control);
-    } catch (error) {
-      if (!(error instanceof DmaError)) throw error;
-      this.#dropped++;
-      this.#host.complaints.warn('lost interrupt', `interrupt of client ${vector.client} lost: ${error.message}`);
+    const routed = this.#routes.get(vector.client) ?? 0;
+    if (routed !== 0 && this.#rings[routed]!.enabled) {
+      const stored = this.#append(routed, vector);
+      if (stored) this.#toDriver({ client: IH_CLIENT.IH, source: 0, ring: routed, vmid: 0 });
+    } else this.#toDriver(vector);
+  }
+
+  /**
+   * Raises a fault that the engine will retry: the driver's answer comes by the retry CAM's doorbell. While one for the same
+   * page waits for it, further ones are filtered out. Returns whether it was sent.
+   */
+  raiseRetry(vector: InterruptVector, page: number): boolean {
+    const key = `${vector.vmidSource} ${vector.vmid} ${page}`;
+    const camEnabled = bits(this.#registers.get('IH_RETRY_INT_CAM_CNTL_ALDE'), 16, 16) === 1;
+    const free = this.#retries.indexOf(undefined);
+    if (camEnabled && (this.#retries.includes(key) || free < 0)) {
+      this.#filteredRetries++;
+      return false;
+    }
+    const [first, second, , last] = vector.data ?? [0, 0, 0, 0];
+    if (camEnabled) this.#retries[free] = key;
+    this.raise({ ...vector, data: [first, second, camEnabled ? free : 0, last] });
+    return true;
+  }
+
+  #retryAnswered(index: number): void {
+    this.#retries[index & 0x3ff] = undefined;
+    this.#retries.length = RETRY_ENTRIES;
+  }
+
+  #toDriver(vector: InterruptVector): void {
+    if (this.#append(0, vector)) this.#signal();
+  }
+
+  #append(ring: number, vector: InterruptVector): boolean {
+    let stored = false;
+    if (this.#rings[ring]!.enabled) {
+      const bytes = encodeVector(vector, referenceTicks(this.#host));
+      reached(this.#host, `interrupt of client ${vector.client}`, () => {
+        stored = this.#rings[ring]!.append(bytes);
+      });
+    }
+    if (stored) this.#raised++;
+    else this.#dropped++;
+    return stored;
+  }
+
+  #readPointerWritten(ring: number): void {
+    if (ring !== 0) return;
+    this.#armed = true;
+    if (this.#rings[0]!.enabled && this.#rings[0]!.pending) this.#signal();
+  }
+
+  #signal(): void {
+    const ring = this.#rings[0]!;
+    if (!ring.interruptEnabled) return;
+    if (ring.rearmedByReadPointer) {
+      if (!this.#armed) return;
+      this.#armed = false;
+    }
+    if (this.#messagesToLose > 0) {
+      this.#messagesToLose--;
       return;
     }
-    this.#raised++;
-    // ENABLE_INTR b17.
-    if (bits(control, 17, 17) === 1) this.#host.port.interrupt(0);
-  }
-
-  #store(vector: InterruptVector, control: number): void {
-    const registers = this.#registers;
-    // RB_SIZE b5:1 = log2 of dwords (vega20_ih_rb_cntl).
-    const sizeBytes = 4 * 2 ** bits(control, 5, 1);
-    const base = registers.get('IH_RB_BASE') * 256 + (registers.get('IH_RB_BASE_HI') & 0xff) * 2 ** 40;
-    const offset = (registers.get('IH_RB_WPTR') & ~(VECTOR_BYTES - 1)) % Math.max(sizeBytes, VECTOR_BYTES);
-    this.#host.port.dma.write(base + offset, encodeVector(vector, referenceTicks(this.#host)));
-    const next = (offset + VECTOR_BYTES) % Math.max(sizeBytes, VECTOR_BYTES);
-    // A full ring overwrites its oldest vector and says so in WPTR bit 0 (vega20_ih_get_wptr).
-    const full = next === (registers.get('IH_RB_RPTR') & ~(VECTOR_BYTES - 1));
-    const overflow = full || (registers.get('IH_RB_WPTR') & 1) === 1 ? 1 : 0;
-    registers.set('IH_RB_WPTR', next | overflow);
-    // WPTR_WRITEBACK_ENABLE b8.
-    if (bits(control, 8, 8) === 1) {
-      const high = registers.get('IH_RB_WPTR_ADDR_HI');
-      this.#host.port.dma.writeU32(address48(registers.get('IH_RB_WPTR_ADDR_LO') & ~3, high), next | overflow);
-    }
-  }
-
-  #writeControl(value: number): number {
-    // WPTR_OVERFLOW_CLEAR b31 clears itself.
-    if (bits(value, 31, 31) === 1) this.#registers.set('IH_RB_WPTR', this.#registers.get('IH_RB_WPTR') & ~1);
-    return value & 0x7fff_ffff;
+    this.#messages++;
+    this.#host.port.interrupt(0);
   }
 
   inspect(): unknown {
     return {
       raised: this.#raised,
       dropped: this.#dropped,
-      wptr: this.#registers.get('IH_RB_WPTR'),
-      rptr: this.#registers.get('IH_RB_RPTR'),
+      messages: this.#messages,
+      filteredRetries: this.#filteredRetries,
+      routes: Object.fromEntries(this.#routes),
+      rings: this.#rings.map((ring) => ring.inspect()),
     };
   }
-}
-
-/** The control registers of rings 1 and 2 (index 0 of each group) clear WPTR_OVERFLOW_CLEAR themselves, as ring 0 does. */
-function clearOverflowBit(value: number, _previous: number, index: number): number | undefined {
-  return index === 0 ? value & 0x7fff_ffff : undefined;
 }

@@ -1,6 +1,7 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
-import type { Hub } from './gmc.js';
+import { HUB_CLIENT, type Hub } from './gmc.js';
 import type { GpuHost } from './host.js';
+import { IH_CLIENT, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
 import { address48, bits } from './registers.js';
 import type { Scheduler } from './ring.js';
@@ -10,6 +11,10 @@ const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7, GBR_IH_S
 
 /** Ready and response flag; status in b15:0, 0 = good (amdgpu_psp.h MBOX_TOS_READY_FLAG). */
 const READY = 0x8000_0000;
+
+/** Clients by their index in GBR_IH_SET (psp_v12_0_reroute_ih); this ASIC has no UMC. */
+const IH_CLIENT_OF_INDEX: Readonly<Record<number, number>> = { 3: IH_CLIENT.VMC };
+const UMC_INDEX = 4;
 
 /** struct psp_gfx_rb_frame, struct psp_gfx_cmd_resp (psp_gfx_if.h). */
 const FRAME_BYTES = 64;
@@ -26,6 +31,16 @@ const COMMANDS: Readonly<Record<number, string>> = {
   7: 'DESTROY_TMR',
 };
 
+/** What the PSP needs of the GPU. `modeReset` is called when the driver asks for a MODE1 reset. */
+export interface PspParts {
+  readonly host: GpuHost;
+  readonly mmio: Mmio;
+  readonly hub: Hub;
+  readonly interrupts: InterruptHandler;
+  readonly scheduler: Scheduler;
+  readonly modeReset: () => void;
+}
+
 /**
  * Platform security processor (MP0 12.0.1, driven by psp_v12_0.c and amdgpu_psp.c): the mailbox and the command ring. Every
  * command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
@@ -35,18 +50,20 @@ export class Psp {
   readonly #hub: Hub;
   readonly #scheduler: Scheduler;
   readonly #modeReset: () => void;
+  readonly #interrupts: InterruptHandler;
   readonly #registers: RegisterBlock<'C2PMSG_64' | 'C2PMSG_67' | 'C2PMSG_69' | 'C2PMSG_70' | 'C2PMSG_71'>;
   #ring: { readonly address: number; readonly sizeBytes: number } | undefined;
   #position = 0;
   #scheduled = false;
   readonly #commands = new Map<string, number>();
 
-  constructor(host: GpuHost, mmio: Mmio, hub: Hub, scheduler: Scheduler, modeReset: () => void) {
-    this.#host = host;
-    this.#hub = hub;
-    this.#scheduler = scheduler;
-    this.#modeReset = modeReset;
-    this.#registers = mmio.declare('psp', {
+  constructor(parts: PspParts) {
+    this.#host = parts.host;
+    this.#hub = parts.hub;
+    this.#interrupts = parts.interrupts;
+    this.#scheduler = parts.scheduler;
+    this.#modeReset = parts.modeReset;
+    this.#registers = parts.mmio.declare('psp', {
       // Bit 31: the boot firmware has finished (amdgpu_discovery_get_tmr_info, psp_v12_0_mode1_reset).
       C2PMSG_33: { dw: 0x16061, writable: 0, reset: READY },
       C2PMSG_35: { dw: 0x16063, onWrite: () => READY, reset: READY },
@@ -79,7 +96,7 @@ export class Psp {
         this.#modeReset();
         break;
       case MAILBOX.GBR_IH_SET:
-        // 6.12 sends page faults to interrupt rings 1 and 2 with it (psp_v12_0_reroute_ih); none are sent here.
+        this.#routeInterrupts(registers.get('C2PMSG_69'), registers.get('C2PMSG_70'));
         break;
       default:
         this.#host.complaints.warn(
@@ -88,6 +105,14 @@ export class Psp {
         );
     }
     return READY;
+  }
+
+  /** IH_CLIENT_CFG_DATA of one client; 6.12 moves page faults to ring 1 with it (psp_v12_0_reroute_ih). RING_ID b21:20. */
+  #routeInterrupts(index: number, configuration: number): void {
+    const client = IH_CLIENT_OF_INDEX[index];
+    if (client !== undefined) this.#interrupts.route(client, bits(configuration, 21, 20));
+    else if (index !== UMC_INDEX)
+      this.#host.complaints.warn('psp mailbox', `psp: interrupt client index ${index} is not known, not routed`);
   }
 
   #submitted(): undefined {
@@ -114,7 +139,7 @@ export class Psp {
   }
 
   #frame(address: number): void {
-    const space = this.#hub.space(0);
+    const space = this.#hub.space(0, HUB_CLIENT.MP0);
     const frame = new Uint8Array(FRAME_BYTES);
     space.read(address, frame);
     const view = new DataView(frame.buffer);

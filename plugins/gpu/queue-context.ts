@@ -9,6 +9,8 @@ export interface QueueContextParts {
   readonly host: GpuHost;
   readonly mmio: Mmio;
   readonly hub: Hub;
+  /** Who this engine is to the hub; default: the hub's first engine. */
+  readonly hubClient?: number;
 }
 
 /** What the packets of any ring, SDMA's or the command processor's, may ask of the GPU around them. */
@@ -25,7 +27,7 @@ export abstract class QueueContext {
   protected abstract refuse(dword: number): void;
 
   space(vmid: number): AddressSpace {
-    return this.#parts.hub.space(vmid);
+    return this.#parts.hub.space(vmid, this.#parts.hubClient);
   }
 
   readRegister(dword: number): number {

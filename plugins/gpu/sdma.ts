@@ -1,6 +1,7 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
 import type { AtomicResult } from './atomics.js';
 import type { Doorbells } from './doorbells.js';
+import { HUB_CLIENT } from './gmc.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
@@ -253,6 +254,7 @@ class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueS
       source,
       ring: this.#ringId,
       vmid,
+      vmidSource: 1,
       pasid,
       data: [context, 0, 0, 0],
     });
@@ -285,6 +287,7 @@ export class Sdma {
     // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
     const engine: Engine = {
       ...parts,
+      hubClient: HUB_CLIENT.SDMA0 + index,
       client,
       index,
       clock: { offset: 0n },

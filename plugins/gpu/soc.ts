@@ -37,14 +37,14 @@ export class Soc {
     const mmio = new Mmio(host.port.log);
     const doorbells = new Doorbells();
     const scheduler = new Scheduler(host);
-    const gfxhub = new Hub('gfxhub', host, mmio);
-    const mmhub = new Hub('mmhub', host, mmio);
     const interrupts = new InterruptHandler(host, mmio, doorbells);
+    const gfxhub = new Hub('gfxhub', host, mmio, interrupts);
+    const mmhub = new Hub('mmhub', host, mmio, interrupts);
     new Nbio(host, mmio);
     declareHdp(mmio);
     declareSmuio(mmio);
     declareRlc(host, mmio);
-    this.#psp = new Psp(host, mmio, mmhub, scheduler, modeReset);
+    this.#psp = new Psp({ host, mmio, hub: mmhub, interrupts, scheduler, modeReset });
     const engineParts = { host, mmio, hub: mmhub, interrupts, doorbells, scheduler };
     this.#engines = Array.from({ length: SDMA_ENGINES }, (_, index) => new Sdma(index, engineParts));
     this.#processor = new CommandProcessor({

@@ -12,8 +12,18 @@ export const VRAM_BYTES = 64 * 2 ** 20;
 export const FB = 0x80_0000_0000;
 export const GART_TABLE = 0x100_0000;
 
-/** PTE and PDE bits (amdgpu_vm.h). */
-export const PTE = { VALID: 1n, SYSTEM: 2n, PRT: 1n << 51n, LEAF: 1n << 54n, FURTHER: 1n << 56n } as const;
+/** PTE and PDE bits (amdgpu_vm.h). A page that is VALID here can be read and written too, as the driver maps most. */
+export const PTE = {
+  VALID: 0x61n,
+  READABLE: 0x20n,
+  WRITEABLE: 0x40n,
+  SYSTEM: 2n,
+  PRT: 1n << 51n,
+  LEAF: 1n << 54n,
+  FURTHER: 1n << 56n,
+} as const;
+/** A directory entry that points to a table. */
+export const PDE_VALID = 1n;
 export const BLOCK_FRAGMENT_9 = 9n << 59n;
 
 /** Places in guest memory. */
@@ -107,9 +117,9 @@ export class TestDriver {
   /** Gives a VMID page tables in VRAM in which page 1 (0x1000) is the page of {@link PLACE}.IB. */
   mapUserPage(vmid: number): void {
     const [root, pdb1, pdb0, ptb] = [0x2000, 0x3000, 0x4000, 0x5000];
-    this.vram64(root, BigInt(pdb1) | PTE.VALID);
-    this.vram64(pdb1, BigInt(pdb0) | PTE.VALID | BLOCK_FRAGMENT_9);
-    this.vram64(pdb0, BigInt(ptb) | PTE.VALID | PTE.FURTHER);
+    this.vram64(root, BigInt(pdb1) | PDE_VALID);
+    this.vram64(pdb1, BigInt(pdb0) | PDE_VALID | BLOCK_FRAGMENT_9);
+    this.vram64(pdb0, BigInt(ptb) | PDE_VALID | PTE.FURTHER);
     this.vram64(ptb + 8, BigInt(PLACE.IB) | PTE.VALID | PTE.SYSTEM);
     this.enableVmid(vmid, root);
   }
@@ -120,8 +130,8 @@ export class TestDriver {
     this.setReg(0x1126, PLACE.IH_WPTR);
     this.setReg(0x1127, 0x1000_02f0);
     const sizeLog2 = Math.log2(IH_RING_BYTES / 4);
-    // enable, size, write-back, interrupt, bus addresses
-    this.setReg(0x1120, (1 | (sizeLog2 << 1) | (1 << 8) | (1 << 17) | (1 << 28)) >>> 0);
+    // enable, size, write-back, overflow, interrupt, bus addresses
+    this.setReg(0x1120, (1 | (sizeLog2 << 1) | (1 << 8) | (1 << 16) | (1 << 17) | (1 << 28)) >>> 0);
   }
 
   /** Vectors that the GPU announced in memory since the last call. */
@@ -201,6 +211,8 @@ export class TestDriver {
   /** The kernel interface queue (me 2, pipe 1, queue 0; interrupt ring id 9), set up by registers. */
   enableKiq(): void {
     this.setReg(0x208d, 0);
+    // Pipes of the queues below: privileged register, bad opcode and end-of-pipe interrupts.
+    for (const pipe of [0x3085, 0x308a]) this.setReg(pipe, 0x0580_0000);
     this.setReg(0x2022, 1 | (2 << 2));
     const queue = (register: number) => 0x3245 + register;
     this.setReg(queue(HQD.PQ_BASE), PLACE.KIQ_RING >>> 8);

@@ -3,7 +3,7 @@ import { beforeEach, describe, it } from 'mocha';
 import type { FunctionPort } from '../../emulator/plugin.js';
 import { FakeBus, HeapMemory } from '../../emulator/testing.js';
 import { GPU_IDENTITY } from './gpu.js';
-import { BLOCK_FRAGMENT_9, PTE } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from './test-driver.js';
 import { AddressSpace, type TranslationContext } from './vm.js';
 
 const VRAM = 2 ** 26;
@@ -39,7 +39,7 @@ describe('gpu address translation', () => {
       vram,
       frameBufferBase: () => 0x80_0000_0000,
       context: () => context,
-      fault: (id, address, kind, reason) => faults.push(`${id} ${kind} ${address.toString(16)} ${reason}`),
+      fault: ({ vmid, address, kind, reason }) => faults.push(`${vmid} ${kind} ${address.toString(16)} ${reason}`),
     });
   };
 
@@ -48,9 +48,9 @@ describe('gpu address translation', () => {
     bus = new FakeBus();
     faults = [];
     context = FOUR_LEVELS;
-    vram.writeU64(ROOT, BigInt(PDB1) | PTE.VALID);
-    vram.writeU64(PDB1, BigInt(PDB0) | PTE.VALID | BLOCK_FRAGMENT_9);
-    vram.writeU64(PDB0, BigInt(PTB) | PTE.VALID | PTE.FURTHER);
+    vram.writeU64(ROOT, BigInt(PDB1) | PDE_VALID);
+    vram.writeU64(PDB1, BigInt(PDB0) | PDE_VALID | BLOCK_FRAGMENT_9);
+    vram.writeU64(PDB0, BigInt(PTB) | PDE_VALID | PTE.FURTHER);
   });
 
   it('maps VMID 0 window to VRAM without a table', () => {
@@ -92,7 +92,7 @@ describe('gpu address translation', () => {
   });
 
   it('reads tables that lie in guest memory', () => {
-    vram.writeU64(PDB0, 0x5000n | PTE.VALID | PTE.SYSTEM | PTE.FURTHER);
+    vram.writeU64(PDB0, 0x5000n | PDE_VALID | PTE.SYSTEM | PTE.FURTHER);
     bus.guestMemory.writeU64(0x5000, 0x30_0000n | PTE.VALID);
     assert.equal(space(1).translate(0, 4).address, 0x30_0000);
   });
@@ -107,7 +107,7 @@ describe('gpu address translation', () => {
     const page = (number: number, address: number, flags: bigint = PTE.VALID) =>
       vram.writeU64(PTB + 8 * number, BigInt(address) | flags);
     for (let number = 500; number < 512; number++) page(number, 0x20_0000 + number * 4096);
-    vram.writeU64(PDB0 + 8, 0x5000n | PTE.VALID | PTE.FURTHER);
+    vram.writeU64(PDB0 + 8, 0x5000n | PDE_VALID | PTE.FURTHER);
     for (let number = 0; number < 8; number++)
       vram.writeU64(0x5000 + 8 * number, BigInt(0x40_0000 + number * 4096) | PTE.VALID);
     const from = 500 * 4096 + 16;

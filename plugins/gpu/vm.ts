@@ -10,6 +10,8 @@ import { DmaError, type FunctionPort, type MemoryRegion } from '../../emulator/p
 const ENTRY = {
   VALID: 1 << 0,
   SYSTEM: 1 << 1,
+  READABLE: 1 << 5,
+  WRITEABLE: 1 << 6,
   /** High half: AMDGPU_PTE_PRT, bit 51. */
   HIGH_PRT: 1 << 19,
   /** High half: AMDGPU_PDE_PTE, bit 54: this directory entry is a leaf. */
@@ -19,6 +21,23 @@ const ENTRY = {
 } as const;
 
 export type AccessKind = 'read' | 'write';
+
+/** What a leaf's flags make of pages whose stretches may be merged. */
+const LEAF_KIND = ENTRY.VALID | ENTRY.SYSTEM | ENTRY.READABLE | ENTRY.WRITEABLE;
+
+/** An access that failed, for whoever reports it. */
+export interface VmFault {
+  readonly vmid: number;
+  readonly address: number;
+  /** How much of the access is affected, from `address` on. */
+  readonly lengthBytes: number;
+  readonly kind: AccessKind;
+  /** No valid page; a page whose flags forbid it; a request that the bus refused. */
+  readonly cause: 'invalid' | 'permission' | 'bus';
+  readonly reason: string;
+  /** Which client of the hub asked (VM_L2_PROTECTION_FAULT_STATUS CID). */
+  readonly client: number;
+}
 
 /** How one VMID's addresses become VRAM offsets and bus addresses. */
 export interface TranslationContext {
@@ -40,6 +59,8 @@ export interface Extent {
   /** VRAM offset or bus address. */
   address: number;
   lengthBytes: number;
+  /** What the page's flags do not allow; absent: nothing is forbidden. */
+  forbids?: AccessKind | 'both';
 }
 
 /** What a space needs of its GPU. */
@@ -49,8 +70,8 @@ export interface TranslationSource {
   /** VMID 0's window on VRAM: MC address of its first byte. */
   readonly frameBufferBase: () => number;
   readonly context: (vmid: number) => TranslationContext;
-  /** An access found no page, or the bus refused it. The access itself goes on as read-zero or drop. */
-  readonly fault: (vmid: number, address: number, kind: AccessKind, reason: string) => void;
+  /** An access found no page, may not use it, or the bus refused it. The access itself goes on as read-zero or drop. */
+  readonly fault: (fault: VmFault) => void;
 }
 
 const ADDRESS_SPACE = 2 ** 48;
@@ -69,15 +90,17 @@ interface LeafTable {
   readonly entry: Entry;
 }
 
-/** One VMID's view of memory through one hub. */
+/** One VMID's view of memory through one hub, as one of the hub's clients has it. */
 export class AddressSpace {
   readonly vmid: number;
+  readonly #client: number;
   readonly #source: TranslationSource;
   /** The table of 4 KiB pages that the last walk ended in. */
   #pages: LeafTable | undefined;
 
-  constructor(vmid: number, source: TranslationSource) {
+  constructor(vmid: number, source: TranslationSource, client = 0) {
     this.vmid = vmid;
+    this.#client = client;
     this.#source = source;
   }
 
@@ -137,9 +160,10 @@ export class AddressSpace {
     const inside = va % size;
     const address = pageAddress(entry) + inside;
     const length = Math.min(lengthBytes, size - inside);
-    if ((entry.low & ENTRY.SYSTEM) !== 0) return { target: 'bus', address, lengthBytes: length };
+    if ((entry.low & ENTRY.SYSTEM) !== 0) return restricted(entry, { target: 'bus', address, lengthBytes: length });
     const available = this.#source.vram.sizeBytes - address;
-    return available > 0 ? this.#inVram(address, Math.min(length, available)) : nothing(length);
+    if (available <= 0) return nothing(length);
+    return restricted(entry, this.#inVram(address, Math.min(length, available)));
   }
 
   #inVram(address: number, lengthBytes: number): Extent {
@@ -167,7 +191,7 @@ export class AddressSpace {
     while (first.lengthBytes < lengthBytes) {
       const next = this.translate(address + first.lengthBytes, lengthBytes - first.lengthBytes);
       const adjacent = next.address === first.address + first.lengthBytes || first.target === 'none';
-      if (next.target !== first.target || !adjacent) break;
+      if (next.target !== first.target || next.forbids !== first.forbids || !adjacent) break;
       first.lengthBytes += next.lengthBytes;
       this.#extendByPages(first, lengthBytes);
     }
@@ -193,13 +217,13 @@ export class AddressSpace {
   /** How many of `count` entries, `done` after the one where the walk ended, lie behind one another. */
   #following(pages: LeafTable, done: number, count: number): number {
     const entries = this.#entries(pages, done, count);
-    const kind = pages.entry.low & (ENTRY.VALID | ENTRY.SYSTEM);
+    const kind = pages.entry.low & LEAF_KIND;
     const end = (kind & ENTRY.SYSTEM) === 0 ? this.#source.vram.sizeBytes : ADDRESS_SPACE;
     let next = pageAddress(pages.entry) + done * PAGE_BYTES;
     for (let index = 0; index < entries.length; index += 2) {
       const [low, high] = [entries[index]!, entries[index + 1]!];
       next += PAGE_BYTES;
-      const same = (low & (ENTRY.VALID | ENTRY.SYSTEM)) === kind && pageAddress({ low, high }) === next;
+      const same = (low & LEAF_KIND) === kind && pageAddress({ low, high }) === next;
       if (!same || next + PAGE_BYTES > end) return index / 2;
     }
     return entries.length / 2;
@@ -235,19 +259,22 @@ export class AddressSpace {
     }
   }
 
-  /** Runs one access; turns a missing page or a refused DMA request into a reported fault. */
+  /** Runs one access; turns a missing page, a forbidden one or a refused DMA request into a reported fault. */
   guard(address: number, kind: AccessKind, extent: Extent, access: () => void): boolean {
-    if (extent.target === 'none') {
-      this.#source.fault(this.vmid, address, kind, 'no valid page');
+    const fault = (cause: VmFault['cause'], reason: string) => {
+      const { vmid } = this;
+      const { lengthBytes } = extent;
+      this.#source.fault({ vmid, address, lengthBytes, kind, cause, reason, client: this.#client });
       return false;
-    }
+    };
+    if (extent.target === 'none') return fault('invalid', 'no valid page');
+    if (extent.forbids === kind || extent.forbids === 'both') return fault('permission', `the page forbids to ${kind}`);
     try {
       access();
       return true;
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      this.#source.fault(this.vmid, address, kind, error.message);
-      return false;
+      return fault('bus', error.message);
     }
   }
 
@@ -372,6 +399,15 @@ function pageAddress(entry: Entry): number {
 
 function tableAddress(entry: Entry): number {
   return ((entry.low & 0xffff_ffc0) >>> 0) + (entry.high & 0xffff) * 2 ** 32;
+}
+
+/** A leaf's stretch with what its flags do not allow. */
+function restricted(entry: Entry, extent: Extent): Extent {
+  const flags = entry.low & (ENTRY.READABLE | ENTRY.WRITEABLE);
+  if (flags === 0) extent.forbids = 'both';
+  else if (flags === ENTRY.READABLE) extent.forbids = 'write';
+  else if (flags === ENTRY.WRITEABLE) extent.forbids = 'read';
+  return extent;
 }
 
 function isFurther(entry: Entry): boolean {
