@@ -14,7 +14,7 @@ import type { MemoryRegion } from './memory/region.js';
 import type { Capability } from './pci/capability.js';
 
 export type { UndeclaredAccess } from './access-tally.js';
-export type { FunctionCounters, TransferCounters } from './memory/counters.js';
+export type { FunctionCounters, LinkCounters, TransferCounters } from './memory/counters.js';
 export { DmaError, type DmaFailure } from './memory/dma-error.js';
 export type { MemoryRegion } from './memory/region.js';
 export * from './pci/capabilities.js';
@@ -110,6 +110,8 @@ export interface PcieFunction {
    * Sorted, disjoint, dword-aligned ranges; accesses are naturally aligned.
    */
   readonly configRegisters?: readonly BarRegisters[];
+  /** What this function lets others reach over private links; see {@link FunctionPort.link}. */
+  readonly linkMemory?: MemoryRegion;
   /** Called once, before any access, with the function's connection to the machine. */
   attach(port: FunctionPort): void;
   /** Return to the power-on state. */
@@ -184,6 +186,13 @@ export interface Log {
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
+/** One function's end of a private link to another: the other's memory, past the bus. */
+export interface PrivateLink {
+  readonly memory: MemoryRegion;
+  /** To be called for every access to {@link memory}: counted in {@link FunctionCounters.links}, not as DMA. */
+  count(direction: 'read' | 'write', lengthBytes: number): void;
+}
+
 /** What the machine offers one function. */
 export interface FunctionPort {
   /** Name of this function in logs and counters, for example `gpu0`. */
@@ -207,10 +216,15 @@ export interface FunctionPort {
    */
   post(work: () => void): void;
   /**
-   * Another function of the same emulator, for private links between devices (an XGMI hive); undefined if there is none
-   * of that name. Ordinary DMA needs none of this.
+   * Another function of the same emulator, for devices that know each other by other ways than the bus (the two ends of a
+   * cable); undefined if there is none of that name. Ordinary DMA needs none of this.
    */
   sibling(name: string): PcieFunction | undefined;
+  /**
+   * A private link (an XGMI hive) to the {@link PcieFunction.linkMemory} of another function of the same emulator; undefined
+   * if there is no such function, or it has none. No bus address and no Bus Master Enable is involved.
+   */
+  link(name: string): PrivateLink | undefined;
 }
 
 /** A slice of copying: small enough that a register access never notices, large enough to run at memcpy speed. */

@@ -5,6 +5,7 @@
  * Addresses: guest memory starts at 0; every function's BARs are placed above {@link PEER_BASE}, so that functions on one
  * fake bus reach each other's BARs by DMA just as behind a PCIe switch.
  */
+import { countLink, type LinkCounters } from './memory/counters.js';
 import { DmaError } from './memory/dma-error.js';
 import type {
   Bar,
@@ -175,6 +176,8 @@ export class FakeFunction {
   readonly log = new RecordingLog();
   /** Vectors in the order they fired. */
   readonly interrupts: number[] = [];
+  /** What it moved over its private links, by the other function's name. */
+  readonly links: Record<string, LinkCounters> = {};
   busMasterEnabled = true;
   readonly #barAddresses: ReadonlyMap<number, number>;
 
@@ -298,6 +301,10 @@ export class FakeBus {
     return work !== undefined;
   }
 
+  #model(name: string): PcieFunction | undefined {
+    return this.functions.find((candidate) => candidate.name === name)?.model;
+  }
+
   #port(fake: FakeFunction): FunctionPort {
     const vectors = fake.model.capabilities.reduce((count, capability) => capability.interrupts?.vectors ?? count, 0);
     return {
@@ -315,7 +322,11 @@ export class FakeBus {
       post: (work) => {
         this.#work.push(work);
       },
-      sibling: (name) => this.functions.find((candidate) => candidate.name === name)?.model,
+      sibling: (name) => this.#model(name),
+      link: (name) => {
+        const memory = this.#model(name)?.linkMemory;
+        return memory && { memory, count: (direction, bytes) => countLink(fake.links, name, direction, bytes) };
+      },
     };
   }
 }

@@ -14,6 +14,7 @@ export function fakeState(name: string): FunctionState {
     guestMemory: emptyTransferCounters(),
     messages: emptyTransferCounters(),
     peers: {},
+    links: {},
     interrupts: {},
     failedRequests: 0,
   };

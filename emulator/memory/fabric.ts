@@ -13,6 +13,7 @@
  */
 import type { DmaMessageChannel } from '../vfio-user/device.js';
 import {
+  countLink,
   emptyFunctionCounters,
   emptyTransferCounters,
   type FunctionCounters,
@@ -172,6 +173,11 @@ export class FabricPort {
   resetCounters(): void {
     this.counters = emptyFunctionCounters();
     this.#lastOwner = undefined;
+  }
+
+  /** Bytes that went over this function's private link to `name`. Links are not routed: only the counting is the fabric's. */
+  countLink(name: string, direction: Direction, lengthBytes: number): void {
+    countLink(this.counters.links, name, direction, lengthBytes);
   }
 
   countInterrupt(vector: number): void {

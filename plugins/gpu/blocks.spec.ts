@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
+import { PRODUCTS } from './product.js';
 import { PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from './test-driver.js';
 
 describe('gpu registers', () => {
@@ -30,7 +31,7 @@ describe('gpu registers', () => {
   });
 
   it('show the discovery table through MM_INDEX and MM_DATA', () => {
-    const table = discoveryTable();
+    const table = discoveryTable(PRODUCTS['7af0'].blocks);
     const words = Array.from({ length: table.length / 4 }, (_, index) => {
       driver.setReg(0, (0x8000_0000 | (VRAM_BYTES - DISCOVERY_OFFSET_FROM_END + 4 * index)) >>> 0);
       driver.setReg(6, 0);

@@ -2,10 +2,10 @@
  * The IP discovery table: what blocks this ASIC has, in which versions, at which register bases. Written to VRAM for the
  * driver to find. Layouts: include/discovery.h; reader: amdgpu/amdgpu_discovery.c.
  *
- * Every version is chosen for what the driver then does not ask for: see README, "The synthetic ASIC".
+ * What the synthetic ASIC lists, and why: product.ts and README, "The synthetic ASIC".
  */
 import { Image } from './bytes.js';
-import { BASES } from './registers.js';
+import type { IpEntry } from './product.js';
 
 /** The table lies this far below the end of VRAM (amdgpu_discovery.h DISCOVERY_TMR_OFFSET). */
 export const DISCOVERY_OFFSET_FROM_END = 64 * 1024;
@@ -26,27 +26,6 @@ export const COMPUTE_SHAPE = {
   localDataShare: 64,
 } as const;
 
-interface IpEntry {
-  /** include/soc15_hw_ip.h *_HWID */
-  readonly hardwareId: number;
-  readonly version: readonly [major: number, minor: number, revision: number];
-  readonly bases: readonly number[];
-}
-
-export const IP_LIST: readonly IpEntry[] = [
-  { hardwareId: 11 /* GC */, version: [9, 4, 2], bases: BASES.GC },
-  { hardwareId: 41 /* HDP */, version: [4, 4, 0], bases: BASES.HDP },
-  { hardwareId: 34 /* MMHUB */, version: [9, 4, 2], bases: BASES.MMHUB },
-  { hardwareId: 35 /* ATHUB */, version: [9, 4, 2], bases: BASES.ATHUB },
-  { hardwareId: 108 /* NBIF */, version: [7, 4, 4], bases: BASES.NBIF },
-  { hardwareId: 255 /* MP0 */, version: [12, 0, 1], bases: BASES.MP0 },
-  { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
-  { hardwareId: 42 /* SDMA0 */, version: [4, 1, 2], bases: BASES.SDMA0 },
-  { hardwareId: 1 /* MP1 */, version: [11, 0, 8], bases: BASES.MP0 },
-  { hardwareId: 12 /* UVD */, version: [2, 0, 3], bases: BASES.UVD },
-  { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
-];
-
 const BINARY_SIGNATURE = 0x2821_1407;
 /** "IPDS" and "GC" as dwords (discovery.h DISCOVERY_TABLE_SIGNATURE, GC_TABLE_ID). */
 const IP_TABLE_SIGNATURE = 0x5344_5049;
@@ -60,14 +39,14 @@ const GC_INFO_BYTES = 80;
 /** The binary's checksum covers everything after its own field. */
 const CHECKSUM_FROM = 0x0a;
 
-/** Builds the table. */
-export function discoveryTable(): Uint8Array {
-  const ipBytes = IP_LIST.reduce((sum, { bases }) => sum + IP_ENTRY_BYTES + 4 * bases.length, DIE_HEADER_BYTES);
+/** Builds the table of an ASIC with these blocks. */
+export function discoveryTable(blocks: readonly IpEntry[]): Uint8Array {
+  const ipBytes = blocks.reduce((sum, { bases }) => sum + IP_ENTRY_BYTES + 4 * bases.length, DIE_HEADER_BYTES);
   const ipTableBytes = IP_HEADER_BYTES + ipBytes;
   const gcTable = BINARY_HEADER_BYTES + ipTableBytes;
   const total = gcTable + GC_INFO_BYTES;
   const image = new Image(total);
-  writeIpTable(image, BINARY_HEADER_BYTES, ipTableBytes);
+  writeIpTable(image, BINARY_HEADER_BYTES, ipTableBytes, blocks);
   writeGcInfo(image, gcTable);
   image.u32(0, BINARY_SIGNATURE).u16(4, 1, 0).u16(CHECKSUM_FROM, total);
   // Table list: offset, checksum, size, padding; index 0 is the IP table, 1 the GC information.
@@ -78,15 +57,15 @@ export function discoveryTable(): Uint8Array {
 }
 
 /** struct ip_discovery_header, die_header and the ip entries of one die. */
-function writeIpTable(image: Image, at: number, sizeBytes: number): void {
+function writeIpTable(image: Image, at: number, sizeBytes: number, blocks: readonly IpEntry[]): void {
   const die = at + IP_HEADER_BYTES;
   image.u32(at, IP_TABLE_SIGNATURE).u16(at + 4, 1, sizeBytes);
   // One die; die_info[0] = { die_id 0, offset from the start of the binary }.
   image.u16(at + 12, 1, 0, die);
-  image.u16(die, 0, IP_LIST.length);
+  image.u16(die, 0, blocks.length);
   let entry = die + DIE_HEADER_BYTES;
-  for (const { hardwareId, version, bases } of IP_LIST) {
-    image.u16(entry, hardwareId).u8(entry + 3, bases.length, ...version);
+  for (const { hardwareId, instance = 0, version, bases } of blocks) {
+    image.u16(entry, hardwareId).u8(entry + 2, instance, bases.length, ...version);
     image.u32(entry + IP_ENTRY_BYTES, ...bases);
     entry += IP_ENTRY_BYTES + 4 * bases.length;
   }

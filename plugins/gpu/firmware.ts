@@ -5,6 +5,8 @@
  */
 import type { GuestFile } from '../../emulator/plugin.js';
 import { Image } from './bytes.js';
+import { discoveryTable } from './discovery.js';
+import { PRODUCTS, type ProductId } from './product.js';
 
 const FOLDER = '/usr/lib/firmware/amdgpu';
 const PAYLOAD_OFFSET = 256;
@@ -47,15 +49,27 @@ const asd = () => stub([1, 0], [1, 0, PAYLOAD_BYTES], PAYLOAD_BYTES);
 /** ta_firmware_header_v1_0: five applications {version, offset, size}, all absent. */
 const trustedApplications = () => stub([1, 0], new Array<number>(15).fill(0), 0);
 
-/** The files amdgpu requests for this ASIC (README, "Firmware"). */
-export function firmwareFiles(): readonly GuestFile[] {
-  const files: readonly (readonly [string, () => Uint8Array])[] = [
-    ['aldebaran_rlc.bin', runListController],
-    ['aldebaran_mec.bin', microEngine],
-    ['aldebaran_mec2.bin', microEngine],
-    ['green_sardine_sdma.bin', systemDma],
-    ['green_sardine_asd.bin', asd],
-    ['green_sardine_ta.bin', trustedApplications],
-  ];
-  return files.map(([name, build]) => ({ path: `${FOLDER}/${name}`, contents: build() }));
+/** By device id: what each requests beside the compute engine's files, which are those of GC 9.4.2. */
+const FURTHER_FILES: Readonly<Record<ProductId, Readonly<Record<string, () => Uint8Array>>>> = {
+  '7af0': {
+    'green_sardine_sdma.bin': systemDma,
+    'green_sardine_asd.bin': asd,
+    'green_sardine_ta.bin': trustedApplications,
+  },
+  '740f': {
+    'aldebaran_sdma.bin': systemDma,
+    // Not firmware, but looked for beside it (amdgpu_discovery.c amdgpu_discovery_get_fw_name).
+    'aldebaran_ip_discovery.bin': () => discoveryTable(PRODUCTS['740f'].blocks),
+  },
+};
+
+/** The files amdgpu requests for a product (README, "Firmware"). */
+export function firmwareFiles(id: ProductId): readonly GuestFile[] {
+  const files: Readonly<Record<string, () => Uint8Array>> = {
+    'aldebaran_rlc.bin': runListController,
+    'aldebaran_mec.bin': microEngine,
+    'aldebaran_mec2.bin': microEngine,
+    ...FURTHER_FILES[id],
+  };
+  return Object.entries(files).map(([name, build]) => ({ path: `${FOLDER}/${name}`, contents: build() }));
 }

@@ -1,4 +1,5 @@
 import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { FrameBuffer } from './frame-buffer.js';
 import type { GpuHost } from './host.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
@@ -49,6 +50,18 @@ const CONTEXTS = 16;
 const INVALIDATE_ENGINES = 18;
 
 /**
+ * Where this GPU is in its hive (gfxhub_v1_1.c). MC_VM_XGMI_LFB_CNTL_ALDE: PF_LFB_REGION b3:0 is this node, PF_MAX_REGION b7:4
+ * the last one, 0 without a hive; MC_VM_XGMI_LFB_SIZE_ALDE: a segment in units of 16 MiB.
+ */
+export function declareHive(mmio: Mmio, { hive, vram }: FrameBuffer): void {
+  const control = hive === undefined ? 0 : ((hive.nodes.length - 1) << 4) | hive.node;
+  mmio.declare('xgmi', {
+    XGMI_LFB_CNTL: { dw: 0x2978, writable: 0, reset: control },
+    XGMI_LFB_SIZE: { dw: 0x2979, writable: 0, reset: vram.sizeBytes / 2 ** 24 },
+  });
+}
+
+/**
  * One translation hub: GFXHUB 1.0 serves the command processor, MMHUB 1.7 the SDMA engines. It holds the page table roots
  * of 16 VMIDs and the engines that invalidate cached translations. As nothing is cached, an invalidation is acknowledged
  * in the same breath.
@@ -80,7 +93,8 @@ export class Hub {
     this.#host = host;
     this.#interrupts = interrupts;
     const base = HUB_BASE[name];
-    const topOfVram = FB_LOCATION_BASE + host.vram.sizeBytes / 2 ** 24 - 1;
+    const { frameBuffer } = host;
+    const topOfVram = FB_LOCATION_BASE + frameBuffer.sizeBytes / 2 ** 24 - 1;
     const forget = (_value: number, _previous: number, index: number): undefined => {
       this.#contexts[index >> 1] = undefined;
     };
@@ -125,7 +139,7 @@ export class Hub {
     });
     const source = {
       port: host.port,
-      vram: host.vram,
+      frameBuffer,
       frameBufferBase: () => FB_LOCATION_BASE * 2 ** 24,
       context: (vmid: number) => this.context(vmid),
       fault: (fault: VmFault) => this.#fault(fault),

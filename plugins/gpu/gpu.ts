@@ -17,26 +17,27 @@ import {
 } from '../../emulator/plugin.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
 import { DOORBELL_BYTES } from './doorbells.js';
+import { FrameBuffer, type Hive } from './frame-buffer.js';
 import { Complaints } from './host.js';
+import { PRODUCTS, type Product, type ProductId } from './product.js';
 import { MMIO_BYTES } from './registers.js';
 import { Soc } from './soc.js';
 import { vbios } from './vbios.js';
 
-/**
- * amdgpu binds by class (pciidlist, the class entries at its end) and takes any device id that its list does not name as
- * "IP discovery". 0x120000: processing accelerator.
- */
-export const GPU_IDENTITY: Identity = {
-  vendorId: 0x1002,
-  deviceId: 0x7af0,
-  subsystemVendorId: 0x1002,
-  subsystemId: 0x0c34,
-  classCode: 0x120000,
-  revisionId: 0,
-};
+export interface GpuOptions {
+  readonly id: ProductId;
+  readonly vram: number;
+  /** BAR0's size: VRAM beyond it is reached by the engines and other nodes of the hive only. Default: all VRAM. */
+  readonly bar?: number | undefined;
+  /** Names of the hive's members, joined by `+`. */
+  readonly hive?: string | undefined;
+}
 
 /** The ROM BAR's size; the image fills its first 4 KiB. */
 const ROM_BYTES = 64 * 1024;
+
+/** PF_LFB_REGION has four bits (gfxhub_v1_1.c). */
+const MAX_NODES = 16;
 
 /** Our own EUI-64 range: locally administered. */
 const SERIAL_NUMBER_BASE = 0x0200_67ff_fe00_0000n;
@@ -67,23 +68,44 @@ const commandSchema = z.strictObject({
     .max(2 ** 30),
 });
 
+/** The hive that `names` describe, seen from the GPU `own`. Throws an Error that says what is wrong with it. */
+function parseHive(names: string | undefined, own: string, product: Product): Hive | undefined {
+  if (names === undefined) return undefined;
+  const nodes = names.split('+');
+  const node = nodes.indexOf(own);
+  const wrong = (why: string) => new Error(`gpu: hive=${names}: ${why}`);
+  if (!product.hive) throw wrong('the driver looks for a hive only where id=740f');
+  if (node < 0) throw wrong(`this GPU, ${own}, is not in it`);
+  if (new Set(nodes).size !== nodes.length) throw wrong('a name is there twice');
+  if (nodes.length < 2 || nodes.length > MAX_NODES) throw wrong(`a hive has 2 to ${MAX_NODES} nodes`);
+  return { nodes, node };
+}
+
 /** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
 export class Gpu implements PcieFunction {
-  readonly identity = GPU_IDENTITY;
+  readonly identity: Identity;
   readonly bars: readonly Bar[];
   readonly capabilities: readonly Capability[];
   readonly rom: Uint8Array;
+  readonly linkMemory?: MemoryRegion;
+  readonly #product: Product;
+  readonly #hive: Hive | undefined;
   readonly #vram: MemoryRegion;
   #port: FunctionPort | undefined;
   #soc: Soc | undefined;
   #complaints: Complaints | undefined;
   #resets = 0;
 
-  constructor(context: CreateContext, vramBytes: number) {
+  constructor(context: CreateContext, { id, vram: vramBytes, bar: barBytes = vramBytes, hive }: GpuOptions) {
+    if (barBytes > vramBytes) throw new Error(`gpu: bar=${barBytes} is more than the VRAM, ${vramBytes}`);
+    this.#product = PRODUCTS[id];
+    this.identity = this.#product.identity;
+    this.#hive = parseHive(hive, context.name, this.#product);
     this.#vram = context.createMemory('vram', vramBytes);
+    if (this.#hive !== undefined) this.linkMemory = this.#vram;
     this.capabilities = capabilities(context.instance);
     this.rom = new Uint8Array(ROM_BYTES).fill(0xff);
-    this.rom.set(vbios(GPU_IDENTITY));
+    this.rom.set(vbios(this.identity));
     const registers = delegate(() => this.#current().mmio);
     const doorbells = delegate(() => this.#current().doorbells);
     this.bars = [
@@ -91,8 +113,8 @@ export class Gpu implements PcieFunction {
         index: 0,
         kind: 'memory64',
         prefetchable: true,
-        sizeBytes: vramBytes,
-        parts: [{ offset: 0, sizeBytes: vramBytes, memory: this.#vram }],
+        sizeBytes: barBytes,
+        parts: [{ offset: 0, sizeBytes: barBytes, memory: this.#vram }],
       },
       {
         index: 2,
@@ -118,15 +140,30 @@ export class Gpu implements PcieFunction {
 
   /** VRAM keeps its contents, as it does on a card whose bus is reset; the discovery table is written anew. */
   reset(_kind: ResetKind): void {
+    this.#checkHive();
     this.#powerOn();
+  }
+
+  /** Segments have one size, so all members must; when they were made the others were not there yet. */
+  #checkHive(): void {
+    for (const name of this.#hive?.nodes ?? []) {
+      const member = this.#port?.sibling(name);
+      const same =
+        member instanceof Gpu &&
+        member.#hive?.nodes.join() === this.#hive?.nodes.join() &&
+        member.#vram.sizeBytes === this.#vram.sizeBytes;
+      if (!same) throw new Error(`hive: ${name} must be a GPU with the same hive and as much VRAM`);
+    }
   }
 
   #powerOn(): void {
     if (this.#port === undefined || this.#complaints === undefined)
       throw new Error('the GPU is used before it is attached');
     this.#soc?.stop();
-    this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable());
-    this.#soc = new Soc({ port: this.#port, vram: this.#vram, complaints: this.#complaints }, () => {
+    this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable(this.#product.blocks));
+    const frameBuffer = new FrameBuffer(this.#port, this.#vram, this.#hive);
+    const host = { port: this.#port, product: this.#product, frameBuffer, complaints: this.#complaints };
+    this.#soc = new Soc(host, () => {
       this.#resets++;
       this.#port?.log.info('MODE1 reset requested by the driver');
       this.#powerOn();
@@ -141,6 +178,8 @@ export class Gpu implements PcieFunction {
   inspect(): unknown {
     return {
       vramBytes: this.#vram.sizeBytes,
+      visibleBytes: this.bars[0]?.sizeBytes,
+      hive: this.#hive,
       mode1Resets: this.#resets,
       complaints: this.#complaints?.inspect(),
       ...this.#soc?.inspect(),

@@ -1,9 +1,12 @@
-import type { FunctionPort, Log, MemoryRegion } from '../../emulator/plugin.js';
+import type { FunctionPort, Log } from '../../emulator/plugin.js';
+import type { FrameBuffer } from './frame-buffer.js';
+import type { Product } from './product.js';
 
-/** What every block of the GPU shares: the machine, the VRAM, the time. */
+/** What every block of the GPU shares: the machine, what is built, the memory. */
 export interface GpuHost {
   readonly port: FunctionPort;
-  readonly vram: MemoryRegion;
+  readonly product: Product;
+  readonly frameBuffer: FrameBuffer;
   readonly complaints: Complaints;
 }
 

@@ -1,19 +1,37 @@
 /** An AMD data-centre GPU that the stock amdgpu driver accepts. What is and is not modelled: README.md beside this file. */
 import { z } from 'zod';
 import { byteSize } from '../../emulator/options.js';
-import { definePlugin } from '../../emulator/plugin.js';
+import { definePlugin, type GuestFile } from '../../emulator/plugin.js';
 import { firmwareFiles } from './firmware.js';
 import { Gpu } from './gpu.js';
+import { PRODUCTS, type ProductId } from './product.js';
+
+const size = byteSize({ minBytes: 2 ** 28, maxBytes: 2 ** 36, powerOfTwo: true });
+
+/** Module parameters that a product needs reach modprobe as its own options do. */
+function moduleOptions(id: ProductId): readonly GuestFile[] {
+  const { moduleParameters } = PRODUCTS[id];
+  if (moduleParameters === undefined) return [];
+  const contents = Buffer.from(`# For the emulated ${id}.\noptions amdgpu ${moduleParameters}\n`);
+  return [{ path: '/etc/modprobe.d/ghostbus-amdgpu.conf', contents }];
+}
 
 export default definePlugin({
   name: 'gpu',
   description: 'an AMD GPU for the stock amdgpu driver: VRAM, SDMA, compute rings without shader cores',
   options: z.strictObject({
-    vram: byteSize({ minBytes: 2 ** 28, maxBytes: 2 ** 36, powerOfTwo: true })
-      .prefault('1G')
-      .describe('VRAM behind BAR0, 256M to 64G'),
+    vram: size.prefault('1G').describe('VRAM, 256M to 64G'),
+    bar: size.optional().describe('how much of it the CPU and peers see through BAR0; all of it if not given'),
+    id: z
+      .enum(['7af0', '740f'])
+      .default('7af0')
+      .describe(`7af0: synthetic; 740f: MI210, with amdgpu ${PRODUCTS['740f'].moduleParameters}`),
+    hive: z
+      .string()
+      .optional()
+      .describe('names of the GPUs of an XGMI hive in order, gpu0+gpu1; needs id=740f on each'),
   }),
   drivers: ['amdgpu'],
-  create: (options, context) => new Gpu(context, options.vram),
-  guestFiles: () => firmwareFiles(),
+  create: (options, context) => new Gpu(context, options),
+  guestFiles: ({ id }) => [...firmwareFiles(id), ...moduleOptions(id)],
 });

@@ -1,5 +1,5 @@
 import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from '../../emulator/plugin.js';
-import { hex, MMIO_BYTES, STORAGE_RANGES } from './registers.js';
+import { hex, MMIO_BYTES, type StorageRange } from './registers.js';
 
 /** Registers of one block: name to declaration; `dw` is the dword number in BAR5. */
 export interface DwordDeclaration extends Omit<RegisterDeclaration, 'offset' | 'strideBytes'> {
@@ -29,10 +29,11 @@ export class Mmio implements RegisterHandler {
   readonly #loud: RegisterBlock;
   readonly #outside = new Map<number, number>();
 
-  constructor(log: Log) {
+  /** `storage`: what only remembers, unless a block declares it. */
+  constructor(log: Log, storage: readonly StorageRange[]) {
     this.#log = log;
     this.#loud = new RegisterBlock({ name: 'unknown register', sizeBytes: MMIO_BYTES, log, undeclared: 'loud' }, {});
-    for (const range of STORAGE_RANGES) {
+    for (const range of storage) {
       const block = new RegisterBlock({ name: range.name, sizeBytes: MMIO_BYTES, undeclared: 'storage' }, {});
       this.#storage.push({ name: range.name, block });
       this.claim(range.name, range.firstDword, range.lastDword - range.firstDword + 1, block);

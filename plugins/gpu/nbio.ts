@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { MemoryRegion, RegisterBlock } from '../../emulator/plugin.js';
 import type { GpuHost } from './host.js';
 import type { Mmio } from './mmio.js';
 import { MMIO_BYTES } from './registers.js';
@@ -14,14 +14,14 @@ const MM_INDEX_VRAM = 0x8000_0000;
  * Register numbers: asic_reg/nbio/nbio_7_4_offset.h.
  */
 export class Nbio {
-  readonly #host: GpuHost;
+  readonly #vram: MemoryRegion;
   readonly #mmio: Mmio;
   readonly #registers: RegisterBlock<
     'MM_INDEX' | 'MM_INDEX_HI' | 'PCIE_INDEX2' | 'PCIE_INDEX2_HI' | 'RCC_CONFIG_MEMSIZE' | 'BIOS_SCRATCH'
   >;
 
   constructor(host: GpuHost, mmio: Mmio) {
-    this.#host = host;
+    this.#vram = host.frameBuffer.vram;
     this.#mmio = mmio;
     this.#registers = mmio.declare('nbio', {
       MM_INDEX: { dw: 0x0 },
@@ -37,8 +37,10 @@ export class Nbio {
       BIOS_SCRATCH: { dw: 0x4c, count: 16 },
       DRIVER_SCRATCH: { dw: 0x94, count: 3 },
       RCC_DEV0_EPF0_STRAP0: { dw: 0xd31, writable: 0 },
+      // The same register where Aldebaran has it (nbio_v7_4.c nbio_v7_4_get_rev_id).
+      RCC_DEV0_EPF0_STRAP0_ALDE: { dw: 0xd35, writable: 0 },
       RCC_DOORBELL_APER_EN: { dw: 0xde0 },
-      RCC_CONFIG_MEMSIZE: { dw: 0xde3, writable: 0, reset: host.vram.sizeBytes / 2 ** 20 },
+      RCC_CONFIG_MEMSIZE: { dw: 0xde3, writable: 0, reset: this.#vram.sizeBytes / 2 ** 20 },
       RCC_IOV_FUNC_IDENTIFIER: { dw: 0xde5, writable: 0 },
       INTERRUPT_CNTL: { dw: 0xe11, count: 2 },
       DOORBELL_SELFRING_GPA_APER: { dw: 0xe13, count: 3 },
@@ -47,8 +49,11 @@ export class Nbio {
       GPU_HDP_FLUSH_DONE: { dw: 0xe27, writable: 0, reset: 0xffff_ffff },
       BACO_CNTL: { dw: 0xe2b, writable: 0 },
       REMAP_HDP_FLUSH_CNTL: { dw: 0xe4d, count: 2 },
+      // Not in a row from engine 2 on (nbio_v7_4_sdma_doorbell_range).
       BIF_SDMA0_DOORBELL_RANGE: { dw: 0xef0, count: 2 },
       BIF_IH_DOORBELL_RANGE: { dw: 0xef2 },
+      BIF_SDMA2_DOORBELL_RANGE: { dw: 0xef6, count: 2 },
+      BIF_SDMA4_DOORBELL_RANGE: { dw: 0xef9 },
     });
     this.#registers.set('BIOS_SCRATCH', ASIC_INIT_COMPLETE, 7);
   }
@@ -63,13 +68,13 @@ export class Nbio {
   #readWindow(): number {
     const offset = this.#vramOffset();
     if (offset === undefined) return this.#readRegister(this.#registers.get('MM_INDEX'));
-    return offset + 4 <= this.#host.vram.sizeBytes ? this.#host.vram.readU32(offset) : 0xffff_ffff;
+    return offset + 4 <= this.#vram.sizeBytes ? this.#vram.readU32(offset) : 0xffff_ffff;
   }
 
   #writeWindow(value: number): undefined {
     const offset = this.#vramOffset();
     if (offset === undefined) this.#writeRegister(this.#registers.get('MM_INDEX'), value);
-    else if (offset + 4 <= this.#host.vram.sizeBytes) this.#host.vram.writeU32(offset, value);
+    else if (offset + 4 <= this.#vram.sizeBytes) this.#vram.writeU32(offset, value);
     return undefined;
   }
 

@@ -17,10 +17,18 @@ export const BASES = {
   NBIF: [0x0, 0x14, 0xd20, 0x10400, 0x241b000, 0x4040000],
   MP0: [0x16000, 0xdc0000, 0xe00000, 0xe40000, 0x243fc00],
   OSSSYS: [0x10a0, 0x240a000],
-  SDMA0: [0x1260, 0x12540, 0x40a800],
   UVD: [0x7800],
   SMUIO: [0x16800, 0x16a00, 0x2401000, 0x3440000],
 } as const;
+
+/** The same of the SDMA engines, in the order of their numbers. */
+export const SDMA_BASES = [
+  [0x1260, 0x12540, 0x40a800],
+  [0x1860, 0x12560, 0x40ac00],
+  [0x13760, 0x1e000, 0x42ec00],
+  [0x13780, 0x1e400, 0x42f000],
+  [0x137a0, 0x1e800, 0x42f400],
+] as const;
 
 /** A range of registers that the driver programs and that change nothing in this model: remembered, counted, listed. */
 export interface StorageRange {
@@ -29,13 +37,24 @@ export interface StorageRange {
   readonly lastDword: number;
 }
 
-/** Extents from the asic_reg headers named; a declared register inside a range keeps its own behaviour. */
-export const STORAGE_RANGES: readonly StorageRange[] = [
+const SDMA_RANGES: readonly StorageRange[] = [
   { name: 'sdma0 (sdma0_4_2_offset.h)', firstDword: 0x1260, lastDword: 0x16ff },
+  { name: 'sdma1 (sdma1_4_2_offset.h)', firstDword: 0x1860, lastDword: 0x1cff },
+  { name: 'sdma2 (sdma2_4_2_2_offset.h)', firstDword: 0x1e000, lastDword: 0x1e3ff },
+  { name: 'sdma3 (sdma3_4_2_2_offset.h)', firstDword: 0x1e400, lastDword: 0x1e7ff },
+  { name: 'sdma4 (sdma4_4_2_2_offset.h)', firstDword: 0x1e800, lastDword: 0x1ebff },
+];
+
+const COMMON_RANGES: readonly StorageRange[] = [
   { name: 'gc segment 0 (gc_9_4_2_offset.h)', firstDword: 0x2000, lastDword: 0x3fff },
   { name: 'gc segment 1 (gc_9_4_2_offset.h)', firstDword: 0xa000, lastDword: 0xffff },
   { name: 'mmhub (mmhub_1_7_offset.h)', firstDword: 0x1a000, lastDword: 0x1afff },
 ];
+
+/** Extents from the asic_reg headers named; a declared register inside a range keeps its own behaviour. */
+export function storageRanges(sdmaEngines: number): readonly StorageRange[] {
+  return [...SDMA_RANGES.slice(0, sdmaEngines), ...COMMON_RANGES];
+}
 
 /** A 48-bit GPU virtual or bus address from two registers or packet dwords; higher bits are sign extension. */
 export function address48(low: number, high: number): number {

@@ -1,20 +1,19 @@
 import { CommandProcessor } from './cp.js';
 import { Doorbells } from './doorbells.js';
-import { Hub } from './gmc.js';
+import { declareHive, Hub } from './gmc.js';
 import { declareHdp, declareSmuio } from './hdp.js';
 import type { GpuHost } from './host.js';
 import { InterruptHandler } from './ih.js';
 import { Mmio } from './mmio.js';
 import { Nbio } from './nbio.js';
 import { Psp } from './psp.js';
+import { storageRanges } from './registers.js';
 import { Scheduler } from './ring.js';
 import { declareRlc } from './rlc.js';
 import { Sdma } from './sdma.js';
 import type { Extent } from './vm.js';
 
 const VMIDS = 16;
-/** As many as the discovery table lists. */
-const SDMA_ENGINES = 1;
 /** More stretches than a buffer of any test has. */
 const MAX_EXTENTS = 1024;
 
@@ -34,19 +33,20 @@ export class Soc {
 
   /** `modeReset` is called when the driver asks the PSP for a MODE1 reset. */
   constructor(host: GpuHost, modeReset: () => void) {
-    const mmio = new Mmio(host.port.log);
+    const mmio = new Mmio(host.port.log, storageRanges(host.product.sdmaEngines));
     const doorbells = new Doorbells();
     const scheduler = new Scheduler(host);
     const interrupts = new InterruptHandler(host, mmio, doorbells);
     const gfxhub = new Hub('gfxhub', host, mmio, interrupts);
     const mmhub = new Hub('mmhub', host, mmio, interrupts);
     new Nbio(host, mmio);
+    if (host.product.hive) declareHive(mmio, host.frameBuffer);
     declareHdp(mmio);
     declareSmuio(mmio);
     declareRlc(host, mmio);
     this.#psp = new Psp({ host, mmio, hub: mmhub, interrupts, scheduler, modeReset });
     const engineParts = { host, mmio, hub: mmhub, interrupts, doorbells, scheduler };
-    this.#engines = Array.from({ length: SDMA_ENGINES }, (_, index) => new Sdma(index, engineParts));
+    this.#engines = Array.from({ length: host.product.sdmaEngines }, (_, index) => new Sdma(index, engineParts));
     this.#processor = new CommandProcessor({
       host,
       mmio,

@@ -3,7 +3,7 @@
  * mapped one to one by the GART (VMID 0 address = guest address); VRAM is 64 MiB.
  */
 import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
-import { Gpu } from './gpu.js';
+import { Gpu, type GpuOptions } from './gpu.js';
 import { HQD, MQD_FIRST_DWORD } from './hqd.js';
 import { VECTOR_BYTES } from './ih.js';
 
@@ -63,9 +63,9 @@ export class TestDriver {
   readonly #computeWptr = new Map<number, number>();
   #ihRead = 0;
 
-  constructor(bus = new FakeBus(), name = 'gpu0') {
+  constructor(bus = new FakeBus(), name = 'gpu0', options: Partial<GpuOptions> = {}) {
     this.bus = bus;
-    this.model = new Gpu(fakeContext(name), VRAM_BYTES);
+    this.model = new Gpu(fakeContext(name), { id: '7af0', vram: VRAM_BYTES, ...options });
     this.gpu = bus.add(name, this.model);
   }
 

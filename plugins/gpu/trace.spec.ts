@@ -52,7 +52,7 @@ function readTrace(): Access[] {
 
 describe('gpu against a recorded probe', () => {
   const bus = new FakeBus();
-  const model = new Gpu(fakeContext('gpu0'), VRAM_BYTES);
+  const model = new Gpu(fakeContext('gpu0'), { id: '7af0', vram: VRAM_BYTES });
   const gpu = bus.add('gpu0', model);
   const different: (Access & { readonly found: number })[] = [];
   let reads = 0;

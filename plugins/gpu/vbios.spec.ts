@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
-import { GPU_IDENTITY } from './gpu.js';
+import { PRODUCTS } from './product.js';
 import { vbios } from './vbios.js';
+
+const GPU_IDENTITY = PRODUCTS['7af0'].identity;
 
 describe('gpu video BIOS', () => {
   const bytes = vbios(GPU_IDENTITY);

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import type { FunctionPort } from '../../emulator/plugin.js';
 import { FakeBus, HeapMemory } from '../../emulator/testing.js';
-import { GPU_IDENTITY } from './gpu.js';
+import { FrameBuffer } from './frame-buffer.js';
+import { PRODUCTS } from './product.js';
 import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from './test-driver.js';
 import { AddressSpace, type TranslationContext } from './vm.js';
 
@@ -23,7 +24,7 @@ const FOUR_LEVELS: TranslationContext = {
 function portOn(bus: FakeBus): FunctionPort {
   const ports: FunctionPort[] = [];
   const attach = (port: FunctionPort) => ports.push(port);
-  bus.add('port', { identity: GPU_IDENTITY, bars: [], capabilities: [], attach, reset: () => {} });
+  bus.add('port', { identity: PRODUCTS['7af0'].identity, bars: [], capabilities: [], attach, reset: () => {} });
   return ports[0]!;
 }
 
@@ -34,9 +35,10 @@ describe('gpu address translation', () => {
   let context: TranslationContext;
 
   const space = (vmid: number) => {
+    const port = portOn(bus);
     return new AddressSpace(vmid, {
-      port: portOn(bus),
-      vram,
+      port,
+      frameBuffer: new FrameBuffer(port, vram),
       frameBufferBase: () => 0x80_0000_0000,
       context: () => context,
       fault: ({ vmid, address, kind, reason }) => faults.push(`${vmid} ${kind} ${address.toString(16)} ${reason}`),

@@ -5,6 +5,7 @@
  * Nothing is cached beyond one call: the driver rewrites page tables by CPU, by SDMA and through peers at any time.
  */
 import { DmaError, type FunctionPort, type MemoryRegion } from '../../emulator/plugin.js';
+import type { FrameBuffer } from './frame-buffer.js';
 
 /** Page table entry bits (amdgpu_vm.h): low half and high half of the 64-bit entry. */
 const ENTRY = {
@@ -53,10 +54,15 @@ export interface TranslationContext {
   readonly endPage: number;
 }
 
-/** Where a piece of a virtual range lies. `none`: nothing there; `prt`: reads zero and swallows writes by design. */
+/**
+ * Where a piece of a virtual range lies. `hive`: in the VRAM of another node of the hive. `none`: nothing there; `prt`: reads
+ * zero and swallows writes by design.
+ */
 export interface Extent {
-  target: 'vram' | 'bus' | 'prt' | 'none';
-  /** VRAM offset or bus address. */
+  target: 'vram' | 'hive' | 'bus' | 'prt' | 'none';
+  /** Of the hive. */
+  node?: number;
+  /** Offset in the VRAM, or bus address. */
   address: number;
   lengthBytes: number;
   /** What the page's flags do not allow; absent: nothing is forbidden. */
@@ -66,8 +72,8 @@ export interface Extent {
 /** What a space needs of its GPU. */
 export interface TranslationSource {
   readonly port: FunctionPort;
-  readonly vram: MemoryRegion;
-  /** VMID 0's window on VRAM: MC address of its first byte. */
+  readonly frameBuffer: FrameBuffer;
+  /** VMID 0's window on the frame buffer: MC address of its first byte. */
   readonly frameBufferBase: () => number;
   readonly context: (vmid: number) => TranslationContext;
   /** An access found no page, may not use it, or the bus refused it. The access itself goes on as read-zero or drop. */
@@ -109,9 +115,7 @@ export class AddressSpace {
     const va = address % ADDRESS_SPACE;
     if (this.vmid === 0) {
       const offset = va - this.#source.frameBufferBase();
-      if (offset >= 0 && offset < this.#source.vram.sizeBytes) {
-        return this.#inVram(offset, Math.min(lengthBytes, this.#source.vram.sizeBytes - offset));
-      }
+      if (offset >= 0 && offset < this.#source.frameBuffer.sizeBytes) return this.#inFrameBuffer(offset, lengthBytes);
     }
     return this.#walk(va, lengthBytes, this.#source.context(this.vmid));
   }
@@ -161,27 +165,35 @@ export class AddressSpace {
     const address = pageAddress(entry) + inside;
     const length = Math.min(lengthBytes, size - inside);
     if ((entry.low & ENTRY.SYSTEM) !== 0) return restricted(entry, { target: 'bus', address, lengthBytes: length });
-    const available = this.#source.vram.sizeBytes - address;
-    if (available <= 0) return nothing(length);
-    return restricted(entry, this.#inVram(address, Math.min(length, available)));
+    return restricted(entry, this.#inFrameBuffer(address, length));
   }
 
-  #inVram(address: number, lengthBytes: number): Extent {
-    return { target: 'vram', address, lengthBytes };
+  #inFrameBuffer(address: number, lengthBytes: number): Extent {
+    const place = this.#source.frameBuffer.locate(address);
+    if (place === undefined) return nothing(lengthBytes);
+    const extent = { address: place.offset, lengthBytes: Math.min(lengthBytes, place.available) };
+    return place.node === undefined ? { target: 'vram', ...extent } : { target: 'hive', node: place.node, ...extent };
   }
 
   #entry(table: number, index: number, inSystem: boolean): Entry | undefined {
     const address = table + index * 8;
     try {
       if (!inSystem) {
-        if (address + 8 > this.#source.vram.sizeBytes) return undefined;
-        return { low: this.#source.vram.readU32(address), high: this.#source.vram.readU32(address + 4) };
+        const memory = this.#tableMemory(address, 8);
+        return memory && { low: memory.vram.readU32(memory.offset), high: memory.vram.readU32(memory.offset + 4) };
       }
       return { low: this.#source.port.dma.readU32(address), high: this.#source.port.dma.readU32(address + 4) };
     } catch (error) {
       if (error instanceof DmaError) return undefined;
       throw error;
     }
+  }
+
+  /** Page tables lie in this GPU's own VRAM, or in system memory. */
+  #tableMemory(address: number, lengthBytes: number): { vram: MemoryRegion; offset: number } | undefined {
+    const place = this.#source.frameBuffer.locate(address);
+    const own = place !== undefined && place.node === undefined && place.available >= lengthBytes;
+    return own ? { vram: this.#source.frameBuffer.vram, offset: place.offset } : undefined;
   }
 
   /** The longest stretch from `address` that is contiguous where it lies: adjacent pages come as one. */
@@ -191,7 +203,7 @@ export class AddressSpace {
     while (first.lengthBytes < lengthBytes) {
       const next = this.translate(address + first.lengthBytes, lengthBytes - first.lengthBytes);
       const adjacent = next.address === first.address + first.lengthBytes || first.target === 'none';
-      if (next.target !== first.target || next.forbids !== first.forbids || !adjacent) break;
+      if (!adjacent || !isSameKind(first, next)) break;
       first.lengthBytes += next.lengthBytes;
       this.#extendByPages(first, lengthBytes);
     }
@@ -218,8 +230,10 @@ export class AddressSpace {
   #following(pages: LeafTable, done: number, count: number): number {
     const entries = this.#entries(pages, done, count);
     const kind = pages.entry.low & LEAF_KIND;
-    const end = (kind & ENTRY.SYSTEM) === 0 ? this.#source.vram.sizeBytes : ADDRESS_SPACE;
-    let next = pageAddress(pages.entry) + done * PAGE_BYTES;
+    const first = pageAddress(pages.entry);
+    const available = this.#source.frameBuffer.locate(first)?.available ?? 0;
+    const end = (kind & ENTRY.SYSTEM) === 0 ? first + available : ADDRESS_SPACE;
+    let next = first + done * PAGE_BYTES;
     for (let index = 0; index < entries.length; index += 2) {
       const [low, high] = [entries[index]!, entries[index + 1]!];
       next += PAGE_BYTES;
@@ -235,9 +249,13 @@ export class AddressSpace {
     const bytes = new Uint8Array(entries.buffer);
     const address = table + (index + 1 + done) * 8;
     try {
-      if (inSystem) this.#source.port.dma.read(address, bytes);
-      else if (address + bytes.length > this.#source.vram.sizeBytes) return new Uint32Array(0);
-      else this.#source.vram.read(address, bytes);
+      if (inSystem) {
+        this.#source.port.dma.read(address, bytes);
+        return entries;
+      }
+      const memory = this.#tableMemory(address, bytes.length);
+      if (memory === undefined) return new Uint32Array(0);
+      memory.vram.read(memory.offset, bytes);
     } catch (error) {
       if (error instanceof DmaError) return new Uint32Array(0);
       throw error;
@@ -283,7 +301,7 @@ export class AddressSpace {
     target.fill(0);
     this.#forEach(address, target.length, 'read', (extent, done) => {
       const piece = target.subarray(done, done + extent.lengthBytes);
-      if (extent.target === 'vram') this.#source.vram.read(extent.address, piece);
+      if (isLocal(extent)) this.#local(extent, 'read', piece.length).read(extent.address, piece);
       else if (extent.target === 'bus') this.#source.port.dma.read(extent.address, piece);
     });
   }
@@ -292,9 +310,15 @@ export class AddressSpace {
   write(address: number, source: Uint8Array): void {
     this.#forEach(address, source.length, 'write', (extent, done) => {
       const piece = source.subarray(done, done + extent.lengthBytes);
-      if (extent.target === 'vram') this.#source.vram.write(extent.address, piece);
+      if (isLocal(extent)) this.#local(extent, 'write', piece.length).write(extent.address, piece);
       else if (extent.target === 'bus') this.#source.port.dma.write(extent.address, piece);
     });
+  }
+
+  /** The VRAM, of whichever node, that an access of `lengthBytes` goes to. */
+  #local({ node }: Extent, kind: AccessKind, lengthBytes: number): MemoryRegion {
+    this.#source.frameBuffer.count(node, kind, lengthBytes);
+    return this.#source.frameBuffer.memoryOf(node);
   }
 
   readU32(address: number): number {
@@ -327,8 +351,9 @@ export class AddressSpace {
     const uniform = value >>> 0 === byte * 0x0101_0101;
     this.#forEach(address, lengthBytes, 'write', (extent, done) => {
       if (extent.target === 'prt') return;
-      if (uniform && extent.target === 'vram') this.#source.vram.fill(extent.address, byte, extent.lengthBytes);
-      else if (uniform) this.#source.port.dma.fill(extent.address, byte, extent.lengthBytes);
+      if (uniform && isLocal(extent)) {
+        this.#local(extent, 'write', extent.lengthBytes).fill(extent.address, byte, extent.lengthBytes);
+      } else if (uniform) this.#source.port.dma.fill(extent.address, byte, extent.lengthBytes);
       else this.#fillPattern(extent, value, done);
     });
   }
@@ -338,7 +363,7 @@ export class AddressSpace {
     for (let index = 0; index < pattern.length; index++) pattern[index] = value >>> (8 * ((index + phase) & 3));
     for (let done = 0; done < extent.lengthBytes; done += pattern.length) {
       const piece = pattern.subarray(0, Math.min(pattern.length, extent.lengthBytes - done));
-      if (extent.target === 'vram') this.#source.vram.write(extent.address + done, piece);
+      if (isLocal(extent)) this.#local(extent, 'write', piece.length).write(extent.address + done, piece);
       else this.#source.port.dma.write(extent.address + done, piece);
     }
   }
@@ -364,17 +389,34 @@ export class AddressSpace {
   }
 
   #move(to: Extent, from: Extent | undefined, length: number): void {
-    const { vram, port } = this.#source;
+    const { port } = this.#source;
     if (to.target === 'prt') return;
+    const target = isLocal(to) ? this.#local(to, 'write', length) : undefined;
     if (from === undefined || from.target === 'prt') {
-      if (to.target === 'vram') vram.fill(to.address, 0, length);
+      if (target) target.fill(to.address, 0, length);
       else port.dma.fill(to.address, 0, length);
-    } else if (to.target === 'vram') {
-      if (from.target === 'vram') vram.copy(to.address, from.address, length);
-      else port.dma.readInto(from.address, vram, to.address, length);
-    } else if (from.target === 'vram') port.dma.writeFrom(to.address, vram, from.address, length);
+      return;
+    }
+    const origin = isLocal(from) ? this.#local(from, 'read', length) : undefined;
+    if (target && origin) copyBetween(target, to.address, origin, from.address, length);
+    else if (target) port.dma.readInto(from.address, target, to.address, length);
+    else if (origin) port.dma.writeFrom(to.address, origin, from.address, length);
     else copyOnBus(port, to.address, from.address, length);
   }
+}
+
+function isSameKind(left: Extent, right: Extent): boolean {
+  return left.target === right.target && left.node === right.node && left.forbids === right.forbids;
+}
+
+/** In somebody's VRAM: reached without the bus. */
+function isLocal({ target }: Extent): boolean {
+  return target === 'vram' || target === 'hive';
+}
+
+function copyBetween(target: MemoryRegion, to: number, origin: MemoryRegion, from: number, length: number): void {
+  if (target === origin) target.copy(to, from, length);
+  else origin.forEachSpan(from, length, (bytes, at) => target.write(to + at, bytes));
 }
 
 /** Ranges of one bus copy must not overlap; overlapping ones go through a buffer. */
