@@ -33,6 +33,33 @@ describe('Bus', () => {
     closeFd(fd);
   });
 
+  it('runs the work of a doorbell after a store to another function that came before it, whichever socket is reported first', () => {
+    const store = createEventfd();
+    const doorbell = createEventfd();
+    const order: string[] = [];
+    bus.watch(store, () => {
+      drainEventfd(store);
+      order.push('store');
+    });
+    bus.watch(doorbell, () => {
+      drainEventfd(doorbell);
+      order.push('doorbell');
+      bus.post(() => order.push('work'), always);
+    });
+    // epoll reports what was ready before first: a function that has just been served stands at the head of its list.
+    signalEventfd(doorbell);
+    bus.turn(0);
+    order.length = 0;
+    signalEventfd(store);
+    signalEventfd(doorbell);
+    bus.turn(0);
+    assert.deepEqual(order, ['doorbell', 'store', 'work']);
+    for (const fd of [store, doorbell]) {
+      bus.unwatch(fd);
+      closeFd(fd);
+    }
+  });
+
   it('looks for requests between two pieces of work', () => {
     const fd = createEventfd();
     const order: string[] = [];

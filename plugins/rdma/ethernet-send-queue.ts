@@ -94,6 +94,7 @@ export class EthernetSendQueue implements Runnable {
     if (this.#released) return false;
     this.#sentFrames = 0;
     try {
+      this.#queue.announce();
       for (let count = 0; count < BATCH && this.#sentFrames < FRAMES_PER_TURN; count++) {
         const entry = this.#segments?.entry ?? this.#queue.peek();
         if (entry === undefined) return false;

@@ -146,7 +146,7 @@ export class QueuePair {
   ring(): void {
     const state = this.state;
     if (state === QP_STATE.RESET || state === QP_STATE.INIT || state === QP_STATE.RTR) return;
-    this.adapter.scheduler.kick(this.engine);
+    this.engine.ring();
   }
 
   setState(state: number): void {

@@ -31,6 +31,18 @@ export class SendEngine implements Runnable, Waiter {
     return this.#paused;
   }
 
+  /** The driver rang: what is posted now is executed in turns that follow. */
+  ring(): void {
+    try {
+      this.#qp.sendQueue?.announce();
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      this.#reportLostRing(error);
+      return;
+    }
+    this.wake();
+  }
+
   wake(): void {
     if (!this.#qp.isReleased) this.#qp.adapter.scheduler.kick(this);
   }

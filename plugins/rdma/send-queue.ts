@@ -11,6 +11,8 @@ export class SendQueue {
   readonly #doorbellRecord: number;
   /** Index of the next block to execute, 16 bits. */
   #consumer = 0;
+  /** The producer counter when it was last looked at. */
+  #announced = 0;
 
   constructor(dma: Dma, buffer: GuestBuffer, start: number, logBlocks: number, doorbellRecord: number) {
     this.#dma = dma;
@@ -26,12 +28,21 @@ export class SendQueue {
 
   reset(): void {
     this.#consumer = 0;
+    this.#announced = 0;
   }
 
-  /** The next posted entry, left in the queue; undefined when there is none. Throws DmaError. */
+  /**
+   * Takes notice of what was posted so far. What is posted later waits for its own doorbell, though its entry may be seen in
+   * memory before: whatever else the processor did before it posted, on other functions' sockets too, comes first.
+   * Throws DmaError.
+   */
+  announce(): void {
+    this.#announced = this.#dma.readU32BE(this.#doorbellRecord) & 0xffff;
+  }
+
+  /** The next announced entry, left in the queue; undefined when there is none. Throws DmaError. */
   peek(): SendEntry | undefined {
-    const producer = this.#dma.readU32BE(this.#doorbellRecord) & 0xffff;
-    const posted = (producer - this.#consumer) & 0xffff;
+    const posted = (this.#announced - this.#consumer) & 0xffff;
     if (posted === 0) return undefined;
     const first = this.#read(BLOCK_BYTES);
     const { units, entry } = parseControl(new DataView(first.buffer), this.#consumer);

@@ -256,14 +256,24 @@ export class TestDriver {
 
   /** Puts one entry of whole blocks at `block` of the send ring and rings; returns the block behind it. */
   post(queues: TestQueues, block: number, entry: Uint8Array): number {
+    const next = this.place(queues, block, entry);
+    this.ring(queues);
+    return next;
+  }
+
+  ring(queues: TestQueues): void {
+    this.fn.write(0, 0x10800, swap32(0));
+    this.fn.write(0, 0x10804, swap32(queues.qpn << 8));
+  }
+
+  /** {@link post} without the doorbell. */
+  place(queues: TestQueues, block: number, entry: Uint8Array): number {
     const blocks = Math.ceil(entry.length / 64);
     for (let index = 0; index < blocks; index++) {
       const slot = (block + index) % (1 << LOG_SQ);
       this.bus.guestMemory.write(queues.ring + SQ_START + slot * 64, entry.slice(index * 64, (index + 1) * 64));
     }
     this.memory.setUint32(queues.record + 4, block + blocks);
-    this.fn.write(0, 0x10800, swap32(0));
-    this.fn.write(0, 0x10804, swap32(queues.qpn << 8));
     return block + blocks;
   }
 

@@ -157,6 +157,22 @@ describe('verbs between two adapters', () => {
       assert.equal(opcodeOf(left.driver.completion(left.queues, 0)), 0);
     });
 
+    it('leaves what is posted after a doorbell for the next one, though the record in memory names it already', () => {
+      const write = (from: number, to: number) =>
+        workRequest(OPCODE.RDMA_WRITE, [remoteSegment(right.key, to), dataSegment(left.key, from, 64)]);
+      const bytes = fill(left.buffer, 128);
+      const next = left.driver.place(left.queues, 0, write(left.buffer, right.buffer));
+      left.driver.ring(left.queues);
+      bus.runOne();
+      left.driver.place(left.queues, next, write(left.buffer + 64, right.buffer + 64));
+      bus.run();
+      assert.deepEqual(load(right.buffer, 64), bytes.subarray(0, 64));
+      assert.deepEqual(load(right.buffer + 64, 64), new Uint8Array(64), 'nobody rang for the second');
+      left.driver.ring(left.queues);
+      bus.run();
+      assert.deepEqual(load(right.buffer, 128), bytes);
+    });
+
     it('refuses a bad remote key: the sender learns it, both stop, and what is posted later is flushed', () => {
       right.driver.postReceive(right.queues, 0, right.key, right.buffer, 64);
       const bad = remoteSegment(right.key ^ 0xff, right.buffer);
