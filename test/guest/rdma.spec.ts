@@ -135,7 +135,7 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
             await sh(guest, `modprobe amdgpu; ${untilTrue('[ -e /dev/dri/renderD128 ]')}`);
           for (const kind of kinds) {
             await emulator.resetCounters();
-            const moved = bytesMoved(await sh(guest, `python3 /mnt/share/rdma-dmabuf.py ${names} ${kind}`));
+            const moved = bytesMoved(await sh(guest, `python3 -B /mnt/share/rdma-dmabuf.py ${names} ${kind}`));
             const [server] = emulator.functions.filter(({ plugin }) => plugin === 'rdma');
             const { peers } = (await emulator.stateOf(server!.name)).counters;
             assert.deepEqual(peers.gpu0, kind === 'vram' ? moved : undefined, `bytes between ${kind} and the adapter`);
