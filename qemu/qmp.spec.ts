@@ -76,6 +76,21 @@ describe('QmpClient', () => {
     await synchronized;
   });
 
+  it('sends one request at a time when asked to', async () => {
+    const peer = new FakePeer();
+    const client = new QmpClient(peer, { pipelined: false });
+    const answers = [client.execute('first'), client.execute('second')];
+    assert.deepEqual(
+      peer.received.map(({ execute }) => execute),
+      ['first'],
+    );
+    peer.answer(0, { return: 1 });
+    await answers[0];
+    assert.equal(peer.received[1]?.execute, 'second');
+    peer.answer(1, { return: 2 });
+    assert.deepEqual(await Promise.all(answers), [1, 2]);
+  });
+
   it('takes no harm from what is not JSON', async () => {
     const peer = new FakePeer();
     const answer = new QmpClient(peer).execute('x');

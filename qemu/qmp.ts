@@ -20,6 +20,7 @@ interface ErrorAnswer {
 
 interface Waiting {
   command: string;
+  line: string;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
 }
@@ -32,13 +33,20 @@ interface Waiting {
 export class QmpClient extends EventEmitter {
   private readonly stream: Duplex;
   private readonly parser: JsonLineParser;
+  private readonly pipelined: boolean;
   private readonly waiting = new Map<number, Waiting>();
   private nextId = 1;
   private synchronizing: number | undefined;
 
-  constructor(stream: Duplex) {
+  /**
+   * @param pipelined Whether requests are sent before the one in front is answered. Not to qemu-ga: it drops an answer while
+   * input is left in its buffer, because GLib seeks before it writes to a character device (g_io_channel_write_chars), and
+   * the port cannot seek. More than 4096 bytes that arrive at once are enough (qga/main.c, QGA_READ_COUNT_DEFAULT).
+   */
+  constructor(stream: Duplex, { pipelined = true }: { pipelined?: boolean } = {}) {
     super();
     this.stream = stream;
+    this.pipelined = pipelined;
     this.parser = new JsonLineParser((message) => this.receive(message));
     stream.on('data', (chunk: Buffer) => {
       try {
@@ -55,8 +63,9 @@ export class QmpClient extends EventEmitter {
   execute(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.nextId++;
-      this.waiting.set(id, { command, resolve, reject });
-      this.stream.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+      const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`;
+      this.waiting.set(id, { command, line, resolve, reject });
+      if (this.pipelined || this.waiting.size === 1) this.stream.write(line);
     });
   }
 
@@ -87,6 +96,7 @@ export class QmpClient extends EventEmitter {
     const waiting = this.waiting.get(id);
     if (waiting === undefined) return;
     this.waiting.delete(id);
+    if (!this.pipelined) this.sendOldest();
     if ('return' in message) {
       waiting.resolve(message.return);
     } else {
@@ -95,11 +105,17 @@ export class QmpClient extends EventEmitter {
     }
   }
 
-  /** The other side could not parse a request and does not know which: any of those that wait. */
+  private sendOldest(): void {
+    const [oldest] = this.waiting.values();
+    if (oldest !== undefined) this.stream.write(oldest.line);
+  }
+
+  /** The other side could not parse a request and does not know which: any of those that were sent. */
   private unreadable({ class: errorClass, desc }: ErrorAnswer): void {
-    for (const [id, { command, reject }] of this.waiting) {
+    for (const [id, { command, reject }] of this.pipelined ? [...this.waiting] : [...this.waiting].slice(0, 1)) {
       if (id === this.synchronizing) continue;
       this.waiting.delete(id);
+      if (!this.pipelined) this.sendOldest();
       reject(new QmpError(command, errorClass, desc));
     }
   }

@@ -74,7 +74,7 @@ export class RunningGuest implements Guest {
     this.buses = new Map(layout.devices.map(({ id, bus }) => [id, bus ?? '']));
     const stream = (fd: number): Duplex => process.streams[fd - inheritedFds.qmp]!;
     this.monitor = new QmpClient(stream(inheritedFds.qmp));
-    this.agent = new QmpClient(stream(inheritedFds.agent));
+    this.agent = new QmpClient(stream(inheritedFds.agent), { pipelined: false });
     this.terminal = stream(inheritedFds.terminal);
     this.freePorts = Array.from(
       { length: execPortCount },
