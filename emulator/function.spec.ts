@@ -6,6 +6,7 @@ import { Fabric } from './memory/fabric.js';
 import { createMemoryRegion } from './memory/region.js';
 import {
   type FunctionPort,
+  type MemoryRegion,
   msi,
   type PcieFunction,
   pciExpress,
@@ -30,6 +31,7 @@ class Model implements PcieFunction {
     revisionId: 3,
   };
   readonly memory = createMemoryRegion('memory', MEMORY_BYTES);
+  linkMemory?: MemoryRegion;
   readonly writes: [number, number][] = [];
   readonly resets: ResetKind[] = [];
   onWrite: (value: number) => void = () => {};
@@ -97,7 +99,8 @@ describe('EmulatedFunction', () => {
 
   function add(name: string): { model: Model; emulated: EmulatedFunction } {
     const model = new Model();
-    const emulated = new EmulatedFunction(name, model, { bus, fabric, log, sibling: () => undefined });
+    const sibling = (other: string) => functions.find((candidate) => candidate.name === other)?.model;
+    const emulated = new EmulatedFunction(name, model, { bus, fabric, log, sibling });
     functions.push(emulated);
     return { model, emulated };
   }
@@ -181,6 +184,20 @@ describe('EmulatedFunction', () => {
     rest();
     assert.deepEqual(b.model.writes, [[0x10, 42]]);
     assert.equal(a.emulated.counters.peers.b?.registerWrites, 1);
+  });
+
+  it('reaches what another function offers on a private link, counted apart from the bus', () => {
+    const [first, second] = [add('a'), add('b')];
+    assert.equal(first.model.port.link('b'), undefined, 'offers nothing');
+    second.model.linkMemory = second.model.memory;
+    const link = first.model.port.link('b');
+    link?.memory.writeU32(0x40, 7);
+    link?.count('write', 4);
+    link?.count('read', 8);
+    assert.equal(second.model.memory.readU32(0x40), 7);
+    const { links, peers } = first.emulated.counters;
+    assert.deepEqual({ links, peers }, { links: { b: { bytesRead: 8, bytesWritten: 4 } }, peers: {} });
+    assert.equal(first.model.port.link('c'), undefined, 'is not there');
   });
 
   it('reaches nobody while bus mastering is off', () => {

@@ -40,4 +40,9 @@ describe('description of a plugin', () => {
       assert.ok(text.includes(part), part);
     }
   });
+
+  it('names the module parameters that an id needs', async () => {
+    const text = formatPlugin(describePlugin(await loadPlugin('gpu')));
+    assert.match(text, /id=7af0\|740f .*fw_load_type=0 ip_block_mask=0x1f/);
+  });
 });
