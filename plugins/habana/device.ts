@@ -2,7 +2,7 @@
 import type { FunctionPort, Log, MemoryRegion, RegisterBlock } from '../../emulator/plugin.js';
 import { CFG_IN_BAR2, cfg, engines, PAGE_BYTES } from './address-map.js';
 import { DmaCore } from './blocks/dma-core.js';
-import { gicRegisters, interruptId } from './blocks/gic.js';
+import { gicRegisters, INTERRUPT_ID, interruptId } from './blocks/gic.js';
 import { mmeRegisters } from './blocks/mme.js';
 import { Mmu } from './blocks/mmu.js';
 import { pcieCoreRegisters } from './blocks/pcie-core.js';
@@ -19,13 +19,15 @@ import { CpuQueue } from './firmware/cpu-queue.js';
 import { Cpucp, type CpucpOptions } from './firmware/cpucp.js';
 import { EventMask } from './firmware/event-mask.js';
 import { EventQueue } from './firmware/event-queue.js';
-import { eventOfInterrupt, gaudiEvent } from './firmware/events.js';
+import { eventOfInterrupt, gaudiEvent, isFatal } from './firmware/events.js';
 import { type SensorOptions, Sensors } from './firmware/sensors.js';
 import { Interconnect, PHYSICAL } from './interconnect.js';
 import { Scheduler } from './scheduler.js';
 import { SyncManagers } from './sync-managers.js';
 
 const VERSION_BYTES = 128;
+/** How long the firmware of a secured card lets the driver look at a fatal event; the driver gives it 2 s (GAUDI_RESET_TIMEOUT_MSEC). */
+const RESET_AFTER_EVENT_MS = 200;
 /** GAUDI_EVENT_DMA_IF_SEI_0 … 3 in the order of the sync managers (gaudi.c gaudi_print_sm_sei_info). */
 const syncManagerNames = ['W_S', 'E_S', 'W_N', 'E_N'] as const;
 
@@ -37,6 +39,8 @@ const razwiInitiator = [0x10000000, 0x19000000, 0x10000000, 0x19000000, 0x300000
 
 export interface DeviceOptions extends CpucpOptions, SensorOptions {
   readonly bootFailure: BootFailure | undefined;
+  /** A card whose firmware keeps the host out of what concerns security (1da3:1010). */
+  readonly isSecured: boolean;
 }
 
 export interface DeviceMemories {
@@ -61,6 +65,7 @@ export class Device implements FaultTarget {
   readonly timestamp: Timestamp;
   readonly #memories: DeviceMemories;
   readonly #log: Log;
+  readonly #isSecured: boolean;
   readonly #mask: EventMask;
   readonly #resettable: { reset(): void }[] = [];
   readonly #blocks: Pick<RegisterBlock, 'unimplemented' | 'nameAt'>[] = [];
@@ -70,6 +75,7 @@ export class Device implements FaultTarget {
   constructor(memories: DeviceMemories, options: DeviceOptions, log: Log) {
     this.#memories = memories;
     this.#log = log;
+    this.#isSecured = options.isSecured;
     this.config = new ConfigWindow(memories.registers);
     this.#mask = new EventMask((event) => this.events.send(event));
     this.mmu = new Mmu(memories.hbm, { pageFault: (address, direction) => this.#pageFaulted(address, direction) }, log);
@@ -79,7 +85,11 @@ export class Device implements FaultTarget {
       {
         resetRequested: () => this.reset(),
         stageChanged: (stage) => log.info(`firmware stage: ${stage}`),
+        interruptPolled: (interrupt) => this.#interruptRaised(interrupt),
+        store: (address, bytes) => this.interconnect.write(address, bytes, PHYSICAL),
+        load32: (address) => this.#load32(address),
       },
+      options.isSecured,
       log,
     );
     this.sensors = new Sensors(options);
@@ -92,7 +102,7 @@ export class Device implements FaultTarget {
       },
       log,
     );
-    this.cpuQueue = new CpuQueue(this.cpucp, this.events, log);
+    this.cpuQueue = new CpuQueue(this.cpucp, this.events, options.isSecured, log);
     this.syncManagers = this.#makeSyncManagers();
     this.cores = this.#makeCores();
     this.qmans = this.#makeQmans();
@@ -129,6 +139,7 @@ export class Device implements FaultTarget {
 
   send(event: { type: number; data: Uint8Array }): void {
     this.events.send(event);
+    if (this.#isSecured && isFatal(event.type)) this.#port?.clock.after(RESET_AFTER_EVENT_MS, () => this.reset());
   }
 
   pageFault(address: number): void {
@@ -270,11 +281,24 @@ export class Device implements FaultTarget {
     this.#port?.interrupt(0);
   }
 
-  #interruptRaised(interrupt: number): void {
+  #interruptRaised(value: number): void {
+    const interrupt = value & INTERRUPT_ID;
     if (interrupt === interruptId.queueUpdate) this.cpuQueue.doorbell();
-    else if (interrupt === interruptId.halt) this.psoc.halt();
+    else if (interrupt === interruptId.halt) this.#halt();
     else if (interrupt === interruptId.eventsWanted) this.#port?.post(() => this.events.start());
     else this.#engineReported(interrupt);
+  }
+
+  #load32(address: number): number {
+    const bytes = new Uint8Array(4);
+    this.interconnect.read(address, bytes, PHYSICAL);
+    return new DataView(bytes.buffer).getUint32(0, true);
+  }
+
+  /** The firmware of a secured card makes the reset for which the driver has it halt. */
+  #halt(): void {
+    if (this.#isSecured) this.reset();
+    else this.psoc.halt();
   }
 
   #engineReported(interrupt: number): void {

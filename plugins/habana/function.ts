@@ -28,6 +28,9 @@ export const identity: Identity = {
   revisionId: 1,
 };
 
+/** PCI_IDS_GAUDI_SEC of the same file. */
+const SECURED_DEVICE_ID = 0x1010;
+
 export const SRAM_BAR = 0;
 export const CFG_BAR = 2;
 export const HBM_BAR = 4;
@@ -42,6 +45,7 @@ export interface HabanaOptions {
   readonly temperature: number;
   readonly power: number;
   readonly failBoot: BootFailure | 'none';
+  readonly profile: 'open' | 'secured';
 }
 
 /** Serial number of the card, as its management processor reports it. Made up, and different for every instance. */
@@ -50,7 +54,7 @@ export function serialNumber(instance: number): string {
 }
 
 export class HabanaFunction implements PcieFunction {
-  readonly identity = identity;
+  readonly identity: Identity;
   readonly bars: readonly Bar[];
   readonly capabilities: readonly Capability[];
   readonly configRegisters: NonNullable<PcieFunction['configRegisters']>;
@@ -62,6 +66,8 @@ export class HabanaFunction implements PcieFunction {
   readonly #log: RateLimitedLog;
 
   constructor(context: CreateContext, options: HabanaOptions) {
+    const isSecured = options.profile === 'secured';
+    this.identity = isSecured ? { ...identity, deviceId: SECURED_DEVICE_ID } : identity;
     this.#serialNumber = serialNumber(context.instance);
     this.#log = new RateLimitedLog(context.log);
     this.#sram = context.createMemory('sram', SRAM_BYTES);
@@ -76,6 +82,7 @@ export class HabanaFunction implements PcieFunction {
         hbmBytes: options.hbm,
         temperatureCelsius: options.temperature,
         powerWatts: options.power,
+        isSecured,
         bootFailure: options.failBoot === 'none' ? undefined : options.failBoot,
       },
       this.#log,

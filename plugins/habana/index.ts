@@ -23,6 +23,10 @@ export default definePlugin({
     cardLocation: z.coerce.number().int().min(0).max(7).default(0).describe('slot of the card in its server'),
     temperature: z.coerce.number().int().min(0).max(150).default(40).describe('what the sensors say, degrees Celsius'),
     power: z.coerce.number().int().min(0).max(1000).default(60).describe('what the power sensor says, watts'),
+    profile: z
+      .enum(['open', 'secured'])
+      .default('open')
+      .describe('secured: 1da3:1010, whose firmware sets up and resets the card, and loads by the COMMS protocol'),
     failBoot: z
       .enum(['none', ...bootFailures])
       .default('none')

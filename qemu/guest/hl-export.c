@@ -6,8 +6,9 @@
  * descriptor 3. PROGRAM reads pattern 1 and writes pattern 2 (amdgpu-import does); the card's DMA then reads HBM back and every
  * byte is compared. Prints KTAP; the exit status is 0 when all went well, 2 when PROGRAM failed.
  */
+#define _GNU_SOURCE
 #include "hl-kit.h"
-#include <sys/wait.h>
+#include "hl-program.h"
 
 #define SEED 4711
 
@@ -19,38 +20,6 @@ static uint32_t gpu_pattern(uint32_t pass, uint32_t index)
 	value = (value ^ value >> 16) * 0x85ebca6bu;
 	value = (value ^ value >> 13) * 0xc2b2ae35u;
 	return value ^ value >> 16;
-}
-
-static int export_hbm(int fd, uint64_t address, uint64_t bytes)
-{
-	union hl_mem_args args = { 0 };
-
-	args.in.export_dmabuf_fd.addr = address;
-	args.in.export_dmabuf_fd.mem_size = bytes;
-	args.in.op = HL_MEM_OP_EXPORT_DMABUF_FD;
-	args.in.flags = O_RDWR | O_CLOEXEC;
-	if (ioctl(fd, DRM_IOCTL_HL_MEMORY, &args))
-		fail("cannot export a dma-buf: %s", strerror(errno));
-	return args.out.fd;
-}
-
-static int run_program(int dmabuf, char **argv)
-{
-	pid_t child = fork();
-	int status;
-
-	if (child == 0) {
-		/* dup2 leaves the copy open over exec, unless it is the same descriptor. */
-		if (dmabuf == 3)
-			fcntl(dmabuf, F_SETFD, 0);
-		else
-			dup2(dmabuf, 3);
-		execvp(argv[0], argv);
-		fail("cannot run %s: %s", argv[0], strerror(errno));
-	}
-	if (child < 0 || waitpid(child, &status, 0) < 0)
-		fail("cannot run %s: %s", argv[0], strerror(errno));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
 }
 
 int main(int argc, char **argv)
@@ -69,7 +38,7 @@ int main(int argc, char **argv)
 	for (uint32_t i = 0; i < bytes / 4; i++)
 		words[i] = gpu_pattern(1, i);
 	copy(fd, GAUDI_QUEUE_ID_DMA_0_0, hbm, area.va, bytes);
-	status = run_program(export_hbm(fd, hbm, bytes), argv + 2);
+	status = end_of_program(start_program(argv + 2, (int[]){ export_hbm(fd, hbm, bytes) }, 1));
 	report(status == 0, "%s used the dma-buf (%d)", argv[2], status);
 	if (status)
 		return 2;

@@ -98,12 +98,14 @@ struct host_memory {
 	size_t bytes;
 };
 
-static inline struct host_memory map_host(int fd, size_t bytes)
+/* Memory of a file descriptor, or of its own with -1. */
+static inline struct host_memory map_host_file(int fd, int memory_fd, size_t bytes)
 {
 	struct host_memory memory = { .bytes = bytes };
 	union hl_mem_args args = { 0 };
+	int flags = MAP_POPULATE | (memory_fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
 
-	memory.cpu = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	memory.cpu = mmap(NULL, bytes, PROT_READ | PROT_WRITE, flags, memory_fd, 0);
 	if (memory.cpu == MAP_FAILED)
 		fail("cannot allocate %zu bytes: %s", bytes, strerror(errno));
 	args.in.map_host.host_virt_addr = (uintptr_t)memory.cpu;
@@ -114,6 +116,11 @@ static inline struct host_memory map_host(int fd, size_t bytes)
 		fail("cannot map %zu bytes: %s", bytes, strerror(errno));
 	memory.va = args.out.device_virt_addr;
 	return memory;
+}
+
+static inline struct host_memory map_host(int fd, size_t bytes)
+{
+	return map_host_file(fd, -1, bytes);
 }
 
 static inline void unmap_host(int fd, struct host_memory *memory)

@@ -54,11 +54,11 @@ export async function logged(guest: Guest, text: string): Promise<void> {
   );
 }
 
-/** Waits until the driver has reset cards so often, and the first one works again. */
-export async function resets(guest: Guest, count: number): Promise<void> {
+/** Waits until the driver has reset cards so often, and a card works again. */
+export async function resets(guest: Guest, count: number, card = 0): Promise<void> {
   const done = `dmesg | grep -c "Successfully finished resetting" | grep -qx ${count}`;
   await sh(guest, `for i in $(seq 250); do ${done} && exit 0; sleep 0.2; done; dmesg | tail -20; exit 1`);
-  await operational(guest);
+  await operational(guest, 'Operational', card);
 }
 
 /** Runs one of the programs that print KTAP and end with how many cases failed. */

@@ -1,15 +1,16 @@
 """Registers dma-bufs as memory regions and moves bytes through them by RDMA between two adapters.
 
-usage: rdma-dmabuf.py SERVER CLIENT KIND [ADDRESS BAR]   (KIND: heap, udmabuf, vram, or vfio with a function's address and BAR)
+usage: rdma-dmabuf.py SERVER CLIENT KIND [ADDRESS BAR]   (KIND: heap, udmabuf, vram, hbm under hl-window,
+or vfio with a function's address and BAR)
 
-Every byte is compared through a CPU mapping of the buffer; prints one line per check and exits 0 only if all hold. The last line,
+Every byte is compared through a CPU mapping of the buffer, or a copy by the card whose memory it is; prints one line per check and exits 0 only if all hold. The last line,
 `moved WRITTEN READ`, says how many bytes the server's adapter had to write into the buffer and to read from it.
 """
 import os
 import sys
 import time
 
-from dmabuf_sources import SIZE, VfioBar, heap_buffer, udmabuf_buffer, vram_buffer
+from dmabuf_sources import SIZE, VfioBar, hbm_buffer, heap_buffer, udmabuf_buffer, vram_buffer
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
 from pyverbs.device import Context
@@ -184,7 +185,7 @@ def main(server_name, client_name, kind, *place):
         bar = VfioBar(place[0], int(place[1]))
         session = Session(server_name, client_name, *bar.buffer())
     else:
-        make = {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer}[kind]
+        make = {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer, "hbm": hbm_buffer}[kind]
         session = Session(server_name, client_name, *make())
     session.check_all()
     if kind == "vfio":

@@ -11,7 +11,7 @@ import { PAGE_BYTES } from '../address-map.js';
 export const interruptId = { queueUpdate: 484, halt: 485, eventsWanted: 486 } as const;
 
 /** Interrupt identifiers have ten bits (GICv3 GICD_SETSPI_NSR.INTID). */
-const INTERRUPT_ID = 0x3ff;
+export const INTERRUPT_ID = 0x3ff;
 
 export function gicRegisters(raise: (interrupt: number) => void, log?: Log) {
   return new RegisterBlock(
@@ -20,7 +20,7 @@ export function gicRegisters(raise: (interrupt: number) => void, log?: Log) {
       GICD_SETSPI_NSR: {
         offset: 0x40,
         onWrite: (value): number => {
-          raise(value & INTERRUPT_ID);
+          raise(value);
           return 0;
         },
       },

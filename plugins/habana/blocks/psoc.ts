@@ -1,12 +1,14 @@
 /**
  * PSOC_GLOBAL_CONF: how the driver talks to the boot firmware, and the reset of the whole device. The firmware handshake is
- * the driver's legacy ("static") loader, as a state machine that can be told to fail at each stage.
+ * the driver's legacy ("static") loader, on a secured card the dynamic one, as a state machine that can be told to fail at each
+ * stage.
  *
  * Source: Linux common/firmware_if.c (hl_fw_wait_preboot_ready, hl_fw_static_init_cpu), include/gaudi/gaudi_reg_map.h,
  * include/linux/habanalabs/hl_boot_if.h, gaudi.c gaudi_hw_fini.
  */
 import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
-import { PAGE_BYTES } from '../address-map.js';
+import { PAGE_BYTES, SRAM_BASE } from '../address-map.js';
+import { Comms, commsDescriptor, isMessage } from '../firmware/comms.js';
 
 /** enum cpu_boot_status (hl_boot_if.h). */
 export const bootStatus = {
@@ -37,11 +39,27 @@ export const versionStrings = [
   { sramOffset: 0x1100, text: 'U-Boot 2021.04-hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)' },
 ] as const;
 const SRAM_LOW = 0xf0000000;
+/** Where a secured card's firmware leaves its descriptor. */
+const DESCRIPTOR_IN_SRAM = 0x2000;
+/** Where images go: gaudiP.h BOOT_FIT_SRAM_OFFSET, LINUX_FW_OFFSET. */
+const imageAddress = { preboot: SRAM_BASE + 0x200000, 'boot-fit': 0x800000 } as const;
+
+/**
+ * CPU_BOOT_DEV_STS0 of a secured card (hl_boot_if.h): valid; secured, credits and scramblers set up by the firmware, which resets the
+ * card itself, speaks COMMS, has set up address translation, keeps the GIC to itself and polls registers for interrupts instead.
+ */
+const SECURED_FEATURES = [31, 0, 5, 6, 8, 9, 10, 16, 17, 20, 22].reduce((features, bit) => features + 2 ** bit, 0);
+const INTERRUPT_REGISTERS = 8;
 
 export interface PsocEvents {
-  /** The driver pulled the reset of the whole device. */
+  /** The driver pulled the reset of the whole device, or asked the firmware to do it. */
   resetRequested(): void;
   stageChanged(stage: BootStage): void;
+  /** A register that the firmware of a secured card polls was given this interrupt. */
+  interruptPolled(interrupt: number): void;
+  /** Device memory, as the firmware reaches it. */
+  store(address: number, bytes: Uint8Array): void;
+  load32(address: number): number;
 }
 
 export class Psoc {
@@ -50,11 +68,18 @@ export class Psoc {
   /** Stays over a reset of the device: a broken card stays broken. */
   failure: BootFailure | undefined;
   #stage: BootStage = 'preboot';
+  readonly #comms: Comms | undefined;
 
-  constructor(events: PsocEvents, log?: Log) {
+  constructor(events: PsocEvents, isSecured: boolean, log?: Log) {
     this.#events = events;
+    this.#comms = isSecured ? this.#makeComms() : undefined;
     this.registers = psocRegisters(
-      { message: (value) => this.#message(value), reset: (value) => this.#resetWritten(value) },
+      {
+        message: (value) => this.#message(value),
+        reset: (value) => this.#resetWritten(value),
+        interrupt: (value) => this.#interruptWritten(value),
+      },
+      isSecured ? SECURED_FEATURES : 0,
       log,
     );
     this.reset();
@@ -67,6 +92,7 @@ export class Psoc {
   /** Power-on: the boot ROM has run and waits for the driver's boot-fit image. */
   reset(): void {
     this.registers.reset();
+    this.#comms?.reset();
     this.#stage = 'preboot';
     this.#setStatus(this.failure === 'preboot' ? bootStatus.none : bootStatus.waitingForBootFit);
     if (this.failure === 'error-register') {
@@ -90,19 +116,59 @@ export class Psoc {
   }
 
   #message(value: number): void {
-    if (value === driverMessage.gotoWfe) this.halt();
+    if (this.#comms !== undefined) this.#comms.command(value);
+    else if (value === driverMessage.gotoWfe) this.halt();
     else if (value === driverMessage.fitReady) this.#imageReady();
   }
 
   #imageReady(): void {
-    if (this.#stage === 'preboot' && this.failure !== 'boot-fit') {
-      this.registers.set('CPU_CMD_STATUS_TO_HOST', FIT_LOADED);
+    if (this.#stage === 'preboot' && this.#accepts()) this.registers.set('CPU_CMD_STATUS_TO_HOST', FIT_LOADED);
+    this.#execute();
+  }
+
+  #accepts(): boolean {
+    return this.#stage !== 'preboot' || this.failure !== 'boot-fit';
+  }
+
+  #makeComms(): Comms {
+    return new Comms({
+      answer: (value) => this.registers.set('CPU_CMD_STATUS_TO_HOST', value),
+      describe: () => {
+        this.#events.store(SRAM_BASE + DESCRIPTOR_IN_SRAM, commsDescriptor(this.#version, this.#imageAddress));
+        return DESCRIPTOR_IN_SRAM;
+      },
+      accepts: () => this.#accepts(),
+      execute: () => {
+        if (!isMessage(this.#events.load32(this.#imageAddress))) this.#execute();
+      },
+      resetDevice: () => this.#events.resetRequested(),
+    });
+  }
+
+  get #version(): string {
+    return versionStrings[this.#stage === 'preboot' ? 0 : 1].text;
+  }
+
+  get #imageAddress(): number {
+    return this.#stage === 'preboot' ? imageAddress.preboot : imageAddress['boot-fit'];
+  }
+
+  /** The image that the driver has loaded runs. */
+  #execute(): void {
+    if (this.#stage === 'preboot' && this.#accepts()) {
       this.#setStatus(this.failure === 'u-boot' ? bootStatus.waitingForBootFit : bootStatus.readyToBoot);
       this.#enter('boot-fit');
     } else if (this.#stage === 'boot-fit' && this.failure !== 'linux') {
       this.#setStatus(bootStatus.sramAvailable);
       this.#enter('linux');
     }
+  }
+
+  /** On a card that is not secured these are scratchpads. */
+  #interruptWritten(value: number): number {
+    if (this.#comms === undefined) return value;
+    this.#events.interruptPolled(value);
+    return 0;
   }
 
   #resetWritten(value: number): number {
@@ -114,9 +180,10 @@ export class Psoc {
 interface PsocHooks {
   message(value: number): void;
   reset(value: number): number;
+  interrupt(value: number): number;
 }
 
-function psocRegisters(hooks: PsocHooks, log: Log | undefined) {
+function psocRegisters(hooks: PsocHooks, features: number, log: Log | undefined) {
   return new RegisterBlock(
     { name: 'PSOC_GLOBAL_CONF', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
     {
@@ -124,8 +191,10 @@ function psocRegisters(hooks: PsocHooks, log: Log | undefined) {
       BTM_FSM: { offset: 0x028, writable: 0 },
       PREBOOT_PCIE_EN: { offset: 0x074 },
       HW_STATE: { offset: 0x100 },
-      // Zero: legacy loader, and the driver does everything itself that firmware could have done (gaudi.md §3.2).
-      CPU_BOOT_DEV_STS0: { offset: 0x150, writable: 0 },
+      // gaudi_reg_map.h mmGIC_HOST_PI_UPD_IRQ_POLL_REG and following.
+      IRQ_POLL: { offset: 0x104, count: INTERRUPT_REGISTERS, onWrite: (value) => hooks.interrupt(value) },
+      // Zero: legacy loader, and the driver does everything itself that firmware could have done.
+      CPU_BOOT_DEV_STS0: { offset: 0x150, writable: 0, reset: features },
       CPU_BOOT_DEV_STS1: { offset: 0x154, writable: 0 },
       CPU_CMD_STATUS_TO_HOST: { offset: 0x15c },
       CPU_BOOT_ERR0: { offset: 0x160, writable: 0 },

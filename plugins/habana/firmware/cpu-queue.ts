@@ -43,6 +43,7 @@ export class CpuQueue {
   readonly registers: ReturnType<typeof cpuInterfaceRegisters>;
   readonly #cpucp: Cpucp;
   readonly #events: EventQueue;
+  readonly #isSecured: boolean;
   #port: FunctionPort | undefined;
   #ring: Ring | undefined;
   #consumer = 0;
@@ -51,9 +52,10 @@ export class CpuQueue {
   isDead = false;
   readonly counters = { packets: 0 };
 
-  constructor(cpucp: Cpucp, events: EventQueue, log?: Log) {
+  constructor(cpucp: Cpucp, events: EventQueue, isSecured: boolean, log?: Log) {
     this.#cpucp = cpucp;
     this.#events = events;
+    this.#isSecured = isSecured;
     this.registers = cpuInterfaceRegisters(log);
   }
 
@@ -100,8 +102,12 @@ export class CpuQueue {
     return this.#busAddress(this.registers.get(high) * 2 ** 32 + this.registers.get(low));
   }
 
-  /** Bus address of one of the processor's; undefined if it lies outside the window to the host. */
+  /**
+   * Bus address of one of the processor's; undefined if it lies outside the window to the host. A secured card's processor is given
+   * the engines' addresses.
+   */
   #busAddress(address: number): number | undefined {
+    if (this.#isSecured) return address >= HOST_BASE ? address - HOST_BASE : undefined;
     const extension = this.registers.get('CPU_MSB_ADDR') & MSB_MASK;
     const bus = extension * LOW_ADDRESS + (address % LOW_ADDRESS) - HOST_BASE;
     return bus >= 0 ? bus : undefined;

@@ -31,6 +31,35 @@ export const gaudiEvent = {
   FIX_THERMAL_ENV_E: 661,
 } as const;
 
+/** First and last of the events after which a card is reset, in the order of gaudi.c gaudi_handle_eqe. */
+const fatalEvents: readonly (readonly [first: number, last: number])[] = [
+  ...[33, 35, 37, 55, 57, 59, 61, 63, 65, 67, 69, 87, 90, 91, 194].map((type) => [type, type] as const), // double ECC errors
+  ...([
+    [46, 53],
+    [78, 85],
+    [124, 155],
+    [166, 170],
+    [180, 183],
+    [189, 192],
+  ] as const), // of TPC, DMA, SRAM, NIC, DMA_IF, HBM
+  ...[483, 487, 491, 495, 499].map((type) => [type, type] as const), // of NIC debug logic
+  ...([
+    [184, 184],
+    [217, 218],
+    [239, 256],
+  ] as const), // GIC500, AXI and L2 ECC, PLLs
+  ...[395, 399, 403, 407].map((type) => [type, type] as const), // HBM interrupts
+  ...([
+    [645, 647],
+    [662, 662],
+  ] as const), // firmware, reset request, out of sync; RAZWI
+];
+
+/** True if the card is to be reset after this event: by the driver or, if it is secured, by its firmware. */
+export function isFatal(type: number): boolean {
+  return fatalEvents.some(([first, last]) => type >= first && type <= last);
+}
+
 /** GAUDI_EVENT_SIZE. */
 export const EVENT_TYPES = 663;
 
