@@ -128,6 +128,7 @@ export class HabanaFunction implements PcieFunction {
       ...device.counters,
       events: device.events.counters,
       cpuPackets: device.cpuQueue.counters.packets,
+      leds: device.cpucp.leds,
       cpuTests: device.cpucp.counters.tests,
       mmu: device.mmu.counters,
       payloads: device.syncManagers.counters.payloads,

@@ -14,6 +14,9 @@ export const cpucpOpcode = {
   currentGet: 5,
   frequencySet: 9,
   frequencyGet: 10,
+  ledSet: 11,
+  i2cWrite: 12,
+  i2cRead: 13,
   infoGet: 14,
   unmaskEvent: 16,
   unmaskEventArray: 17,
@@ -104,6 +107,8 @@ export class Cpucp {
   readonly #log: Log | undefined;
   readonly #frequencies = new Map<number, bigint>();
   #maxPowerMilliwatts = 0n;
+  /** The card's three lamps, as the driver's debugfs sets them. */
+  readonly leds = [false, false, false];
   /** False: the processor has died and answers nothing (`control('heartbeat')`). */
   isAlive = true;
   /** `tests`: how often the driver asked whether anybody is there; once when it sets up the queue, then as its heartbeat. */
@@ -121,6 +126,7 @@ export class Cpucp {
   reset(): void {
     this.#frequencies.clear();
     this.#maxPowerMilliwatts = 0n;
+    this.leds.fill(false);
     this.isAlive = true;
   }
 
@@ -151,6 +157,10 @@ export class Cpucp {
       [op.frequencyCurrentGet, ({ index }) => success(this.#frequency(index))],
       [op.maxPowerGet, () => success(this.#maxPowerMilliwatts)],
       [op.maxPowerSet, ({ value }) => this.#setMaxPower(value)],
+      [op.ledSet, ({ index, value }) => this.#setLed(index, value)],
+      // Nothing answers on the buses of this card.
+      [op.i2cWrite, () => failure(cpucpResult.fault)],
+      [op.i2cRead, () => failure(cpucpResult.fault)],
       [op.infoGet, ({ index }) => withBuffer(this.#info(), index)],
       [op.eepromGet, ({ index }) => withBuffer(this.#eeprom(), index)],
       [op.unmaskEvent, ({ value }) => this.#unmask([Number(value & 0xffffn)])],
@@ -192,6 +202,12 @@ export class Cpucp {
   #setFrequency(pll: number, hertz: bigint): CpucpReply {
     if (pllOutputsMhz(pll) === undefined) return failure(cpucpResult.invalidParameters);
     this.#frequencies.set(pll, hertz);
+    return success(0n);
+  }
+
+  #setLed(index: number, value: bigint): CpucpReply {
+    if (index >= this.leds.length) return failure(cpucpResult.invalidParameters);
+    this.leds[index] = value !== 0n;
     return success(0n);
   }
 

@@ -3,7 +3,7 @@ import { cfg } from '../address-map.js';
 import { bootFailures } from '../blocks/psoc.js';
 import { packet } from '../packets.js';
 import { Driver, qmanOf } from '../test/driver.js';
-import { cpucpOpcode as op } from './cpucp.js';
+import { cpucpResult, cpucpOpcode as op } from './cpucp.js';
 
 const BOOT_STATUS = cfg.psoc + 0x300;
 const MESSAGE = cfg.psoc + 0x304;
@@ -124,6 +124,13 @@ describe('habana: management processor', () => {
     assert.equal(ask(op.pllInfoGet, { index: 0 }).result & 0xffffn, 1000n);
     assert.notEqual(ask(op.pllInfoGet, { index: 10 }).code, 0);
     assert.notEqual(ask(op.frequencySet, { index: 10, value: 1n }).code, 0);
+  });
+
+  it('lights lamps, and finds nobody on an I2C bus', () => {
+    assert.equal(ask(op.ledSet, { index: 1, value: 1n }).code, 0);
+    assert.deepEqual((driver.model.inspect() as { leds: boolean[] }).leds, [false, true, false]);
+    assert.equal(ask(op.ledSet, { index: 3, value: 1n }).code, cpucpResult.invalidParameters);
+    assert.equal(ask(op.i2cRead, { index: 0x01000050 }).code, cpucpResult.fault);
   });
 
   it('acknowledges what it does not know, and says so', () => {
