@@ -127,6 +127,10 @@ export class ConfigSpace {
   /**
    * Back to power-on: COMMAND, BARs and PMCSR zero, MSI and MSI-X off. A function-level reset keeps sticky bits; a device
    * reset keeps none.
+   *
+   * Against PCIe 6.0 §6.6.2 the BARs keep their addresses at a function-level reset. QEMU answers reads of them from its own
+   * copy, which such a reset does not change, and Linux restores only what reads differently (drivers/pci/pci.c
+   * pci_restore_config_dword): nobody would ever write them again. COMMAND does read zero, so nothing decodes until then.
    */
   reset(kind: 'device' | 'flr'): void {
     for (let index = 0; index < CONFIG_SPACE_BYTES; index++) {
@@ -213,6 +217,8 @@ export class ConfigSpace {
     if (bar.kind === 'memory64') {
       putLittleEndian(this.#writable, register + 4, 4, ~Math.floor((bar.sizeBytes - 1) / 2 ** 32));
     }
+    const registerBytes = bar.kind === 'memory64' ? 8 : 4;
+    for (let at = register; at < register + registerBytes; at++) this.#sticky[at] = this.#writable[at]!;
   }
 
   #buildRom(sizeBytes: number): void {
