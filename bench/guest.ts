@@ -13,11 +13,11 @@ export interface BenchGuest {
 export async function withBenchGuest(
   plugin: string,
   use: (machine: BenchGuest) => Promise<void>,
-  { moduleFolders = [] as readonly string[] } = {},
+  { moduleFolders = [] as readonly string[], packages = [] as readonly string[] } = {},
 ): Promise<void> {
   const onProgress = (text: string) => console.error(text);
   const qemu = await findQemu({ onProgress });
-  const image = await ensureImage({ kernel: 'latest', onProgress });
+  const image = await ensureImage({ kernel: 'latest', packages: [...packages], onProgress });
   const programs = await buildGuestPrograms({ image, moduleFolders, onProgress });
   const emulator = await startEmulator({ devices: [{ plugin, options: {} }], log: quiet });
   try {

@@ -1,7 +1,7 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any server
- * can do, and DMA against memcpy. With `--guest`, also a mapped BAR against RAM, and a Gaudi under its stock driver, inside
- * guests. Nothing here passes or fails.
+ * can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, a Gaudi
+ * under its stock driver, RDMA against rdma_rxe. Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,6 +14,7 @@ import { startEmulator } from '../emulator/emulator.js';
 import { measureDma } from './dma.js';
 import { measureGaudi } from './gaudi.js';
 import { measureGuestMemory } from './guest-memory.js';
+import { measureGuestRdma } from './guest-rdma.js';
 import { quiet } from './quiet-log.js';
 
 const run = promisify(execFile);
@@ -86,7 +87,7 @@ async function main(): Promise<void> {
       );
     }
     if (process.argv.includes('--guest')) await measureGuests();
-    else console.log('A mapped BAR and a Gaudi inside guests: npm run bench -- --guest');
+    else console.log('A mapped BAR, a Gaudi and RDMA inside guests: npm run bench -- --guest');
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -95,6 +96,7 @@ async function main(): Promise<void> {
 async function measureGuests(): Promise<void> {
   await measureGuestMemory();
   await measureGaudi();
+  await measureGuestRdma();
 }
 
 function us(ns: number): string {
