@@ -104,8 +104,8 @@ const HARMLESS: readonly AllowedComplaint[] = [
       'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
   },
   {
-    pattern: /ghostbus_example: (loading out-of-tree module|module verification failed)/,
-    reason: "the example's driver is ours, built outside the kernel and not signed",
+    pattern: /ghostbus_(example|bar_export): (loading out-of-tree module|module verification failed)/,
+    reason: 'these modules are ours, built outside the kernel and not signed',
   },
   {
     pattern: /habanalabs [0-9a-f:.]+: Waiting for all processes to exit \(timeout of/,
