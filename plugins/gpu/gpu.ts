@@ -74,7 +74,7 @@ function parseHive(names: string | undefined, own: string, product: Product): Hi
   const nodes = names.split('+');
   const node = nodes.indexOf(own);
   const wrong = (why: string) => new Error(`gpu: hive=${names}: ${why}`);
-  if (!product.hive) throw wrong('the driver looks for a hive only where id=740f');
+  if (!product.aldebaran) throw wrong('the driver looks for a hive only where id=740f');
   if (node < 0) throw wrong(`this GPU, ${own}, is not in it`);
   if (new Set(nodes).size !== nodes.length) throw wrong('a name is there twice');
   if (nodes.length < 2 || nodes.length > MAX_NODES) throw wrong(`a hive has 2 to ${MAX_NODES} nodes`);

@@ -17,8 +17,8 @@ export interface Product {
   readonly identity: Identity;
   readonly blocks: readonly IpEntry[];
   readonly sdmaEngines: number;
-  /** Whether the driver looks for a hive: gmc_v9_0.c and gfxhub_v1_1.c do by ASIC type, never for one that was discovered. */
-  readonly hive: boolean;
+  /** CHIP_ALDEBARAN to the driver, which looks for a hive, the data fabric and memory controllers by this type alone. */
+  readonly aldebaran: boolean;
   /** Of amdgpu, beyond its defaults. */
   readonly moduleParameters?: string;
 }
@@ -50,7 +50,7 @@ const SYNTHETIC: Product = {
     { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
   ],
   sdmaEngines: 1,
-  hive: false,
+  aldebaran: false,
 };
 
 /**
@@ -73,7 +73,7 @@ const MI210: Product = {
     { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
   ],
   sdmaEngines: SDMA_BASES.length,
-  hive: true,
+  aldebaran: true,
   moduleParameters: 'fw_load_type=0 ip_block_mask=0x1f',
 };
 

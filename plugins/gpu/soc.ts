@@ -1,4 +1,5 @@
 import { CommandProcessor } from './cp.js';
+import { declareDataFabric } from './data-fabric.js';
 import { Doorbells } from './doorbells.js';
 import { declareHive, Hub } from './gmc.js';
 import { declareHdp, declareSmuio } from './hdp.js';
@@ -40,7 +41,10 @@ export class Soc {
     const gfxhub = new Hub('gfxhub', host, mmio, interrupts);
     const mmhub = new Hub('mmhub', host, mmio, interrupts);
     new Nbio(host, mmio);
-    if (host.product.hive) declareHive(mmio, host.frameBuffer);
+    if (host.product.aldebaran) {
+      declareHive(mmio, host.frameBuffer);
+      declareDataFabric(mmio);
+    }
     declareHdp(mmio);
     declareSmuio(mmio);
     declareRlc(host, mmio);

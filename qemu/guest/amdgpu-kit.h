@@ -56,6 +56,8 @@ struct buffer {
 	uint64_t va;
 	amdgpu_va_handle va_handle;
 	void *cpu;
+	/* Stays out of submissions' lists: the driver refuses the memory of a hive peer there (amdgpu_dma_buf_map). */
+	bool unlisted;
 };
 
 /* Address and length of a PCI resource, from sysfs. */
@@ -148,13 +150,14 @@ static inline void map_gpu(struct buffer *buffer)
 		     strerror(-error));
 }
 
-static inline struct buffer make_buffer(struct gpu *gpu, uint64_t bytes, uint32_t domain)
+/* A buffer that only the GPU sees so far. `flags`: AMDGPU_GEM_CREATE_*. */
+static inline struct buffer make_gpu_buffer(struct gpu *gpu, uint64_t bytes, uint32_t domain, uint64_t flags)
 {
 	struct amdgpu_bo_alloc_request request = {
 		.alloc_size = bytes,
 		.phys_alignment = 4096,
 		.preferred_heap = domain,
-		.flags = domain == AMDGPU_GEM_DOMAIN_VRAM ? AMDGPU_GEM_CREATE_CPU_ACCESS_REQUIRED : 0,
+		.flags = flags,
 	};
 	struct buffer buffer = { .gpu = gpu, .bytes = bytes };
 	int error = amdgpu_bo_alloc(gpu->device, &request, &buffer.handle);
@@ -162,9 +165,24 @@ static inline struct buffer make_buffer(struct gpu *gpu, uint64_t bytes, uint32_
 	if (error)
 		fail("%s: allocating %" PRIu64 " bytes: %s", gpu->address, bytes, strerror(-error));
 	map_gpu(&buffer);
-	error = amdgpu_bo_cpu_map(buffer.handle, &buffer.cpu);
+	return buffer;
+}
+
+static inline void map_cpu(struct buffer *buffer)
+{
+	int error = amdgpu_bo_cpu_map(buffer->handle, &buffer->cpu);
+
 	if (error)
-		fail("%s: mapping %" PRIu64 " bytes for the CPU: %s", gpu->address, bytes, strerror(-error));
+		fail("%s: mapping %" PRIu64 " bytes for the CPU: %s", buffer->gpu->address, buffer->bytes,
+		     strerror(-error));
+}
+
+static inline struct buffer make_buffer(struct gpu *gpu, uint64_t bytes, uint32_t domain)
+{
+	uint64_t flags = domain == AMDGPU_GEM_DOMAIN_VRAM ? AMDGPU_GEM_CREATE_CPU_ACCESS_REQUIRED : 0;
+	struct buffer buffer = make_gpu_buffer(gpu, bytes, domain, flags);
+
+	map_cpu(&buffer);
 	return buffer;
 }
 
@@ -244,11 +262,13 @@ static inline void submit(struct commands *commands, uint32_t engine, struct buf
 	struct amdgpu_cs_request request = { .ip_type = engine, .number_of_ibs = 1, .ibs = &ib };
 	struct amdgpu_cs_fence fence = { .context = gpu->context, .ip_type = engine };
 	uint32_t expired = 0;
+	int listed = 1;
 	int error;
 
 	for (int i = 0; i < count; i++)
-		handles[i + 1] = buffers[i]->handle;
-	error = amdgpu_bo_list_create(gpu->device, count + 1, handles, NULL, &request.resources);
+		if (!buffers[i]->unlisted)
+			handles[listed++] = buffers[i]->handle;
+	error = amdgpu_bo_list_create(gpu->device, listed, handles, NULL, &request.resources);
 	if (!error)
 		error = amdgpu_cs_submit(gpu->context, 0, &request, 1);
 	if (error)

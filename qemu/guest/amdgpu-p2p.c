@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // link: -ldrm_amdgpu -ldrm
 /*
- * usage: amdgpu-p2p [--bytes SIZE] [--seed N] [--hold FILE] [FIRST SECOND]
+ * usage: amdgpu-p2p [--bytes SIZE] [--seed N] [--hold FILE] [--hive] [--unmapped] [FIRST SECOND]
  *
  * Moves a dma-buf between two GPUs with the stock driver, and compares every byte:
  *   fill      VRAM of the first GPU, by its own SDMA: a constant, then pattern 1 from a buffer in system memory
@@ -11,6 +11,9 @@
  *
  * FIRST and SECOND are PCI addresses such as 0000:03:00.0; default: the first two AMD functions with a render node.
  * Prints one JSON object per line. Pattern p of seed s: dword i is murmur3's 32-bit finalizer of s + p * 0x9e3779b9 + i.
+ * --hive: the GPUs are in one XGMI hive, so the imported buffer stays out of submissions' lists.
+ * --unmapped: the CPU never maps the first GPU's buffer, which so may lie in VRAM that the CPU does not see; it is filled and
+ * compared through copies in system memory.
  * With --hold the program keeps the buffers until FILE exists (60 s at most): freeing them wipes them.
  */
 #include "amdgpu-kit.h"
@@ -33,10 +36,21 @@ static void print_buffer(const char *name, const struct buffer *buffer)
 	       buffer->gpu->address, buffer->bytes, buffer->va);
 }
 
-static void compare_buffer(const char *step, const struct buffer *buffer, uint32_t seed, uint32_t pass)
+static void copy(const char *step, struct buffer *to, struct buffer *from);
+
+static void compare_buffer(const char *step, struct buffer *buffer, uint32_t seed, uint32_t pass)
 {
+	struct buffer staging = { 0 };
 	uint64_t first = 0;
-	uint64_t wrong = wrong_bytes(buffer->cpu, buffer->bytes, seed, pass, &first);
+	uint64_t wrong;
+
+	if (!buffer->cpu) {
+		staging = make_buffer(buffer->gpu, buffer->bytes, AMDGPU_GEM_DOMAIN_GTT);
+		copy("read back", &staging, buffer);
+	}
+	wrong = wrong_bytes(buffer->cpu ? buffer->cpu : staging.cpu, buffer->bytes, seed, pass, &first);
+	if (staging.cpu)
+		free_buffer(&staging);
 
 	printf("{\"compare\":\"%s\",\"gpu\":\"%s\",\"pattern\":%u,\"bytes\":%" PRIu64 ",\"wrong\":%" PRIu64 "}\n", step,
 	       buffer->gpu->address, pass, buffer->bytes, wrong);
@@ -67,16 +81,16 @@ static void fill_buffer(struct buffer *buffer, uint32_t seed, uint32_t pass)
 	write_pattern(staging.cpu, staging.bytes, seed, pass);
 	sdma_fill(&commands, buffer->va, 0xdeadbeef, buffer->bytes);
 	submit(&commands, AMDGPU_HW_IP_DMA, (struct buffer *[]){ buffer }, 1);
-	for (uint64_t i = 0; i < buffer->bytes / 4; i++)
+	for (uint64_t i = 0; buffer->cpu && i < buffer->bytes / 4; i++)
 		if (((volatile uint32_t *)buffer->cpu)[i] != 0xdeadbeef)
 			fail("fill: dword %" PRIu64 " of %s is not the constant", i, buffer->gpu->address);
 	copy("fill", buffer, &staging);
 	free_buffer(&staging);
 }
 
-static struct buffer import_buffer(struct gpu *gpu, const struct buffer *exported)
+static struct buffer import_buffer(struct gpu *gpu, const struct buffer *exported, bool hive)
 {
-	struct buffer imported = { .gpu = gpu, .bytes = exported->bytes };
+	struct buffer imported = { .gpu = gpu, .bytes = exported->bytes, .unlisted = hive };
 	struct amdgpu_bo_import_result result;
 	uint32_t dmabuf;
 	int error = amdgpu_bo_export(exported->handle, amdgpu_bo_handle_type_dma_buf_fd, &dmabuf);
@@ -108,6 +122,8 @@ struct arguments {
 	uint64_t bytes;
 	uint32_t seed;
 	const char *hold;
+	bool hive;
+	bool unmapped;
 	const char *addresses[2];
 };
 
@@ -123,10 +139,14 @@ static struct arguments parse(int argc, char **argv)
 			arguments.seed = (uint32_t)strtoul(argv[++i], NULL, 0);
 		else if (strcmp(argv[i], "--hold") == 0 && i + 1 < argc)
 			arguments.hold = argv[++i];
+		else if (strcmp(argv[i], "--hive") == 0)
+			arguments.hive = true;
+		else if (strcmp(argv[i], "--unmapped") == 0)
+			arguments.unmapped = true;
 		else if (argv[i][0] != '-' && positional < 2)
 			arguments.addresses[positional++] = argv[i];
 		else
-			fail("usage: amdgpu-p2p [--bytes SIZE] [--seed N] [--hold FILE] [FIRST SECOND]");
+			fail("usage: amdgpu-p2p [--bytes SIZE] [--seed N] [--hold FILE] [--hive] [--unmapped] [FIRST SECOND]");
 	}
 	if (positional == 1)
 		fail("give both PCI addresses or none");
@@ -148,12 +168,14 @@ int main(int argc, char **argv)
 	}
 	printf("{\"first\":\"%s\",\"second\":\"%s\",\"bytes\":%" PRIu64 ",\"seed\":%u}\n", gpus[0].address, gpus[1].address,
 	       arguments.bytes, arguments.seed);
-	struct buffer first = make_buffer(&gpus[0], arguments.bytes, AMDGPU_GEM_DOMAIN_VRAM);
+	struct buffer first = arguments.unmapped
+				      ? make_gpu_buffer(&gpus[0], arguments.bytes, AMDGPU_GEM_DOMAIN_VRAM, 0)
+				      : make_buffer(&gpus[0], arguments.bytes, AMDGPU_GEM_DOMAIN_VRAM);
 	struct buffer second = make_buffer(&gpus[1], arguments.bytes, AMDGPU_GEM_DOMAIN_VRAM);
 
 	fill_buffer(&first, arguments.seed, 1);
 	compare_buffer("fill", &first, arguments.seed, 1);
-	struct buffer imported = import_buffer(&gpus[1], &first);
+	struct buffer imported = import_buffer(&gpus[1], &first, arguments.hive);
 
 	copy("pull", &second, &imported);
 	compare_buffer("pull", &second, arguments.seed, 1);
