@@ -224,6 +224,24 @@ describe('EmulatedFunction', () => {
     assert.equal(read32(a.emulated, 0, 0), 1);
   });
 
+  it('is gone when its model says so, until the machine resets it', () => {
+    const { model, emulated } = add('a');
+    shareGuestMemory(emulated);
+    place(emulated, 0xe0000000, 0xe1000000);
+    model.port.post(() => assert.fail('work of a function that is gone ran'));
+    model.port.vanish();
+    rest();
+    assert.equal(read32(emulated, 0, 0), 0xffffffff);
+    assert.equal(read32(emulated, REGION.CONFIG, 0), 0xffffffff, 'no vendor id');
+    assert.deepEqual(emulated.windows(), []);
+    assert.throws(() => model.port.dma.readU32(0), { failure: 'bus-master-disabled' });
+    emulated.regionWrite(REGION.CONFIG, 4, Uint8Array.of(7, 0));
+    emulated.reset();
+    assert.notEqual(read32(emulated, REGION.CONFIG, 0), 0xffffffff);
+    assert.equal(emulated.busMasterEnabled, false, 'what was written meanwhile is lost');
+    assert.equal(read32(emulated, 0, 0), 1);
+  });
+
   it('breaks on a fault in posted work, and the loop goes on', () => {
     const { model, emulated } = add('a');
     model.port.post(() => model.port.dma.writeU32(0x1000, 1));

@@ -56,6 +56,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly #interrupts: InterruptLines;
   #epoch = 0;
   #broken: string | undefined;
+  #vanished = false;
 
   constructor(name: string, model: PcieFunction, surroundings: FunctionSurroundings) {
     this.name = name;
@@ -85,7 +86,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   }
 
   get busMasterEnabled(): boolean {
-    return this.config.busMasterEnabled;
+    return !this.#vanished && this.config.busMasterEnabled;
   }
 
   /** Why the function is out of service, if it is. */
@@ -105,12 +106,14 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   // --- the vfio-user server's side
 
   regionRead(region: number, offset: number, target: Uint8Array): void {
-    if (region === REGION.CONFIG) this.#readConfig(offset, target);
+    if (this.#vanished) target.fill(0xff);
+    else if (region === REGION.CONFIG) this.#readConfig(offset, target);
     else if (region === REGION.ROM) target.set(this.#rom.subarray(offset, offset + target.length));
     else this.#bars.get(region)!.fabricBar.read(offset, target);
   }
 
   regionWrite(region: number, offset: number, source: Uint8Array): void {
+    if (this.#vanished) return;
     if (region === REGION.CONFIG) this.#writeConfig(offset, source);
     else if (region !== REGION.ROM) this.#bars.get(region)!.fabricBar.write(offset, source);
   }
@@ -164,6 +167,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   // --- the fabric's side
 
   windows(): readonly BarWindow[] {
+    if (this.#vanished) return [];
     return [...this.#bars].flatMap(([index, { kind, fabricBar }]) => {
       const address = kind === 'io' ? undefined : this.config.barAddress(index);
       return address === undefined ? [] : [{ address, bar: fabricBar }];
@@ -253,6 +257,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   #reset(kind: ResetKind): void {
     this.#epoch++;
     this.#broken = undefined;
+    this.#vanished = false;
     this.#fabricPort.dropPostedWrites();
     this.config.reset(kind);
     this.#fabricPort.decodeChanged();
@@ -260,6 +265,14 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
       () => this.model.reset(kind),
       () => `reset (${kind})`,
     );
+  }
+
+  #vanish(): void {
+    this.#epoch++;
+    this.#vanished = true;
+    this.#fabricPort.dropPostedWrites();
+    this.#fabricPort.decodeChanged();
+    this.#log.info(`${this.name} is gone from the bus, as a card that is pulled out`);
   }
 
   /** Runs model code; false when it failed. A fault breaks the function and is told with all that helps to find it. */
@@ -290,7 +303,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
         return self.busMasterEnabled;
       },
       interrupt: (vector) => {
-        if (this.#interrupts.fire(vector)) this.#fabricPort.countInterrupt(vector);
+        if (!this.#vanished && this.#interrupts.fire(vector)) this.#fabricPort.countInterrupt(vector);
       },
       post: (work) => {
         const epoch = this.#epoch;
@@ -300,6 +313,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
         );
       },
       sibling,
+      vanish: () => this.#vanish(),
       link: (name) => {
         const memory = sibling(name)?.linkMemory;
         const count: PrivateLink['count'] = (direction, bytes) => this.#fabricPort.countLink(name, direction, bytes);

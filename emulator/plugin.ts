@@ -221,6 +221,12 @@ export interface FunctionPort {
    */
   sibling(name: string): PcieFunction | undefined;
   /**
+   * The function is gone from the bus, as a card that is pulled out: reads of its registers and of configuration space give
+   * all ones, writes are dropped, peers find nobody, its posted work, timers, DMA and interrupts end. Only a reset by the
+   * machine (`device`) brings it back. Memory that the guest has mapped cannot be taken away from it: it stays readable.
+   */
+  vanish(): void;
+  /**
    * A private link (an XGMI hive) to the {@link PcieFunction.linkMemory} of another function of the same emulator; undefined
    * if there is no such function, or it has none. No bus address and no Bus Master Enable is involved.
    */

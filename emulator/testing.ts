@@ -179,6 +179,8 @@ export class FakeFunction {
   /** What it moved over its private links, by the other function's name. */
   readonly links: Record<string, LinkCounters> = {};
   busMasterEnabled = true;
+  /** The model called {@link FunctionPort.vanish}; the fake bus goes on serving it. */
+  vanished = false;
   readonly #barAddresses: ReadonlyMap<number, number>;
 
   constructor(name: string, model: PcieFunction, barAddresses: ReadonlyMap<number, number>) {
@@ -323,6 +325,9 @@ export class FakeBus {
         this.#work.push(work);
       },
       sibling: (name) => this.#model(name),
+      vanish: () => {
+        fake.vanished = true;
+      },
       link: (name) => {
         const memory = this.#model(name)?.linkMemory;
         return memory && { memory, count: (direction, bytes) => countLink(fake.links, name, direction, bytes) };

@@ -7,6 +7,7 @@ const PIPES = 4;
 
 /** Enable bit of each source in a pipe's INT_CNTL (gc_9_0_sh_mask.h CP_ME1_PIPE0_INT_CNTL). */
 const ENABLE_BIT: Readonly<Record<number, number>> = {
+  [IH_SOURCE.CP_ECC_ERROR]: 14,
   [IH_SOURCE.CP_PRIVILEGED_REGISTER]: 23,
   [IH_SOURCE.CP_BAD_OPCODE]: 24,
   [IH_SOURCE.CP_EOP]: 26,
@@ -52,13 +53,13 @@ export class ComputeInterrupts {
     });
   }
 
-  /** Sends it if its pipe lets it. */
-  raise({ me, pipe, queue, source, vmid, data }: ComputeInterrupt): void {
+  /** Sends it if its pipe lets it; returns whether it did. */
+  raise({ me, pipe, queue, source, vmid, data }: ComputeInterrupt): boolean {
     const place = index(me, pipe);
     const enables = this.#registers.get('CP_PIPE_INT_CNTL', place) | this.#selected[place]!;
     if (((enables >>> ENABLE_BIT[source]!) & 1) === 0) {
       this.#masked++;
-      return;
+      return false;
     }
     this.#interrupts.raise({
       client: IH_CLIENT.GRBM_CP,
@@ -69,6 +70,7 @@ export class ComputeInterrupts {
       pasid: this.#interrupts.pasid('gfxhub', vmid),
       data: [data, 0, 0, 0],
     });
+    return true;
   }
 
   inspect(): unknown {

@@ -3,9 +3,10 @@ import { ComputeInterrupts } from './cp-interrupts.js';
 import type { Hub } from './gmc.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
 import { HardwareScheduler, type QueueSlot } from './hws.js';
-import type { InterruptHandler } from './ih.js';
+import { IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { MapQueueRequest, UnmapQueuesRequest } from './pm4-packets.js';
 import { bits } from './registers.js';
+import type { CommandQueue } from './ring.js';
 
 /** Compute has two micro engine complexes of 4 pipes with 8 queues each (gfx_v9_0_sw_init, GC 9.4.2). */
 const MICRO_ENGINES = [1, 2] as const;
@@ -120,6 +121,15 @@ export class CommandProcessor {
         `${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`,
       );
     }
+  }
+
+  get commandQueues(): readonly CommandQueue[] {
+    return this.#queues.map(({ queue }) => queue);
+  }
+
+  /** An uncorrectable error in the first pipe; returns whether it is reported (gfx_v9_0_set_cp_ecc_error_state). */
+  eccError(vmid: number): boolean {
+    return this.#interrupts.raise({ me: 1, pipe: 0, queue: 0, source: IH_SOURCE.CP_ECC_ERROR, vmid, data: 0 });
   }
 
   inspect(): unknown {

@@ -46,6 +46,15 @@ const REPORTED_PAGES = 64;
 
 const PAGE_BYTES = 4096;
 
+/** Faults on demand: in `pages` pages from `address` on; `retry`: as an engine with retries on would report them. */
+export interface InjectedFault {
+  readonly vmid: number;
+  readonly address: number;
+  readonly access: AccessKind;
+  readonly retry: boolean;
+  readonly pages: number;
+}
+
 const CONTEXTS = 16;
 const INVALIDATE_ENGINES = 18;
 
@@ -203,11 +212,14 @@ export class Hub {
     else if (this.#faults === 1) this.#host.port.log.info(`${this.name}: first page fault, a ${this.#lastFault}`);
   }
 
-  /** Sends a fault that no access caused: for `ghostbus ctl`. `retry`: as an engine with retries on would report it. */
-  inject(vmid: number, address: number, kind: AccessKind, retry: boolean): boolean {
+  /** Sends faults that no access caused: for `ghostbus ctl`. Returns whether they are reported. */
+  inject({ vmid, address, access: kind, retry, pages }: InjectedFault): boolean {
     const client = DEFAULT_CLIENT[this.name];
-    const fault = { vmid, address, lengthBytes: 1, kind, cause: 'invalid', reason: 'on demand', client } as const;
-    return this.#report(fault, retry);
+    const fault = { vmid, lengthBytes: 1, kind, cause: 'invalid', reason: 'on demand', client } as const;
+    let reported = false;
+    for (let page = 0; page < pages; page++)
+      reported = this.#report({ ...fault, address: address + page * PAGE_BYTES }, retry);
+    return reported;
   }
 
   /** Latches the fault and interrupts, page by page; false when the context's interrupts are off. */
@@ -243,7 +255,7 @@ export class Hub {
   /** The vector that gmc_v9_0_process_interrupt decodes; the ring id carries what amdkfd reads from it (kfd_int_process_v9.c). */
   #interrupt({ vmid, kind, cause }: VmFault, page: number, retry: boolean): void {
     const write = kind === 'write';
-    const flags = Math.floor(page / 2 ** 32) | (write ? 0x20 : 0) | (retry ? 0x80 : 0);
+    const flags = (Math.floor(page / 2 ** 32) & 0xf) | (write ? 0x20 : 0) | (retry ? 0x80 : 0);
     const vector = {
       client: this.name === 'gfxhub' ? IH_CLIENT.UTCL2 : IH_CLIENT.VMC,
       source: IH_SOURCE.VM_FAULT,

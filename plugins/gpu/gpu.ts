@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import {
   type Bar,
   type Capability,
@@ -15,6 +14,7 @@ import {
   type ResetKind,
   vendorSpecificExtended,
 } from '../../emulator/plugin.js';
+import { parseCommand } from './commands.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
 import { DOORBELL_BYTES } from './doorbells.js';
 import { FrameBuffer, type Hive } from './frame-buffer.js';
@@ -52,21 +52,6 @@ function capabilities(instance: number): readonly Capability[] {
     deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) }),
   ];
 }
-
-/** Where `bytes` from a GPU virtual `address` lie, per VMID. Numbers may be written as text, `0x…` too. */
-const commandSchema = z.strictObject({
-  command: z.literal('translate'),
-  address: z.coerce
-    .number()
-    .int()
-    .min(0)
-    .max(2 ** 48),
-  bytes: z.coerce
-    .number()
-    .int()
-    .min(1)
-    .max(2 ** 30),
-});
 
 /** The hive that `names` describe, seen from the GPU `own`. Throws an Error that says what is wrong with it. */
 function parseHive(names: string | undefined, own: string, product: Product): Hive | undefined {
@@ -187,9 +172,11 @@ export class Gpu implements PcieFunction {
   }
 
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    const parsed = commandSchema.safeParse({ ...args, command });
-    if (!parsed.success) throw new Error(`gpu: ${z.prettifyError(parsed.error)}`);
-    return this.#current().translate(parsed.data.address, parsed.data.bytes);
+    const parsed = parseCommand(command, args);
+    if (parsed.command !== 'remove') return this.#current().control(parsed);
+    this.#soc?.stop();
+    this.#port?.vanish();
+    return 'gone';
   }
 
   detach(): void {

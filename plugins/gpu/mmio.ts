@@ -8,6 +8,9 @@ export interface DwordDeclaration extends Omit<RegisterDeclaration, 'offset' | '
   readonly strideDwords?: number;
 }
 
+/** The whole address space of the registers; a block costs only what it declares. */
+const BLOCK_BYTES = 2 ** 32;
+
 /** Registers outside the aperture that are remembered by number; a guest could name 2^30. */
 const MOST_OUTSIDE = 256;
 
@@ -28,6 +31,8 @@ export class Mmio implements RegisterHandler {
   readonly #storage: { readonly name: string; readonly block: RegisterBlock }[] = [];
   readonly #loud: RegisterBlock;
   readonly #outside = new Map<number, number>();
+  /** Registers beyond the aperture, which only PCIE_INDEX2 and packets reach, by dword. */
+  readonly #beyond = new Map<number, RegisterHandler>();
 
   /** `storage`: what only remembers, unless a block declares it. */
   constructor(log: Log, storage: readonly StorageRange[]) {
@@ -50,12 +55,16 @@ export class Mmio implements RegisterHandler {
       declared[key] = { ...rest, offset: dw * 4, strideBytes: (strideDwords ?? 1) * 4 };
     }
     const block = new RegisterBlock<Names>(
-      { name, sizeBytes: MMIO_BYTES, log: this.#log, undeclared: 'loud' },
+      { name, sizeBytes: BLOCK_BYTES, log: this.#log, undeclared: 'loud' },
       declared as Record<Names, RegisterDeclaration>,
     );
     const owner = this.#owners.push({ name, handler: block });
     for (const { dw, count = 1, strideDwords = 1 } of Object.values<DwordDeclaration>(registers)) {
-      for (let index = 0; index < count; index++) this.#ownerOf[dw + index * strideDwords] = owner;
+      for (let index = 0; index < count; index++) {
+        const place = dw + index * strideDwords;
+        if (place < MMIO_BYTES / 4) this.#ownerOf[place] = owner;
+        else this.#beyond.set(place, block);
+      }
     }
     return block;
   }
@@ -74,14 +83,18 @@ export class Mmio implements RegisterHandler {
     this.#handler(offset).write(offset, sizeBytes, value);
   }
 
-  /** A register as a ring's packet reads it. Outside the aperture: counted, warned once, zero. */
+  /** A register as a ring's packet reads it. Outside the aperture, and nobody's: counted, warned once, zero. */
   readDword(dw: number): number {
+    const beyond = this.#beyond.get(dw);
+    if (beyond !== undefined) return beyond.read(dw * 4, 4) >>> 0;
     if (!this.#inside(dw, 'read')) return 0;
     return this.read(dw * 4, 4) >>> 0;
   }
 
   writeDword(dw: number, value: number): void {
-    if (this.#inside(dw, 'write')) this.write(dw * 4, 4, value >>> 0);
+    const beyond = this.#beyond.get(dw);
+    if (beyond !== undefined) beyond.write(dw * 4, 4, value >>> 0);
+    else if (this.#inside(dw, 'write')) this.write(dw * 4, 4, value >>> 0);
   }
 
   #handler(offset: number): RegisterHandler {

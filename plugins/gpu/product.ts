@@ -45,7 +45,7 @@ const SYNTHETIC: Product = {
     { hardwareId: 255 /* MP0 */, version: [12, 0, 1], bases: BASES.MP0 },
     { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
     { hardwareId: 42 /* SDMA0 */, version: [4, 1, 2], bases: SDMA_BASES[0] },
-    { hardwareId: 1 /* MP1 */, version: [11, 0, 8], bases: BASES.MP0 },
+    { hardwareId: 1 /* MP1 */, version: [13, 0, 5], bases: BASES.MP0 },
     { hardwareId: 12 /* UVD */, version: [2, 0, 3], bases: BASES.UVD },
     { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
   ],

@@ -156,6 +156,14 @@ export class CommandQueue {
     this.timer = undefined;
   }
 
+  /** The queue executes nothing any more until it is started anew; as a hung engine, it tells nobody. */
+  hang(reason: string): void {
+    this.#state = 'hung';
+    this.#stopReason = reason;
+    this.timer?.cancel();
+    this.timer = undefined;
+  }
+
   /** A halted engine keeps its place. */
   setPaused(paused: boolean): void {
     this.#paused = paused;

@@ -26,6 +26,7 @@ const ENGINE_REGISTERS = {
   CNTL: 0x1c,
   STATUS_REG: 0x25,
   F32_CNTL: 0x2a,
+  EDC_CONFIG: 0x32,
   ATOMIC_CNTL: 0x39,
   ATOMIC_PREOP: 0x3a,
 } as const;
@@ -247,6 +248,10 @@ class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueS
     if (returns && this.#engine.keepAtomic(previous)) this.#raise(IH_SOURCE.SDMA_ATOMIC_RETURN, 0, 0);
   }
 
+  eccError(vmid: number): void {
+    this.#raise(IH_SOURCE.SDMA_SRAM_ECC, vmid, 0);
+  }
+
   #raise(source: number, vmid: number, context: number): void {
     const pasid = this.#engine.interrupts.pasid('mmhub', vmid);
     this.#engine.interrupts.raise({
@@ -267,23 +272,23 @@ class SdmaQueue extends QueueContext implements Interpreter, SdmaContext, QueueS
  */
 export class Sdma {
   readonly #queues: readonly SdmaQueue[];
+  readonly #eccEnabled: () => boolean;
 
   /** `index` counts the ASIC's engines from 0, of at most five. */
   constructor(index: number, parts: QueueContextParts & Pick<Engine, 'interrupts' | 'doorbells' | 'scheduler'>) {
     const { firstDword, client } = ENGINES[index]!;
     const at = (register: keyof typeof ENGINE_REGISTERS) => firstDword + ENGINE_REGISTERS[register];
-    const registers: RegisterBlock<'CNTL' | 'F32_CNTL' | 'ATOMIC_CNTL' | 'ATOMIC_PREOP'> = parts.mmio.declare(
-      `sdma${index}`,
-      {
+    const registers: RegisterBlock<'CNTL' | 'F32_CNTL' | 'EDC_CONFIG' | 'ATOMIC_CNTL' | 'ATOMIC_PREOP'> =
+      parts.mmio.declare(`sdma${index}`, {
         CNTL: { dw: at('CNTL') },
         // IDLE b0: nothing of this model lags behind what a reader could see.
         STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
         // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
         F32_CNTL: { dw: at('F32_CNTL'), reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
+        EDC_CONFIG: { dw: at('EDC_CONFIG') },
         ATOMIC_CNTL: { dw: at('ATOMIC_CNTL') },
         ATOMIC_PREOP: { dw: at('ATOMIC_PREOP'), count: 2, writable: 0 },
-      },
-    );
+      });
     // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
     const engine: Engine = {
       ...parts,
@@ -299,6 +304,8 @@ export class Sdma {
         return bits(registers.get('ATOMIC_CNTL'), 31, 31) === 1;
       },
     };
+    // ECC_INT_ENABLE b2 (sdma_v4_0_set_ecc_irq_state).
+    this.#eccEnabled = () => bits(registers.get('EDC_CONFIG'), 2, 2) === 1;
     this.#queues = QUEUES.map(
       ([name, distance, ringId]) => new SdmaQueue(`sdma${index} ${name}`, firstDword + distance, ringId, engine),
     );
@@ -308,6 +315,17 @@ export class Sdma {
   /** Queues that user space can have; the kernel's come first in the list. */
   get userQueues(): readonly QueueSlot[] {
     return this.#queues.slice(KERNEL_QUEUES);
+  }
+
+  get commandQueues(): readonly CommandQueue[] {
+    return this.#queues.map(({ queue }) => queue);
+  }
+
+  /** An uncorrectable error in the engine's memories; returns whether it is reported. */
+  eccError(vmid: number): boolean {
+    if (!this.#eccEnabled()) return false;
+    this.#queues[0]!.eccError(vmid);
+    return true;
   }
 
   #idle(): boolean {

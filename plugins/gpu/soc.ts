@@ -1,3 +1,4 @@
+import type { Command } from './commands.js';
 import { CommandProcessor } from './cp.js';
 import { declareDataFabric } from './data-fabric.js';
 import { Doorbells } from './doorbells.js';
@@ -12,6 +13,7 @@ import { storageRanges } from './registers.js';
 import { Scheduler } from './ring.js';
 import { declareRlc } from './rlc.js';
 import { Sdma } from './sdma.js';
+import { Smu } from './smu.js';
 import type { Extent } from './vm.js';
 
 const VMIDS = 16;
@@ -29,6 +31,7 @@ export class Soc {
   readonly #hubs: readonly Hub[];
   readonly #interrupts: InterruptHandler;
   readonly #psp: Psp;
+  readonly #smu: Smu;
   readonly #engines: readonly Sdma[];
   readonly #processor: CommandProcessor;
 
@@ -48,6 +51,7 @@ export class Soc {
     declareHdp(mmio);
     declareSmuio(mmio);
     declareRlc(host, mmio);
+    this.#smu = new Smu({ host, mmio, hub: mmhub, scheduler, modeReset });
     this.#psp = new Psp({ host, mmio, hub: mmhub, interrupts, scheduler, modeReset });
     const engineParts = { host, mmio, hub: mmhub, interrupts, doorbells, scheduler };
     this.#engines = Array.from({ length: host.product.sdmaEngines }, (_, index) => new Sdma(index, engineParts));
@@ -92,12 +96,47 @@ export class Soc {
     return found;
   }
 
+  /** Carries out what `ghostbus ctl` asked for. Throws an Error that says what cannot be done. */
+  control(request: Exclude<Command, { command: 'remove' }>): unknown {
+    switch (request.command) {
+      case 'translate':
+        return this.translate(request.address, request.bytes);
+      case 'page-fault': {
+        const hub = this.#hubs.find(({ name }) => name === request.hub)!;
+        return { reported: hub.inject(request) };
+      }
+      case 'hang':
+        return this.#hang(request.queue);
+      case 'lose-interrupts':
+        return this.#interrupts.lose(request);
+      case 'ecc-error':
+        return { reported: this.#eccError(request.engine, request.vmid) };
+    }
+  }
+
+  #hang(name: string): string {
+    const queues = [...this.#engines, this.#processor].flatMap((engine) => engine.commandQueues);
+    const queue = queues.find((candidate) => candidate.name === name && candidate.state !== 'off');
+    if (queue === undefined) {
+      const running = queues.filter(({ state }) => state !== 'off').map((candidate) => candidate.name);
+      throw new Error(`gpu: no queue ${JSON.stringify(name)} is set up; there are: ${running.join(', ')}`);
+    }
+    queue.hang('on demand');
+    return `${name} hangs`;
+  }
+
+  /** Reported only where the driver wants it: it does not without a RAS block, which this ASIC has not. */
+  #eccError(engine: 'sdma0' | 'cp', vmid: number): boolean {
+    return engine === 'cp' ? this.#processor.eccError(vmid) : this.#engines[0]!.eccError(vmid);
+  }
+
   inspect(): Record<string, unknown> {
     return {
       sdma: Object.assign({}, ...this.#engines.map((engine) => engine.inspect())),
       compute: this.#processor.inspect(),
       interrupts: this.#interrupts.inspect(),
       psp: this.#psp.inspect(),
+      smu: this.#smu.inspect(),
       ...Object.fromEntries(this.#hubs.map((hub) => [hub.name, hub.inspect()])),
       doorbells: this.doorbells.inspect(),
       registers: this.mmio.inspect(),
