@@ -1,5 +1,5 @@
 /** One adapter between two resets: its blocks, wired together. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import type { FunctionPort, MemoryRegion } from '../../emulator/plugin.js';
 import { AccessRegisters } from './access-registers.js';
 import { Allocators } from './allocators.js';
 import { Capabilities, LIMITS } from './capabilities.js';
@@ -7,6 +7,7 @@ import type { CommandTable } from './command.js';
 import { CommandInterface } from './command-interface.js';
 import { CompletionQueues } from './completion-queue.js';
 import { Counters } from './counters.js';
+import { DeviceMemory } from './device-memory.js';
 import { Ethernet } from './ethernet.js';
 import type { EthernetReceiveQueue } from './ethernet-receive-queue.js';
 import type { EthernetSendQueue } from './ethernet-send-queue.js';
@@ -38,6 +39,9 @@ export interface AdapterPlace extends WirePlace {
   readonly vectors: number;
   readonly firstUar: number;
   readonly lastUar: number;
+  /** Memory behind BAR 0, and where the part of it starts that is the adapter's own. */
+  readonly memory: MemoryRegion;
+  readonly memoryOffset: number;
   /** Whether another adapter is on the same emulator. */
   isNeighbour(other: Adapter): boolean;
 }
@@ -50,6 +54,8 @@ export class Adapter implements MemoryAccess {
   readonly eventQueues: EventQueues;
   readonly completionQueues: CompletionQueues;
   readonly sharedReceiveQueues: SharedReceiveQueues;
+  /** What memory keys lead to. */
+  readonly dma: DeviceMemory;
   readonly memoryKeys: MemoryKeys;
   readonly pageFaults: PageFaults;
   readonly workQueues: ObjectTable<WorkQueue>;
@@ -76,7 +82,8 @@ export class Adapter implements MemoryAccess {
       this.budget,
       2 ** LIMITS.logSharedReceiveQueues,
     );
-    this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys);
+    this.dma = new DeviceMemory(port.dma, place.memory, place.memoryOffset);
+    this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys, this.dma);
     this.pageFaults = new PageFaults(port, this.eventQueues);
     this.workQueues = new ObjectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
     this.queuePairs = new QueuePairs(this);
@@ -86,10 +93,6 @@ export class Adapter implements MemoryAccess {
     this.#pages = new PageSupply(profile);
     this.wire = new Wire(this, place);
     this.commandInterface = new CommandInterface(port, this.#commandTables(), () => this.#takeCommandEvents());
-  }
-
-  get dma(): FunctionPort['dma'] {
-    return this.port.dma;
   }
 
   isNeighbour(other: Adapter): boolean {
@@ -113,6 +116,7 @@ export class Adapter implements MemoryAccess {
         sharedReceiveQueues: this.sharedReceiveQueues.count,
         workQueues: this.workQueues.size,
         memoryKeys: this.memoryKeys.count,
+        deviceMemory: this.dma.allocations,
         ...this.ethernet.counts,
         lentPages: this.#pages.count,
         heapBytes: this.budget.usedBytes,
@@ -126,7 +130,8 @@ export class Adapter implements MemoryAccess {
   #commandTables(): CommandTable[] {
     return [
       controlCommands(),
-      new Capabilities(this.profile).commands,
+      new Capabilities(this.profile, this.#place.memoryOffset).commands,
+      this.dma.commands,
       new AccessRegisters(this.profile, this.vport, this.counters).commands,
       madCommands(this.counters),
       this.#allocators.commands,

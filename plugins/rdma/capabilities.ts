@@ -3,11 +3,13 @@
  * here is zero, which switches the feature off (mlx5 reference §4.5 lists what stays off on purpose).
  */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
+import { DEVICE_MEMORY_BYTES, LOG_UNIT_BYTES, MAX_ALLOCATION_BYTES } from './device-memory.js';
 import { DEVICE_FREQUENCY_KHZ } from './init-segment.js';
 import { bytesOf, type Layout, subview } from './layout.js';
 import {
   atomicCaps,
   cmdHcaCap,
+  deviceMemCap,
   flowTableNicCap,
   flowTablePropLayout,
   odpCap,
@@ -23,7 +25,15 @@ const PAGE_BYTES = 4096;
 const PAGE_START = 0x10;
 
 /** op_mod >> 1 (include/linux/mlx5/device.h `enum mlx5_cap_type`). */
-const CAP_TYPE = { GENERAL: 0, ETHERNET_OFFLOADS: 1, ODP: 2, ATOMIC: 3, ROCE: 4, FLOW_TABLE: 7 } as const;
+const CAP_TYPE = {
+  GENERAL: 0,
+  ETHERNET_OFFLOADS: 1,
+  ODP: 2,
+  ATOMIC: 3,
+  ROCE: 4,
+  FLOW_TABLE: 7,
+  DEVICE_MEMORY: 0xf,
+} as const;
 
 /** Limits that the tables of objects keep to. */
 export const LIMITS = {
@@ -34,6 +44,7 @@ export const LIMITS = {
   logSharedReceiveQueues: 12,
   logMulticastGroups: 10,
   multicastMembers: 240,
+  counterSets: 255,
 } as const;
 
 /** Without these the stock drivers do not start, or lack what this adapter offers (mlx5 reference §4.4). */
@@ -85,6 +96,11 @@ const general: Values<typeof cmdHcaCap> = {
   // The kernel computes the places of doorbells from it; BlueFlame itself stays off (bf).
   log_bf_reg_size: 9,
   page_request_disable: 1,
+  device_memory: 1,
+  max_qp_cnt: LIMITS.counterSets,
+  out_of_seq_cnt: 1,
+  retransmission_q_counters: 1,
+  enhanced_error_q_counters: 1,
   device_frequency_khz: DEVICE_FREQUENCY_KHZ,
 };
 
@@ -131,7 +147,7 @@ const ALL_ODP = { send: 1, receive: 1, write: 1, read: 1, atomic: 1, srq_receive
 export const ROCE_ADDRESS_TABLE_SIZE = 64;
 export const ROCE_UDP_PORT = 4791;
 
-function createPages(profile: Profile): Map<number, DataView> {
+function createPages(profile: Profile, memoryOffset: number): Map<number, DataView> {
   const pages = new Map<number, DataView>();
   const page = (type: number): DataView => {
     const view = new DataView(new ArrayBuffer(PAGE_BYTES));
@@ -149,6 +165,7 @@ function createPages(profile: Profile): Map<number, DataView> {
     atomic_size_dc: 8,
   });
   fillOdp(page(CAP_TYPE.ODP));
+  fillDeviceMemory(page(CAP_TYPE.DEVICE_MEMORY), memoryOffset);
   if (profile.link === 'roce') fillEthernetPages(page);
   return pages;
 }
@@ -161,6 +178,16 @@ function fillOdp(view: DataView): void {
   odpPerTransportServiceCap.fill(view, ALL_ODP, scheme + odpSchemeCap.byteOf('rc_odp_caps'));
   odpPerTransportServiceCap.fill(view, { send: 1, srq_receive: 1 }, scheme + odpSchemeCap.byteOf('ud_odp_caps'));
   odpPerTransportServiceCap.fill(view, ALL_ODP, scheme + odpSchemeCap.byteOf('xrc_odp_caps'));
+}
+
+function fillDeviceMemory(view: DataView, memoryOffset: number): void {
+  deviceMemCap.fill(view, {
+    memic: 1,
+    log_min_memic_alloc_size: LOG_UNIT_BYTES,
+    memic_bar_size: DEVICE_MEMORY_BYTES,
+    max_memic_size: MAX_ALLOCATION_BYTES,
+  });
+  deviceMemCap.set64(view, 'memic_bar_start_addr', BigInt(memoryOffset));
 }
 
 function fillEthernetPages(page: (type: number) => DataView): void {
@@ -206,8 +233,9 @@ function fillEthernetPages(page: (type: number) => DataView): void {
 export class Capabilities {
   readonly #pages: Map<number, DataView>;
 
-  constructor(profile: Profile) {
-    this.#pages = createPages(profile);
+  /** `memoryOffset`: where the adapter's own memory starts in BAR 0. */
+  constructor(profile: Profile, memoryOffset: number) {
+    this.#pages = createPages(profile, memoryOffset);
   }
 
   get commands(): CommandTable {

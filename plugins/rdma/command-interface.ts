@@ -77,6 +77,9 @@ export class CommandInterface {
   /** A test's fault: commands of this name, or all of them with `*`, are never answered. */
   #swallow: { name: string; left: number } | undefined;
   #refuse: { name: string; status: number; left: number } | undefined;
+  /** Commands that met a test's fault, by name. */
+  readonly swallowed = new Map<string, number>();
+  readonly refused = new Map<string, number>();
 
   constructor(port: FunctionPort, tables: readonly CommandTable[], completion: CompletionSource) {
     this.#port = port;
@@ -155,11 +158,11 @@ export class CommandInterface {
   #run(call: CommandCall): boolean {
     const name = commandName(call.opcode) ?? `0x${call.opcode.toString(16)}`;
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
-    if (this.#takes(this.#swallow, name)) {
+    if (this.#takes(this.#swallow, name, this.swallowed)) {
       this.#port.log.info('a command stays unanswered, as asked', { command: name });
       return false;
     }
-    const status = this.#takes(this.#refuse, name) ? this.#refuse!.status : this.#call(call, name);
+    const status = this.#takes(this.#refuse, name, this.refused) ? this.#refuse!.status : this.#call(call, name);
     call.output.setUint8(0, status);
     if (status !== STATUS.OK) call.output.setUint32(4, call.opcode);
     this.recent.push({ name, status });
@@ -167,9 +170,10 @@ export class CommandInterface {
     return true;
   }
 
-  #takes(fault: { name: string; left: number } | undefined, name: string): boolean {
+  #takes(fault: { name: string; left: number } | undefined, name: string, counts: Map<string, number>): boolean {
     if (fault === undefined || fault.left <= 0 || (fault.name !== '*' && fault.name !== name)) return false;
     fault.left--;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
     return true;
   }
 

@@ -17,6 +17,12 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
   /** Commands of a name are refused: `status`, `command`, `count`. */
   'refuse-command': (_fn, adapter, args) =>
     adapter.commandInterface.refuse(text(args, 'command', '*'), number(args, 'status', 1), number(args, 'count', 1)),
+  /** What came of the faults that were asked for: commands by name, packets by fate. */
+  faults: (fn, adapter) => ({
+    swallowed: Object.fromEntries(adapter.commandInterface.swallowed),
+    refused: Object.fromEntries(adapter.commandInterface.refused),
+    weather: { ...fn.wireFaults.counts },
+  }),
   /** Where every queue is at. */
   queues: (_fn, adapter) => ({
     eventQueues: adapter.eventQueues.inspect(),

@@ -1,4 +1,5 @@
 /** Counter sets of queue pairs (Q counters) and of the port. */
+import { LIMITS } from './capabilities.js';
 import type { CommandTable } from './command.js';
 import {
   allocQCounterOut,
@@ -11,6 +12,7 @@ import {
 import { qpc, trafficCounter } from './layouts/contexts.js';
 import { ObjectTable } from './object-table.js';
 import type { QueuePair } from './queue-pair.js';
+import type { WireOperation } from './requester.js';
 
 export type QCounter = Exclude<keyof typeof queryQCounterOut.fields, 'status' | 'syndrome'>;
 export type Traffic = Exclude<keyof typeof queryVportCounterOut.fields, 'status' | 'syndrome'>;
@@ -34,11 +36,16 @@ const RESPONDER_ERRORS: Readonly<Record<number, QCounter>> = {
   19: 'resp_remote_access_errors',
 };
 
-/** counter_set_id has 8 bits; 0 means none. */
-const LAST_SET = 255;
+/** What a responder counts as it comes in. */
+const RECEIVED_REQUESTS: Readonly<Partial<Record<WireOperation, QCounter>>> = {
+  write: 'rx_write_requests',
+  read: 'rx_read_requests',
+  atomic: 'rx_atomic_requests',
+};
 
+/** Sets by counter_set_id, which has 8 bits; 0 means none. */
 export class Counters {
-  readonly #sets = new ObjectTable<Map<QCounter, number>>('counter set', 1, LAST_SET);
+  readonly #sets = new ObjectTable<Map<QCounter, number>>('counter set', 1, LIMITS.counterSets);
   readonly #traffic = new Map<Traffic, { packets: number; octets: number }>();
 
   get commands(): CommandTable {
@@ -73,6 +80,11 @@ export class Counters {
   add(qp: QueuePair, counter: QCounter): void {
     const set = this.#sets.find(qpc.get(qp.context, 'counter_set_id'));
     set?.set(counter, (set.get(counter) ?? 0) + 1);
+  }
+
+  countRequest(peer: QueuePair, operation: WireOperation): void {
+    const counter = RECEIVED_REQUESTS[operation];
+    if (counter !== undefined) this.add(peer, counter);
   }
 
   countRequesterError(qp: QueuePair, syndrome: number): void {

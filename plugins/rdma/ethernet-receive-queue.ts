@@ -108,7 +108,7 @@ export class EthernetReceiveQueue {
       }
       for (const extent of extents) {
         const part = frame.subarray(done, done + extent.lengthBytes);
-        if (extent.address >= 0) this.#adapter.port.dma.write(extent.address, part);
+        if (extent.address >= 0) this.#adapter.dma.write(extent.address, part);
         done += extent.lengthBytes;
       }
     }

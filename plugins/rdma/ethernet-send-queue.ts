@@ -206,7 +206,7 @@ export class EthernetSendQueue implements Runnable {
         continue;
       }
       for (const { address, lengthBytes } of this.#translate(piece)) {
-        if (address >= 0) this.#adapter.port.dma.read(address, target.subarray(done, done + lengthBytes));
+        if (address >= 0) this.#adapter.dma.read(address, target.subarray(done, done + lengthBytes));
         done += lengthBytes;
       }
     }

@@ -5,6 +5,7 @@ import {
   type CreateContext,
   type FunctionPort,
   type Identity,
+  type MemoryRegion,
   msix,
   type PcieFunction,
   pciExpress,
@@ -14,6 +15,7 @@ import {
 import { Adapter } from './adapter.js';
 import { formatGuid, formatMac } from './addresses.js';
 import { control } from './control.js';
+import { DEVICE_MEMORY_BYTES } from './device-memory.js';
 import { INIT_SEGMENT_BYTES, InitSegment, NIC_STATE } from './init-segment.js';
 import type { Link, Profile } from './profile.js';
 import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './uar.js';
@@ -39,6 +41,8 @@ export const bar0 = {
   /** Index of the first UAR: below it, a page number would meet the initialization segment or the MSI-X table. */
   firstUar: 16,
   sizeBytes: 32 * 2 ** 20,
+  /** The adapter's own memory, at the end. */
+  memoryOffset: 32 * 2 ** 20 - DEVICE_MEMORY_BYTES,
 } as const;
 
 export const MSIX_VECTORS = 16;
@@ -52,6 +56,7 @@ export class RdmaFunction implements PcieFunction {
   readonly initSegment: InitSegment;
   readonly wireFaults = new WireFaults();
   readonly #uarPages: UarPages;
+  readonly #memory: MemoryRegion;
   #port: FunctionPort | undefined;
   #adapter: Adapter | undefined;
 
@@ -67,6 +72,7 @@ export class RdmaFunction implements PcieFunction {
       interfaceState: (state) => this.#interfaceState(state),
     });
     this.#uarPages = new UarPages(context.log, this.#doorbells());
+    this.#memory = context.createMemory(`${context.name}${nameSuffix ?? ''}-memic`, bar0.sizeBytes);
     const uarOffset = bar0.firstUar * UAR_PAGE_BYTES;
     this.bars = [
       {
@@ -76,7 +82,8 @@ export class RdmaFunction implements PcieFunction {
         sizeBytes: bar0.sizeBytes,
         parts: [
           { offset: 0, sizeBytes: INIT_SEGMENT_BYTES, registers: this.initSegment },
-          { offset: uarOffset, sizeBytes: bar0.sizeBytes - uarOffset, registers: this.#uarPages },
+          { offset: uarOffset, sizeBytes: bar0.memoryOffset - uarOffset, registers: this.#uarPages },
+          { offset: bar0.memoryOffset, sizeBytes: DEVICE_MEMORY_BYTES, memory: this.#memory },
         ],
       },
     ];
@@ -123,7 +130,9 @@ export class RdmaFunction implements PcieFunction {
       faults: this.wireFaults,
       recorder: this.#recorder,
       firstUar: bar0.firstUar,
-      lastUar: bar0.sizeBytes / UAR_PAGE_BYTES - 1,
+      lastUar: bar0.memoryOffset / UAR_PAGE_BYTES - 1,
+      memory: this.#memory,
+      memoryOffset: bar0.memoryOffset,
       isNeighbour: (other) => {
         const sibling = port.sibling(other.port.name);
         return sibling instanceof RdmaFunction && sibling.adapter === other;

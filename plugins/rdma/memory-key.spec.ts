@@ -85,6 +85,12 @@ describe('memory keys', () => {
     assert.deepEqual(translate({ key, address: 7n }), [{ address: 0x4000_0007, lengthBytes: 16 }]);
   });
 
+  it('counts from its start in a key without an end, as the parts of an implicit region are', () => {
+    const key = create({ start: 0x7_4000_0000n, length: 0n, table: [0x1000n, 0x8000n], fields: { length64: 1 } });
+    assert.deepEqual(translate({ key, address: 0x7_4000_1010n }), [{ address: 0x8010, lengthBytes: 16 }]);
+    assert.throws(() => translate({ key, address: 0x7_3fff_ffffn }), AccessRefused);
+  });
+
   it('takes pages of a gigabyte', () => {
     const key = create({ length: 1n << 40n, logPage: 30, table: [0n, 0x4000_0000n] });
     assert.deepEqual(translate({ key, address: (1n << 30n) + 5n }), [{ address: 0x4000_0005, lengthBytes: 16 }]);

@@ -1,12 +1,15 @@
 /** Memory keys: what a key lets a queue pair reach, and its translation to bus addresses. */
+
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
+import { DEVICE_MEMORY_BASE, type DeviceMemory } from './device-memory.js';
 import { bytesOf, copyOf } from './layout.js';
 import { createMkeyIn, queryMkeyOut, querySpecialContextsOut } from './layouts/commands.js';
 import { mkc } from './layouts/contexts.js';
 import { type Budget, ObjectTable } from './object-table.js';
 
 /** mkc.access_mode_4_2 and access_mode_1_0 (mlx5_ifc.h `MLX5_MKC_ACCESS_MODE_*`). */
-const ACCESS_MODE = { PHYSICAL: 0, MTT: 1, KLM: 2, KSM: 3 } as const;
+const ACCESS_MODE = { PHYSICAL: 0, MTT: 1, KLM: 2, KSM: 3, DEVICE_MEMORY: 5 } as const;
+const ACCESS_MODES: readonly number[] = Object.values(ACCESS_MODE);
 
 /** Keys that exist without being created; QUERY_SPECIAL_CONTEXTS tells them to the driver. */
 export const SPECIAL_KEY = {
@@ -176,13 +179,9 @@ export class MemoryKey {
 
   /** Offset of an address in the key's range. Throws {@link AccessRefused} when the request leaves the range. */
   offsetOf(access: Access, address: bigint, lengthBytes: number): number {
-    if (mkc.get(this.context, 'length64') === 1) {
-      const offset = BigInt.asUintN(64, address);
-      if (offset + BigInt(lengthBytes) > 1n << 53n) throw new AccessRefused(access, 'address beyond 2^53');
-      return Number(offset);
-    }
     const start = mkc.get64(this.context, 'start_addr');
-    const length = mkc.get64(this.context, 'len') || WHOLE_ADDRESS_SPACE;
+    const isEndless = mkc.get(this.context, 'length64') === 1;
+    const length = (isEndless ? 0n : mkc.get64(this.context, 'len')) || WHOLE_ADDRESS_SPACE;
     const offset = address - start;
     if (offset < 0n || offset + BigInt(lengthBytes) > length || offset >= 1n << 53n) {
       throw new AccessRefused(access, `outside [0x${start.toString(16)}, +0x${length.toString(16)})`);
@@ -196,7 +195,6 @@ export class MemoryKey {
 
   /** Where byte `offset` of the range is in its table of pages: ranges may start inside their first page. */
   tableOffset(offset: number): number {
-    if (mkc.get(this.context, 'length64') === 1) return offset;
     const start = mkc.get64(this.context, 'start_addr');
     return offset + Number(start & (BigInt(this.pageBytes) - 1n));
   }
@@ -213,7 +211,7 @@ export class MemoryKey {
     const high = this.#table.getUint32(at);
     const low = this.#table.getUint32(at + 4);
     if (this.#pageFaults && (low & (write ? MTT_WRITE : MTT_READ)) === 0) return undefined;
-    if (high >= 0x200000) throw new AccessRefused(access, 'its page has an address beyond 2^53');
+    if (high * 2 ** 32 >= DEVICE_MEMORY_BASE) throw new AccessRefused(access, 'its page has an address beyond 2^52');
     return high * 2 ** 32 + ((low & ~MTT_FLAG_BITS) >>> 0);
   }
 
@@ -241,9 +239,11 @@ export class MemoryKey {
 export class MemoryKeys {
   readonly #budget: Budget;
   readonly #keys: ObjectTable<MemoryKey>;
+  readonly #deviceMemory: Pick<DeviceMemory, 'addressOf'> | undefined;
 
-  constructor(budget: Budget, limit: number) {
+  constructor(budget: Budget, limit: number, deviceMemory?: Pick<DeviceMemory, 'addressOf'>) {
     this.#budget = budget;
+    this.#deviceMemory = deviceMemory;
     this.#keys = new ObjectTable('memory key', FIRST_INDEX, LAST_INDEX, limit);
   }
 
@@ -320,12 +320,25 @@ export class MemoryKeys {
     depth: number,
     origin: FaultOrigin | undefined,
   ): void {
+    if (key.mode === ACCESS_MODE.DEVICE_MEMORY) {
+      this.#pushDeviceMemory(walk, key, address, lengthBytes);
+      return;
+    }
     const offset = key.offsetOf(walk.access, address, lengthBytes);
     if (depth > MAX_DEPTH) throw new AccessRefused(walk.access, `keys are nested more than ${MAX_DEPTH} deep`);
     if (key.mode === ACCESS_MODE.PHYSICAL) pushPhysical(walk.access, address, lengthBytes, walk.extents);
     else if (key.mode === ACCESS_MODE.MTT) this.#walkPages(walk, key, address, offset, lengthBytes, origin);
     else if (key.mode === ACCESS_MODE.KSM) this.#walkKsm(walk, key, address, offset, lengthBytes, depth, origin);
     else this.#walkKlm(walk, key, offset, lengthBytes, depth);
+  }
+
+  /** Addresses count from the start of the key (zero based); `start_addr` is where that is in BAR 0. */
+  #pushDeviceMemory(walk: Walk, key: MemoryKey, address: bigint, lengthBytes: number): void {
+    const start = mkc.get64(key.context, 'start_addr');
+    const isInside = address + BigInt(lengthBytes) <= mkc.get64(key.context, 'len');
+    const place = isInside ? this.#deviceMemory?.addressOf(start + address, lengthBytes) : undefined;
+    if (place === undefined) throw new AccessRefused(walk.access, 'not in its part of the device memory');
+    push(walk, place, lengthBytes);
   }
 
   #walkPages(
@@ -413,7 +426,8 @@ export class MemoryKeys {
   #create(call: CommandCall): void {
     const context = copyOf(createMkeyIn.part(call.input, 'memory_key_mkey_entry'));
     const mode = (mkc.get(context, 'access_mode_4_2') << 2) | mkc.get(context, 'access_mode_1_0');
-    if (mode > ACCESS_MODE.KSM) throw new CommandError(STATUS.BAD_PARAMETER, `memory keys of access mode ${mode}`);
+    if (!ACCESS_MODES.includes(mode))
+      throw new CommandError(STATUS.BAD_PARAMETER, `memory keys of access mode ${mode}`);
     const octowords = createMkeyIn.get(call.input, 'translations_octword_actual_size');
     const entries = call.bytes(createMkeyIn.byteOf('klm_pas_mtt'), octowords * OCTOWORD_BYTES);
     const pageFaults = createMkeyIn.get(call.input, 'pg_access') === 1;
@@ -433,7 +447,9 @@ export function isWrite(right: Right): boolean {
 }
 
 function pushPhysical(access: Access, address: bigint, lengthBytes: number, extents: Extent[]): void {
-  if (address + BigInt(lengthBytes) > 1n << 53n) throw new AccessRefused(access, 'a physical address beyond 2^53');
+  if (address + BigInt(lengthBytes) > DEVICE_MEMORY_BASE) {
+    throw new AccessRefused(access, 'a physical address beyond 2^52');
+  }
   extents.push({ address: Number(address), lengthBytes });
 }
 

@@ -189,7 +189,7 @@ export class QueuePair {
 
   /** A part of the receive queue; true when there is more. For a queue pair in error. */
   flushReceives(): boolean {
-    for (const receive of this.unfinished) this.completeReceiveError(receive, SYNDROME.FLUSHED);
+    for (const receive of this.unfinished) this.#flushReceive(receive);
     this.unfinished.clear();
     const ring = this.#ring;
     if (ring === undefined || this.sharedReceiveQueue !== undefined) return false;
@@ -200,9 +200,14 @@ export class QueuePair {
         return false;
       }
       this.#flushPause = FLUSH_POLL_MS.FIRST;
-      this.completeReceiveError(receive, SYNDROME.FLUSHED);
+      this.#flushReceive(receive);
     }
     return true;
+  }
+
+  #flushReceive(receive: Receive): void {
+    this.adapter.counters.add(this, 'resp_cqe_flush_error');
+    this.completeReceiveError(receive, SYNDROME.FLUSHED);
   }
 
   completeReceiveError(receive: Receive, syndrome: number): void {

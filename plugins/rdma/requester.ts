@@ -198,6 +198,7 @@ function* atomic(sending: Sending, reader: SegmentReader, shared: number | undef
     if ('inline' in place) throw new MalformedEntry('an atomic operation on inline data');
     const old = exchange(peer, place.address, entry.opcode, operands);
     writeAnswer(qp, to, old);
+    qp.adapter.wire.recordAtomic(sending, peer, old);
   } catch (error) {
     throw failureOf(error, { source: remoteRefusal(peer) });
   }
@@ -214,7 +215,7 @@ function exchange(
   { swapOrAdd, compare }: { swapOrAdd: bigint; compare: bigint },
 ): bigint {
   if (address < 0) return 0n;
-  const { dma } = peer.adapter.port;
+  const { dma } = peer.adapter;
   try {
     const old = dma.readU64(address);
     if (opcode === OPCODE.ATOMIC_FETCH_ADD) dma.writeU64(address, BigInt.asUintN(64, old + swapOrAdd));
@@ -237,7 +238,7 @@ function writeAnswer(
   for (const chunk of to) {
     try {
       if ('address' in chunk && chunk.address >= 0) {
-        qp.adapter.port.dma.write(chunk.address, new Uint8Array(answer.buffer, done, chunk.lengthBytes));
+        qp.adapter.dma.write(chunk.address, new Uint8Array(answer.buffer, done, chunk.lengthBytes));
       }
     } catch (error) {
       if (error instanceof DmaError) throw new TransferFailed('target', error);
@@ -328,6 +329,7 @@ function remoteRefusal(peer: QueuePair): (reason: string, failed?: TransferFaile
     peer.enterError();
     if (cause instanceof PageMissing) return new RequestFailed(SYNDROME.REMOTE_OPERATION, reason);
     peer.postEvent(EVENT.WQ_ACCESS_ERROR);
+    peer.adapter.counters.add(peer, 'resp_remote_access_errors');
     return new RequestFailed(SYNDROME.REMOTE_ACCESS, reason);
   };
 }

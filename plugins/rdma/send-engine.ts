@@ -165,6 +165,7 @@ export class SendEngine implements Runnable, Waiter {
       const entry = queue.peek();
       if (entry === undefined) return false;
       queue.retire(entry);
+      this.#qp.adapter.counters.add(this.#qp, 'req_cqe_flush_error');
       this.#pushError(entry, SYNDROME.FLUSHED);
     }
     return true;

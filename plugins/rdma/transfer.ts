@@ -1,5 +1,6 @@
 /** Moving the bytes of a message from one function's memory to another's (or the same one's). */
-import { type Dma, DmaError } from '../../emulator/plugin.js';
+import { DmaError } from '../../emulator/plugin.js';
+import type { KeyedMemory } from './device-memory.js';
 import { AccessRefused, type Extent, type MemoryKeys, PageMissing, type Requester, type Right } from './memory-key.js';
 import type { PageFaults } from './page-faults.js';
 import type { SendPiece } from './work-queue-entry.js';
@@ -11,7 +12,7 @@ const BOUNCE_BYTES = 256 * 1024;
 
 /** The part of an adapter that memory accesses need. */
 export interface MemoryAccess {
-  readonly dma: Dma;
+  readonly dma: KeyedMemory;
   readonly memoryKeys: MemoryKeys;
   readonly pageFaults: PageFaults;
 }
@@ -143,9 +144,9 @@ function addChunks(side: Side, piece: SendPiece, skip: number, lengthBytes: numb
 
 /** Moves bytes between two lists of equal length. Throws {@link TransferFailed}. */
 export function moveChunks(
-  sourceDma: Dma,
+  sourceDma: KeyedMemory,
   from: readonly Chunk[],
-  targetDma: Dma,
+  targetDma: KeyedMemory,
   to: readonly Chunk[],
   tap?: Tap,
 ): void {
@@ -167,7 +168,7 @@ export function moveChunks(
   }
 }
 
-function readChunk(dma: Dma, chunk: Chunk, offset: number, lengthBytes: number): Uint8Array {
+function readChunk(dma: KeyedMemory, chunk: Chunk, offset: number, lengthBytes: number): Uint8Array {
   if ('inline' in chunk) return chunk.inline.subarray(offset, offset + lengthBytes);
   const bytes = new Uint8Array(lengthBytes);
   if (chunk.address >= 0) guarded('source', () => dma.read(chunk.address + offset, bytes));
@@ -188,10 +189,10 @@ export function* gather(waiter: Waiter, source: Side, lengthBytes: number): Work
 }
 
 function moveBytes(
-  sourceDma: Dma,
+  sourceDma: KeyedMemory,
   source: Chunk,
   sourceOffset: number,
-  targetDma: Dma,
+  targetDma: KeyedMemory,
   target: Chunk,
   targetOffset: number,
   lengthBytes: number,

@@ -72,6 +72,31 @@ export class WireRecorder {
     return tail;
   }
 
+  /** An atomic operation and its answer, `old`: what memory held before. */
+  atomic({ qp, entry }: Sending, peer: QueuePair, old: bigint): void {
+    const request = addressOf(qp);
+    const reader = new SegmentReader(entry.view);
+    if (qp.service === SERVICE.XRC) reader.xrcSharedReceiveQueue();
+    const prefix = transportOf(qp);
+    const psn = qpc.get(qp.context, 'next_send_psn');
+    const isAdd = entry.opcode === OPCODE.ATOMIC_FETCH_ADD;
+    this.#write(qp.adapter, request, {
+      opcode: prefix | (isAdd ? BTH_OPCODE.FETCH_ADD : BTH_OPCODE.COMPARE_SWAP),
+      queuePair: peer.number,
+      psn,
+      headers: atomicEth(reader.remote(), reader.atomic()),
+      acknowledgeRequest: true,
+    });
+    const answer = new DataView(new ArrayBuffer(8));
+    answer.setBigUint64(0, old);
+    this.#write(peer.adapter, reversed(request), {
+      opcode: prefix | BTH_OPCODE.ATOMIC_ACKNOWLEDGE,
+      queuePair: qp.number,
+      psn,
+      headers: concatenate(aeth(), bytesOf(answer)),
+    });
+  }
+
   /** A tap for a datagram; the first 40 bytes are the route header, which frames carry elsewhere. */
   datagram({ qp, entry }: Sending, vector: AddressVector, destination: number, lengthBytes: number): Tap {
     const address = vectorAddress(qp, vector);
@@ -135,10 +160,12 @@ export class WireRecorder {
     if (lengthBytes === 0) emit(pending);
     return (bytes) => {
       pending = pending.length === 0 ? bytes.slice() : concatenate(pending, bytes);
-      while (pending.length >= mtu || (pending.length > 0 && sent * mtu + pending.length >= lengthBytes)) {
-        emit(pending.subarray(0, mtu));
-        pending = pending.slice(mtu);
+      let at = 0;
+      while (pending.length - at >= mtu || (pending.length > at && sent * mtu + pending.length - at >= lengthBytes)) {
+        emit(pending.subarray(at, at + mtu));
+        at += mtu;
       }
+      pending = pending.slice(at);
     };
   }
 
@@ -256,6 +283,18 @@ function reth(remote: { readonly address: bigint; readonly key: number }, length
   view.setBigUint64(0, remote.address);
   view.setUint32(8, remote.key);
   view.setUint32(12, lengthBytes);
+  return bytesOf(view);
+}
+
+function atomicEth(
+  remote: { readonly address: bigint; readonly key: number },
+  operands: { readonly swapOrAdd: bigint; readonly compare: bigint },
+): Uint8Array {
+  const view = new DataView(new ArrayBuffer(28));
+  view.setBigUint64(0, remote.address);
+  view.setUint32(8, remote.key);
+  view.setBigUint64(12, operands.swapOrAdd);
+  view.setBigUint64(20, operands.compare);
   return bytesOf(view);
 }
 

@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { SERVICE } from './queue-pair.js';
-import { dataSegment, type TestDriver, type TestQueues, twoDrivers, workRequest } from './test-driver.js';
+import {
+  dataSegment,
+  remoteSegment,
+  type TestDriver,
+  type TestQueues,
+  twoDrivers,
+  workRequest,
+} from './test-driver.js';
 import { WireFaults } from './wire-faults.js';
 import { OPCODE } from './work-queue-entry.js';
 
@@ -113,6 +120,27 @@ describe('wire', () => {
           invariantCrc(frame),
           new DataView(frame.buffer, frame.byteOffset + frame.length - 4).getUint32(0, true),
         );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('records atomic operations with what they found', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ghostbus-pcap-'));
+    try {
+      const path = join(folder, 'wire.pcap');
+      const { bus, left, right } = connected({ pcap: path });
+      left.driver.memory.setBigUint64(right.buffer, 41n, true);
+      const operands = new Uint8Array(16);
+      new DataView(operands.buffer).setBigUint64(0, 5n);
+      const place = [remoteSegment(right.key, right.buffer), operands, dataSegment(left.key, left.buffer, 8)];
+      left.driver.post(left.queues, 0, workRequest(OPCODE.ATOMIC_FETCH_ADD, place));
+      bus.run();
+      const [request, answer, ...others] = readCapture(readFileSync(path)).map((frame) => new DataView(frame.buffer));
+      assert.deepEqual([request!.getUint8(62), answer!.getUint8(62), others.length], [0x14, 0x12, 0]);
+      assert.equal(request!.getBigUint64(74), BigInt(right.buffer));
+      assert.equal(request!.getBigUint64(86), 5n);
+      assert.equal(answer!.getBigUint64(78), 41n);
     } finally {
       rmSync(folder, { recursive: true });
     }

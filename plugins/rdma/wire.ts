@@ -95,6 +95,7 @@ export class Wire {
       if (!arrived) return false;
     }
     to.counters.countTraffic(isGroup ? 'received_ib_multicast' : 'received_ib_unicast', packets, lengthBytes);
+    peer.adapter.counters.countRequest(peer, operation);
     return true;
   }
 
@@ -107,10 +108,20 @@ export class Wire {
     return this.#join(peer, (recorder) => recorder.datagram(sending, vector, vector.queuePair, lengthBytes));
   }
 
+  /** An atomic operation that was carried out, if anybody records it. */
+  recordAtomic(sending: Sending, peer: QueuePair, old: bigint): void {
+    for (const recorder of this.#recorders(peer)) recorder.atomic(sending, peer, old);
+  }
+
+  /** Those of both ends, which may be one. */
+  #recorders(peer: QueuePair): WireRecorder[] {
+    const recorders = new Set([this.#place.recorder, peer.adapter.wire.#place.recorder]);
+    return [...recorders].filter((recorder) => recorder !== undefined);
+  }
+
   /** One tap for the recorders of both ends. */
   #join(peer: QueuePair, start: (recorder: WireRecorder) => Tap): Tap | undefined {
-    const recorders = new Set([this.#place.recorder, peer.adapter.wire.#place.recorder]);
-    const taps = [...recorders].filter((recorder) => recorder !== undefined).map(start);
+    const taps = this.#recorders(peer).map(start);
     if (taps.length === 0) return undefined;
     return (bytes) => {
       for (const tap of taps) tap(bytes);

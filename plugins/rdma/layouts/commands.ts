@@ -441,3 +441,19 @@ export const transPageFaultInfo = layout('trans_page_fault_info', 0x8, {
   wq_number: [0x8, 24],
   fault_token: [0x28, 24],
 });
+
+export const allocMemicIn = layout('alloc_memic_in', 0x20, {
+  log_memic_addr_alignment: [0x78, 8],
+  range_start_addr: [0x80, 64],
+  range_size: [0xc0, 32],
+  memic_size: [0xe0, 32],
+});
+
+export const allocMemicOut = layout('alloc_memic_out', 0x10, {
+  memic_start_addr: [0x40, 64],
+});
+
+export const deallocMemicIn = layout('dealloc_memic_in', 0x20, {
+  memic_start_addr: [0x80, 64],
+  memic_size: [0xc0, 32],
+});
