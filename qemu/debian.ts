@@ -6,6 +6,12 @@ import { CommandError, runCommand } from './run-command.js';
 export const guestSuite = 'trixie';
 const backportsSuite = `${guestSuite}-backports`;
 
+/**
+ * Among the documentation, which guests do without: folders with tests (python3-pyverbs brings those of rdma-core). dpkg makes the
+ * folders above a pattern only when its first wildcard follows the package's own folder.
+ */
+const keptDocumentation: readonly string[] = ['rdma-core'];
+
 /** Debian packages that a Debian 12 or 13 host needs for everything in this folder. */
 export const hostPackages: readonly string[] = [
   'mmdebstrap', // unpacks Debian packages into our own folders
@@ -107,6 +113,7 @@ export async function makeDebianRoot(request: DebianRootRequest): Promise<void> 
     '--aptopt=APT::Install-Recommends "false";',
     ...settings.map((setting) => `--aptopt=${setting}`),
     ...['doc', 'man', 'locale', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`),
+    ...keptDocumentation.map((name) => `--dpkgopt=path-include=/usr/share/doc/${name}/*`),
     `--include=${request.packages.join(',')}`,
     guestSuite,
     request.tarPath,

@@ -29,7 +29,7 @@ export interface Userland {
 /** Debian 13 user space with the packages, from the cache or made now. */
 export async function ensureUserland(packages: readonly string[], onProgress?: Progress): Promise<Userland> {
   const all = mergePackages(basePackages, packages);
-  const folder = await cachedFolder('userland', { recipe: 1, packages: all }, async (target) => {
+  const folder = await cachedFolder('userland', { recipe: 2, packages: all }, async (target) => {
     onProgress?.(`Making the guest's user space from Debian packages (once)`);
     const tarPath = join(target, 'root.tar');
     await makeDebianRoot({ packages: all, state: 'configured', tarPath });
