@@ -42,14 +42,15 @@ const MAX_NODES = 16;
 /** Our own EUI-64 range: locally administered. */
 const SERIAL_NUMBER_BASE = 0x0200_67ff_fe00_0000n;
 
-function capabilities(instance: number): readonly Capability[] {
+function capabilities(instance: number, { aldebaran }: Product): readonly Capability[] {
   return [
     powerManagement(),
     msi({ vectors: 1 }),
     pciExpress({ functionLevelReset: true }),
     // Makes extended configuration space visible, as the driver checks (amdgpu_device.c); the contents mean nothing.
     vendorSpecificExtended({ vsecId: 1, revision: 1, data: new Uint8Array(8) }),
-    deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) }),
+    // Not on Aldebaran: its driver makes the file serial_number in sysfs itself (amdgpu_fru_eeprom.c), as 7.3's PCI core does.
+    ...(aldebaran ? [] : [deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) })]),
   ];
 }
 
@@ -88,7 +89,7 @@ export class Gpu implements PcieFunction {
     this.#hive = parseHive(hive, context.name, this.#product);
     this.#vram = context.createMemory('vram', vramBytes);
     if (this.#hive !== undefined) this.linkMemory = this.#vram;
-    this.capabilities = capabilities(context.instance);
+    this.capabilities = capabilities(context.instance, this.#product);
     this.rom = new Uint8Array(ROM_BYTES).fill(0xff);
     this.rom.set(vbios(this.identity));
     const registers = delegate(() => this.#current().mmio);
