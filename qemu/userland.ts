@@ -7,6 +7,7 @@ import { runCommand } from './run-command.js';
 
 const basePackages: readonly string[] = [
   'busybox-static', // process 1, and all of the initial RAM disk
+  'ibverbs-providers',
   'ibverbs-utils',
   'iproute2',
   'kmod',

@@ -3,6 +3,7 @@ import yargs, { type Argv } from 'yargs';
 import { ctlCommand } from './commands/ctl.js';
 import { devicesCommand } from './commands/devices.js';
 import { doctorCommand } from './commands/doctor.js';
+import { matrixCommand } from './commands/matrix.js';
 import { prepareCommand } from './commands/prepare.js';
 import { runCommand } from './commands/run.js';
 import { serveCommand } from './commands/serve.js';
@@ -26,6 +27,7 @@ export function commandLine(argv: readonly string[]): Argv {
     .command(runCommand)
     .command(serveCommand)
     .command(shellCommand)
+    .command(matrixCommand)
     .command(devicesCommand)
     .command(doctorCommand)
     .command(prepareCommand)

@@ -124,6 +124,8 @@ export interface GuestSettings extends MachineSettings {
   readonly workarounds: boolean;
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
+  /** Added to the kernel's command line. */
+  readonly kernelArgs?: readonly string[];
 }
 
 /** Checks the devices against their plugins. @throws UsageError */

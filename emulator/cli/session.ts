@@ -161,13 +161,14 @@ export function hasOpenDefect(kernelRelease: string): boolean {
 }
 
 function machineOf(settings: GuestSettings) {
-  const { topology, viommu, cpu, memMiB, smp, accel, shareDir, consoleLogPath } = settings;
+  const { topology, viommu, cpu, memMiB, smp, accel, shareDir, consoleLogPath, kernelArgs = [] } = settings;
   return {
     topology,
     viommu,
     memMiB,
     smp,
     accel,
+    kernelArgs,
     ...(cpu === undefined ? {} : { cpu }),
     ...(shareDir === undefined ? {} : { shareDir }),
     ...(consoleLogPath === undefined ? {} : { consoleLogPath }),

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 #include <xf86drm.h>
+
+#include "fail.h"
 
 #define FENCE_TIMEOUT_NS 30000000000ull
 #define IB_BYTES 65536
@@ -26,18 +27,6 @@
 #define SDMA_CONST_FILL_DWORDS (11u | 2u << 30)
 /* The count fields are 22 bits wide; half of that keeps pieces aligned. */
 #define SDMA_MAX_BYTES (1u << 21)
-
-static inline _Noreturn void fail(const char *format, ...)
-{
-	va_list arguments;
-
-	fflush(stdout);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
 
 struct gpu {
 	char address[24];
@@ -253,8 +242,8 @@ static inline void sdma_fill(struct commands *commands, uint64_t to, uint32_t va
 	}
 }
 
-/* Submits to the engine, waits for the fence, frees the commands. `buffers` are what the commands touch. */
-static inline void submit(struct commands *commands, uint32_t engine, struct buffer **buffers, int count)
+/* Submits to the engine, waits for the fence, frees the commands. A negative errno when the driver refuses the submission. */
+static inline int try_submit(struct commands *commands, uint32_t engine, struct buffer **buffers, int count)
 {
 	struct gpu *gpu = commands->ib.gpu;
 	amdgpu_bo_handle handles[8] = { commands->ib.handle };
@@ -263,23 +252,31 @@ static inline void submit(struct commands *commands, uint32_t engine, struct buf
 	struct amdgpu_cs_fence fence = { .context = gpu->context, .ip_type = engine };
 	uint32_t expired = 0;
 	int listed = 1;
-	int error;
+	int refused, error;
 
 	for (int i = 0; i < count; i++)
 		if (!buffers[i]->unlisted)
 			handles[listed++] = buffers[i]->handle;
-	error = amdgpu_bo_list_create(gpu->device, listed, handles, NULL, &request.resources);
-	if (!error)
-		error = amdgpu_cs_submit(gpu->context, 0, &request, 1);
-	if (error)
-		fail("%s: submitting %u dwords: %s", gpu->address, commands->count, strerror(-error));
+	refused = amdgpu_bo_list_create(gpu->device, listed, handles, NULL, &request.resources);
+	if (!refused) {
+		refused = amdgpu_cs_submit(gpu->context, 0, &request, 1);
+		amdgpu_bo_list_destroy(request.resources);
+	}
 	fence.fence = request.seq_no;
-	error = amdgpu_cs_query_fence_status(&fence, FENCE_TIMEOUT_NS, 0, &expired);
-	if (error || !expired)
+	error = refused ? 0 : amdgpu_cs_query_fence_status(&fence, FENCE_TIMEOUT_NS, 0, &expired);
+	if (error || (!refused && !expired))
 		fail("%s: waiting for fence %" PRIu64 ": %s", gpu->address, fence.fence,
 		     error ? strerror(-error) : "timed out");
-	amdgpu_bo_list_destroy(request.resources);
 	free_buffer(&commands->ib);
+	return refused;
+}
+
+static inline void submit(struct commands *commands, uint32_t engine, struct buffer **buffers, int count)
+{
+	int error = try_submit(commands, engine, buffers, count);
+
+	if (error)
+		fail("%s: submitting %u dwords: %s", commands->ib.gpu->address, commands->count, strerror(-error));
 }
 
 /* The value of dword `index` of pattern `pass`: the host computes the same (finalizer of MurmurHash3). */

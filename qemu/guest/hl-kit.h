@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fail.h"
+
 #define KIB 1024ull
 #define MIB (1024ull * KIB)
 #define GIB (1024ull * MIB)
@@ -44,18 +46,6 @@
 #define CTL_BARRIERS 0xe0000000u
 #define DMA_LINEAR 8u
 #define DMA_MEMSET 16u
-
-static inline _Noreturn void fail(const char *format, ...)
-{
-	va_list arguments;
-
-	fflush(stdout);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fputc('\n', stderr);
-	exit(1);
-}
 
 static inline uint64_t now_ns(void)
 {

@@ -1,8 +1,10 @@
 /** What every guest test starts from: served functions, a booted guest, and nothing left behind. */
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
+import { guestAddresses } from '../../emulator/cli/guest-addresses.js';
 import { parseDeviceSpec } from '../../emulator/device-spec.js';
 import { type Emulator, type EmulatorOptions, startEmulator } from '../../emulator/emulator.js';
+import { WatchedLog } from '../../emulator/watched-log.js';
 import {
   type AllowedComplaint,
   type BootOptions,
@@ -21,24 +23,7 @@ export type Kernel = (typeof KERNELS)[number];
 export const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
 const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
-const progress = (text: string) => console.error(`    … ${text}`);
-
-/** The bus's report of a slow handler: on a host that is shared, any thread may have to wait for a processor. */
-const SLOW_HOST = /took \d+ ms; the virtual machine's processors may have waited/;
-
-/** Warnings and errors of the emulator fail a test when it ends: nothing may hide in a log that nobody reads. */
-export class WatchedLog {
-  readonly complaints: string[] = [];
-  debug(): void {}
-  info(): void {}
-  warn(fields: object, message: string): void {
-    if (SLOW_HOST.test(message)) return;
-    this.complaints.push(`warn: ${message} ${JSON.stringify(fields)}`);
-  }
-  error(fields: object, message: string): void {
-    this.complaints.push(`error: ${message} ${JSON.stringify(fields)}`);
-  }
-}
+export const progress = (text: string) => console.error(`    … ${text}`);
 
 export interface ServedMachine {
   readonly emulator: Emulator;
@@ -119,22 +104,5 @@ export async function assertCleanKernelLog(guest: Guest, allowed: readonly Allow
   assert.deepEqual(complaints, [], `the guest's kernel complained:\n${complaints.map(({ line }) => line).join('\n')}`);
 }
 
-/** The guest's address (`0000:01:00.0`) of each served function, by name; they are told apart by vendor, device and order. */
-export async function addressesOf(guest: Guest, emulator: Emulator): Promise<Map<string, string>> {
-  const listed = (await sh(guest, 'lspci -Dn'))
-    .trim()
-    .split('\n')
-    .map((line) => ({ address: line.split(' ')[0]!, ids: line.split(' ')[2]! }));
-  const addresses = new Map<string, string>();
-  for (const { name, identity } of emulator.functions) {
-    const ids = `${hex4(identity.vendorId)}:${hex4(identity.deviceId)}`;
-    const found = listed.find((entry) => entry.ids === ids && ![...addresses.values()].includes(entry.address));
-    assert.ok(found, `the guest has no (further) function ${ids}, ${name}`);
-    addresses.set(name, found.address);
-  }
-  return addresses;
-}
-
-function hex4(value: number): string {
-  return value.toString(16).padStart(4, '0');
-}
+/** The guest's address (`0000:01:00.0`) of each served function, by name. */
+export const addressesOf = guestAddresses;

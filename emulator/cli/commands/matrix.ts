@@ -1,0 +1,87 @@
+import { writeFile } from 'node:fs/promises';
+import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
+import { exporters, generateCells, importers, kernels, sizes, topologies } from '../../../matrix/declaration.js';
+import { renderHtml } from '../../../matrix/html-report.js';
+import { type CellResult, runMatrix } from '../../../matrix/run.js';
+import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
+import { UsageError } from '../exit-status.js';
+import { printProgress } from '../progress.js';
+import { sessionTools } from '../tools.js';
+
+const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
+
+/** The option that narrows each dimension, with the names it takes. */
+const dimensions = {
+  kernel: kernels,
+  topology: names(topologies),
+  exporter: names(exporters),
+  importer: names(importers),
+  size: names(sizes),
+} as const satisfies Record<string, readonly string[]>;
+
+function options(yargs: Argv) {
+  const narrowing = (dimension: keyof typeof dimensions) =>
+    ({
+      type: 'string',
+      requiresArg: true,
+      description: `Only these, with commas between; there are ${dimensions[dimension].join(', ')}`,
+    }) as const;
+  return yargs
+    .usage(
+      '$0 matrix [options]\n\nLets every dma-buf exporter share with every importer, in every topology, on every kernel, and compares ' +
+        'what happens with what the kernel’s source says.',
+    )
+    .options({
+      kernel: { alias: 'k', ...narrowing('kernel') },
+      topology: narrowing('topology'),
+      exporter: narrowing('exporter'),
+      importer: narrowing('importer'),
+      size: narrowing('size'),
+      json: { type: 'boolean', default: false, description: 'Print one JSON object instead of tables' },
+      ktap: { type: 'boolean', default: false, description: 'Print KTAP, a cell a line, instead of tables' },
+      html: { type: 'string', requiresArg: true, description: 'Write one self-contained HTML page to this file, too' },
+    } as const)
+    .conflicts('json', 'ktap')
+    .example('$0 matrix', 'everything')
+    .example('$0 matrix -k latest --topology switch,acs --importer mlx5', 'a part')
+    .epilogue('Exit status: 0 when every cell was as expected, 1 when one was not; otherwise as of ghostbus run.');
+}
+
+type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
+
+/** The names of one dimension that were asked for. @throws UsageError for a name that there is not */
+export function chosenNames(dimension: keyof typeof dimensions, text: string | undefined): readonly string[] {
+  const known: readonly string[] = dimensions[dimension];
+  const wanted = text === undefined ? known : text.split(',');
+  const unknown = wanted.find((name) => !known.includes(name));
+  if (unknown !== undefined) {
+    throw new UsageError(`--${dimension} ${text}: there is no "${unknown}"; there are ${known.join(', ')}`);
+  }
+  return wanted;
+}
+
+async function handler(args: Arguments): Promise<void> {
+  const cells = generateCells({
+    kernels: chosenNames('kernel', args.kernel),
+    topologies: chosenNames('topology', args.topology),
+    exporters: chosenNames('exporter', args.exporter),
+    importers: chosenNames('importer', args.importer),
+    sizes: chosenNames('size', args.size),
+  });
+  const run = await runMatrix(cells, { tools: sessionTools, progress: printProgress, onResult: tellProblems });
+  const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
+  process.stdout.write(args.json ? renderJson(run) : args.ktap ? renderKtap(run) : renderText(run, colours));
+  if (args.html !== undefined) await writeFile(args.html, renderHtml(run));
+  process.exitCode = run.results.every(({ problems }) => problems.length === 0) ? 0 : 1;
+}
+
+function tellProblems({ cell, problems }: CellResult): void {
+  for (const problem of problems) printProgress(`${cell.id}: ${problem}`);
+}
+
+export const matrixCommand: CommandModule<object, Arguments> = {
+  command: 'matrix',
+  describe: 'Share dma-bufs between all drivers in all topologies, and check each outcome',
+  builder: options as never,
+  handler,
+};

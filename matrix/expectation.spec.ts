@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { type Cell, generateCells, topologies } from './declaration.js';
+import { expectationOf, peerRoute } from './expectation.js';
+
+function cellOf(id: string): Cell {
+  const cell = generateCells().find((candidate) => candidate.id === id);
+  assert.ok(cell, `no cell ${id}`);
+  return cell;
+}
+
+/** The outcome in a word, as the issue's table would have it. */
+function word(id: string): string {
+  const expectation = expectationOf(cellOf(id));
+  switch (expectation.kind) {
+    case 'p2p':
+      return `P2P by ${expectation.via}`;
+    case 'refused':
+      return `${expectation.errno} at ${expectation.at}`;
+    default:
+      return expectation.kind;
+  }
+}
+
+describe('the matrix’s expectations', () => {
+  it('gives every cell one, with a reason', () => {
+    for (const cell of generateCells()) assert.ok(expectationOf(cell).because.length > 10, cell.id);
+  });
+
+  it('knows no peer-to-peer on 6.12', () => {
+    for (const plan of topologies) assert.equal(peerRoute('lts', plan).kind, 'none');
+    const kinds = new Set(generateCells({ kernels: ['lts'] }).map((cell) => expectationOf(cell).kind));
+    assert.ok(!kinds.has('p2p'));
+  });
+
+  it('routes as pci_p2pdma does', () => {
+    const routes = topologies.map((plan) => [plan.name, peerRoute('latest', plan).kind]);
+    assert.deepEqual(routes, [
+      ['host-bridge', 'host-bridge'],
+      ['switch', 'bus-address'],
+      ['acs', 'host-bridge'],
+      ['acs-refused', 'none'],
+      ['refused', 'none'],
+      ['iommu-pt', 'host-bridge'],
+      ['iommu', 'host-bridge'],
+    ]);
+  });
+
+  for (const [id, expected] of [
+    ['latest/host-bridge/amdgpu-vram/mlx5/2M', 'P2P by fabric'],
+    ['latest/iommu/amdgpu-vram/mlx5/2M', 'P2P by messages'],
+    ['latest/iommu-pt/habanalabs-hbm/amdgpu/4K', 'P2P by fabric'],
+    ['latest/refused/amdgpu-vram/amdgpu/4K', 'staged'],
+    ['latest/refused/habanalabs-hbm/mlx5/4K', 'EPERM at register'],
+    ['latest/refused/habanalabs-hbm/amdgpu/4K', 'EPERM at job'],
+    ['lts/host-bridge/habanalabs-hbm/amdgpu/4K', 'EPERM at import'],
+    ['lts/switch/amdgpu-vram/mlx5/4K', 'staged'],
+    ['latest/switch/udmabuf/mlx5/4K', 'staged'],
+  ] as const) {
+    it(`${id}: ${expected}`, () => {
+      assert.equal(word(id), expected);
+    });
+  }
+});

@@ -1,0 +1,82 @@
+/**
+ * What the kernel's source says about a cell. Paths are the kernel's, of 6.12.117 and 7.3.4; configurations are Debian's.
+ */
+import type { Cell, KernelName, TopologyPlan } from './declaration.js';
+
+export type Expectation =
+  /** Exactly the moved bytes go between importer and exporter, none of them through guest memory. */
+  | { readonly kind: 'p2p'; readonly via: 'fabric' | 'messages'; readonly because: string }
+  /** No byte goes between functions; the data lie in guest memory. */
+  | { readonly kind: 'staged'; readonly because: string }
+  /** The program's step `at` fails with `errno`, the kernel says `message` about it, and no byte goes between functions. */
+  | {
+      readonly kind: 'refused';
+      readonly at: string;
+      readonly errno: string;
+      readonly message?: RegExp;
+      readonly because: string;
+    }
+  | { readonly kind: 'not-applicable'; readonly because: string };
+
+/** How a peer's BAR can be reached in a machine, as drivers/pci/p2pdma.c calc_map_type_and_dist decides it. */
+export type PeerRoute =
+  | { readonly kind: 'bus-address' | 'host-bridge'; readonly because: string }
+  | { readonly kind: 'none'; readonly because: string; readonly message?: RegExp };
+
+const NO_P2PDMA = 'Debian builds 6.12 without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1';
+const NOT_WHITELISTED = /cannot be used for peer-to-peer DMA as the client and provider/;
+
+export function peerRoute(kernel: KernelName, { topology, cpu }: TopologyPlan): PeerRoute {
+  if (kernel === 'lts') return { kind: 'none', because: `${NO_P2PDMA} (include/linux/pci-p2pdma.h)` };
+  if (topology === 'switch') {
+    return { kind: 'bus-address', because: 'the functions share an upstream bridge without ACS redirect' };
+  }
+  // cpu_supports_p2pdma: AMD from family 0x17 on. QEMU's EPYC is one, its qemu64 is AMD's family 15.
+  if (cpu === 'EPYC')
+    return { kind: 'host-bridge', because: 'cpu_supports_p2pdma trusts an AMD host bridge of this family' };
+  const because = 'no common bridge without ACS redirect; q35’s host bridge is not in pci_p2pdma_whitelist';
+  return { kind: 'none', because, message: NOT_WHITELISTED };
+}
+
+/** What the kernel's source says about a cell. */
+export function expectationOf(cell: Cell): Expectation {
+  const { kernel, topology, exporter, importer } = cell;
+  const route = peerRoute(kernel, topology);
+  switch (exporter.name) {
+    case 'udmabuf':
+    case 'dma-heap':
+      return { kind: 'staged', because: 'the exporter’s memory is the guest’s' };
+    case 'amdgpu-vram':
+      if (route.kind !== 'none') return peerToPeer(topology, route.because);
+      return {
+        kind: 'staged',
+        because: `${route.because}; amdgpu_dma_buf_attach clears peer2peer, and the buffer is moved to system memory`,
+      };
+    case 'habanalabs-hbm':
+      if (route.kind !== 'none') return peerToPeer(topology, route.because);
+      return {
+        kind: 'refused',
+        at: habanaRefusal(kernel, importer.name),
+        errno: 'EPERM',
+        ...(route.message === undefined ? {} : { message: route.message }),
+        because: `${route.because}; hl_map_dmabuf gives -EPERM without peer2peer`,
+      };
+    default:
+      throw new Error(`no rule for the exporter ${exporter.name}`);
+  }
+}
+
+/**
+ * 6.12 maps at once when a dynamic importer attaches to an exporter that does not pin (dma_buf_dynamic_attach), 7.3 when the importer
+ * needs it: mlx5 at registration (mlx5_ib_init_dmabuf_mr), amdgpu with the first job (amdgpu_ttm_backend_bind).
+ */
+function habanaRefusal(kernel: KernelName, importer: string): string {
+  if (importer === 'mlx5') return 'register';
+  return kernel === 'lts' ? 'import' : 'job';
+}
+
+/** With a translating IOMMU the importer gets an IOVA (dma_map_resource), of which only QEMU knows the target. */
+function peerToPeer(topology: TopologyPlan, because: string): Expectation {
+  const translated = topology.iommu === 'translating' && topology.topology !== 'switch';
+  return { kind: 'p2p', via: translated ? 'messages' : 'fabric', because };
+}

@@ -1,0 +1,154 @@
+/** A guest with everything that the matrix needs, set up once and used for many cells. */
+import { guestAddresses } from '../emulator/cli/guest-addresses.js';
+import type { GuestSettings } from '../emulator/cli/options.js';
+import { type SessionContext, startSession } from '../emulator/cli/session.js';
+import { parseDeviceSpec } from '../emulator/device-spec.js';
+import type { Emulator } from '../emulator/emulator.js';
+import { WatchedLog } from '../emulator/watched-log.js';
+import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+import { type Cell, devices, type GuestPlaces, type KernelName, type TopologyPlan } from './declaration.js';
+import type { Observation, ProgramLine } from './judge.js';
+
+/** A cell takes a second or two; a guest behind an IOMMU, emulated, on a busy host, takes its time. */
+const CELL_TIMEOUT_MS = 600_000;
+const LOG_MARK = '---- kernel log ----';
+
+const HARMLESS: readonly AllowedComplaint[] = [
+  {
+    pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
+    reason: 'kernel/time/clocksource.c compares clocks of virtual CPUs, one of which the host did not run meanwhile',
+  },
+];
+
+/** Loads the drivers, brings the ports up, gives the example device to vfio-pci where there is an IOMMU; waits for each. */
+const SET_UP = `
+until_true() { for try in $(seq 1200); do if eval "$1"; then return 0; fi; sleep 0.1; done; echo "never became true: $1" >&2; return 1; }
+modprobe amdgpu; modprobe habanalabs; modprobe mlx5_ib; modprobe ib_uverbs
+until_true '[ "$(ls /dev/dri 2>/dev/null | grep -c renderD)" = 2 ]'
+until_true 'grep -qsx Operational /sys/class/accel/accel0/device/status'
+until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
+for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
+until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
+until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
+udevadm settle
+for device in /sys/class/infiniband/*; do echo "$(basename "$device") $(basename "$(readlink -f "$device/device")")"; done
+`;
+
+/** One kernel in one topology. */
+export class MatrixMachine {
+  readonly kernelRelease: string;
+  readonly accel: string;
+  readonly #emulator: Emulator;
+  readonly #guest: Guest;
+  readonly #log: WatchedLog;
+  readonly #places: GuestPlaces;
+  /** Lines of the kernel's log that have been looked at. */
+  #logLines = 0;
+
+  private constructor(
+    { emulator, guest, kernelRelease }: { emulator: Emulator; guest: Guest; kernelRelease: string },
+    log: WatchedLog,
+    places: GuestPlaces,
+  ) {
+    this.#emulator = emulator;
+    this.#guest = guest;
+    this.kernelRelease = kernelRelease;
+    this.accel = guest.accel;
+    this.#log = log;
+    this.#places = places;
+  }
+
+  /** Boots and sets up; all of it ends with the context's cleanup. @throws Error with what the guest said */
+  static async start(
+    kernel: KernelName,
+    plan: TopologyPlan,
+    context: Omit<SessionContext, 'log'>,
+  ): Promise<MatrixMachine> {
+    const log = new WatchedLog();
+    const session = await startSession(
+      { devices: devices.map(parseDeviceSpec), spinUs: undefined, logLevel: 'warn', logJson: false },
+      guestSettings(kernel, plan),
+      { ...context, log },
+    );
+    const { emulator, guest, image } = session;
+    const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', `set -e\n${SET_UP}`]);
+    if (exitCode !== 0) throw new Error(`the guest could not be set up: ${stderr.toString().trim()}`);
+    const addresses = await guestAddresses(guest, emulator);
+    const rdmaNames = new Map(
+      stdout
+        .toString()
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ').reverse() as [string, string]),
+    );
+    const address = (name: string) => found(addresses.get(name), `no function ${name}`);
+    const machine = new MatrixMachine({ emulator, guest, kernelRelease: image.kernelRelease }, log, {
+      address,
+      rdmaDevice: (name) => found(rdmaNames.get(address(name)), `${name} has no RDMA device`),
+    });
+    await machine.#skipKernelLog();
+    return machine;
+  }
+
+  /** Runs a cell's programs and gathers everything about it. Rejects when the guest is gone. */
+  async run(cell: Cell): Promise<Observation> {
+    await this.#emulator.resetCounters();
+    const { exporter, importer, size } = cell;
+    const argv = [...exporter.command(this.#places, size.exportBytes), ...importer.command(this.#places, size)];
+    const script = `"$@"; status=$?; echo '${LOG_MARK}'; dmesg | tail -n +${this.#logLines + 1}; exit $status`;
+    const { exitCode, signal, stdout, stderr } = await this.#guest.capture(['sh', '-c', script, 'sh', ...argv], {
+      timeoutMs: CELL_TIMEOUT_MS,
+    });
+    const [output = '', logText = ''] = stdout.toString().split(`${LOG_MARK}\n`);
+    const kernelLog = logText.split('\n').filter((line) => line !== '');
+    this.#logLines += kernelLog.length;
+    const states = await this.#emulator.state();
+    return {
+      exitStatus: exitCode ?? 128 + (signal ?? 0),
+      lines: parseLines(output),
+      stderr: stderr.toString(),
+      counters: Object.fromEntries(states.map(({ name, counters }) => [name, counters])),
+      kernelLog,
+      complaints: [
+        ...this.#log.complaints.splice(0),
+        ...findKernelComplaints(kernelLog.join('\n'), HARMLESS).map(({ line }) => line),
+        ...states.flatMap(({ name, broken }) => (broken === undefined ? [] : [`${name} is broken: ${broken}`])),
+      ],
+    };
+  }
+
+  /** The guest's kernel log so far counts as seen. */
+  async #skipKernelLog(): Promise<void> {
+    this.#logLines = (await this.#guest.dmesg()).split('\n').length - 1;
+  }
+}
+
+function guestSettings(kernel: KernelName, { topology, cpu, iommu }: TopologyPlan): GuestSettings {
+  return {
+    topology,
+    viommu: iommu !== 'none',
+    memMiB: 2048,
+    kernel,
+    cpu,
+    smp: 2,
+    accel: 'auto',
+    packages: [],
+    moduleFolders: [],
+    workarounds: true,
+    shareDir: undefined,
+    consoleLogPath: undefined,
+    kernelArgs: iommu === 'passthrough' ? ['iommu=pt'] : [],
+  };
+}
+
+function parseLines(output: string): ProgramLine[] {
+  return output
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as ProgramLine);
+}
+
+function found<T>(value: T | undefined, complaint: string): T {
+  if (value === undefined) throw new Error(complaint);
+  return value;
+}

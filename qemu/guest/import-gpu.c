@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// link: -ldrm_amdgpu -ldrm
+/*
+ * usage: export-... import-gpu GPU EXPORT_BYTES OFFSET BYTES ORDER
+ *
+ * Imports the dma-buf of the exporter that started this program (dmabuf-kit.h) into the GPU at a PCI address: its SDMA copies the part
+ * [OFFSET, OFFSET + BYTES) to VRAM of its own and back. ORDER says what is taken down first. Prints one JSON object a line.
+ */
+#define _GNU_SOURCE
+#include "dmabuf-kit.h"
+#include "amdgpu-kit.h"
+
+static struct buffer import_buffer(struct gpu *gpu, uint64_t bytes)
+{
+	struct buffer imported = { .gpu = gpu, .bytes = bytes };
+	struct amdgpu_bo_import_result result;
+	int error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, DMABUF_FD, &result);
+
+	if (error)
+		refused("import", -error);
+	imported.handle = result.buf_handle;
+	map_gpu(&imported);
+	return imported;
+}
+
+/* The driver maps an import when a job first uses it: that is where an exporter can still refuse. */
+static void copy(struct buffer *to, uint64_t to_offset, struct buffer *from, uint64_t from_offset, uint64_t bytes)
+{
+	struct commands commands = begin(to->gpu);
+	int error;
+
+	sdma_copy(&commands, to->va + to_offset, from->va + from_offset, bytes);
+	error = try_submit(&commands, AMDGPU_HW_IP_DMA, (struct buffer *[]){ to, from }, 2);
+	if (error)
+		refused("job", -error);
+}
+
+static void read_import(struct buffer *own, struct buffer *imported, const struct task *task, uint32_t pass)
+{
+	dmabuf_write(own->cpu, 0, task->bytes, 99);
+	copy(own, 0, imported, task->offset, task->bytes);
+	step_done("read", task->bytes, dmabuf_wrong(own->cpu, task->offset, task->bytes, pass));
+}
+
+static void write_import(struct buffer *own, struct buffer *imported, const struct task *task, uint32_t pass, uint32_t outside)
+{
+	dmabuf_write(own->cpu, task->offset, task->bytes, pass);
+	copy(imported, task->offset, own, 0, task->bytes);
+	step_done("write", task->bytes, exporter_compares(pass, task->offset, task->offset + task->bytes, outside));
+}
+
+int main(int argc, char **argv)
+{
+	struct buffer imported, own;
+	struct task task;
+	struct gpu gpu;
+	bool stays;
+
+	if (argc != 6)
+		fail("usage: export-... import-gpu GPU EXPORT_BYTES OFFSET BYTES ORDER");
+	task = parse_task(argv + 3);
+	if (open_gpus(&gpu, 1, argv[1]) != 1)
+		fail("%s has no render node of amdgpu", argv[1]);
+	exporter_fills(1);
+	own = make_buffer(&gpu, (task.bytes + 4095) & ~4095ull, AMDGPU_GEM_DOMAIN_VRAM);
+	imported = import_buffer(&gpu, parse_bytes(argv[2]));
+	if (task.teardown == FD_FIRST)
+		close_dmabuf();
+	read_import(&own, &imported, &task, 1);
+	write_import(&own, &imported, &task, 2, 1);
+	if (task.teardown == EXPORTER_FIRST) {
+		stays = exporter_releases();
+		if (stays)
+			read_import(&own, &imported, &task, 2);
+	}
+	free_buffer(&imported);
+	free_buffer(&own);
+	finished();
+	return 0;
+}

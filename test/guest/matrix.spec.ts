@@ -1,0 +1,27 @@
+/**
+ * A part of the dma-buf matrix that fits in continuous integration: one topology of each outcome, all pairs, the small sizes.
+ * `ghostbus matrix` runs all of it.
+ */
+import assert from 'node:assert/strict';
+import { sessionTools } from '../../emulator/cli/tools.js';
+import { generateCells } from '../../matrix/declaration.js';
+import { runMatrix } from '../../matrix/run.js';
+import { progress } from './support.js';
+
+const SIZES = ['4K', '64K', '2M+4K', 'unaligned'];
+
+describe('the dma-buf matrix', () => {
+  for (const [kernel, topology] of [
+    ['lts', 'host-bridge'],
+    ['latest', 'iommu-pt'],
+    ['latest', 'refused'],
+  ] as const) {
+    it(`${kernel}, ${topology}: every pair does what the kernel's source says`, async () => {
+      const cells = generateCells({ kernels: [kernel], topologies: [topology], sizes: SIZES });
+      const { results } = await runMatrix(cells, { tools: sessionTools, progress });
+      const problems = results.flatMap(({ cell, problems: found }) => found.map((problem) => `${cell.id}: ${problem}`));
+      assert.deepEqual(problems, []);
+      assert.equal(results.length, cells.length);
+    });
+  }
+});
