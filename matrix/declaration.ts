@@ -19,6 +19,9 @@ export const devices: readonly string[] = [
   'example,memory=128M',
 ];
 
+/** plugins/example/function.ts MEMORY_BAR. */
+const EXAMPLE_MEMORY_BAR = 2;
+
 /** Places in the guest that a command line needs. Addresses as `0000:01:00.0`. */
 export interface GuestPlaces {
   readonly address: (functionName: string) => string;
@@ -31,8 +34,10 @@ export interface Exporter {
   readonly title: string;
   /** Whose memory it is; undefined: the guest's. */
   readonly functionName?: string;
-  /** What lies behind the dma-buf: bytes, or registers that do something when written. */
-  readonly content: 'memory' | 'registers';
+  /** What lies behind the dma-buf: bytes, or a page of registers of which one is a doorbell. */
+  readonly content: 'memory' | 'doorbell';
+  /** The memory lives as long as the dma-buf; otherwise it is revoked when the exporter closes its device. */
+  readonly outlives: boolean;
   /** The program and its arguments, before those of the importer. */
   command(places: GuestPlaces, exportBytes: number): readonly string[];
 }
@@ -43,6 +48,7 @@ export const exporters: readonly Exporter[] = [
     title: 'amdgpu VRAM',
     functionName: 'gpu0',
     content: 'memory',
+    outlives: true,
     command: ({ address }, bytes) => ['export-vram', address('gpu0'), String(bytes)],
   },
   {
@@ -50,18 +56,38 @@ export const exporters: readonly Exporter[] = [
     title: 'habanalabs HBM',
     functionName: 'habana0',
     content: 'memory',
+    outlives: true,
     command: (_, bytes) => ['export-hbm', '0', String(bytes)],
+  },
+  {
+    name: 'vfio-bar',
+    title: 'vfio-pci BAR',
+    functionName: 'example0',
+    content: 'memory',
+    // vfio_pci_dma_buf_cleanup, when the device is closed.
+    outlives: false,
+    command: ({ address }, bytes) => ['export-bar', address('example0'), String(EXAMPLE_MEMORY_BAR), String(bytes)],
+  },
+  {
+    name: 'mlx5-uar',
+    title: 'mlx5 doorbell page',
+    functionName: 'rdma0p1',
+    content: 'doorbell',
+    outlives: false,
+    command: ({ rdmaDevice }) => ['export-uar', rdmaDevice('rdma0p1')],
   },
   {
     name: 'udmabuf',
     title: 'udmabuf',
     content: 'memory',
+    outlives: true,
     command: (_, bytes) => ['export-memory', 'udmabuf', String(bytes)],
   },
   {
     name: 'dma-heap',
     title: 'dma-heap',
     content: 'memory',
+    outlives: true,
     command: (_, bytes) => ['export-memory', 'heap', String(bytes)],
   },
 ];
@@ -73,6 +99,8 @@ export interface Step {
   /** Bytes that the importing function reads from, and writes to, the dma-buf. */
   readonly reads: number;
   readonly writes: number;
+  /** Writes of registers, of up to 8 bytes each. */
+  readonly rings: number;
 }
 
 export interface Importer {
@@ -81,17 +109,47 @@ export interface Importer {
   /** The function that accesses the dma-buf. */
   readonly functionName: string;
   command(places: GuestPlaces, size: Size): readonly string[];
-  /** What the program does, in its order. */
-  steps(size: Size): readonly Step[];
+  /** How often the program reads all of its part of the dma-buf, writes it, and what it does to single words. */
+  readonly transfers: readonly Transfer[];
 }
 
-const read = (name: string, bytes: number): Step => ({ name, bytes, reads: bytes, writes: 0 });
-const write = (name: string, bytes: number): Step => ({ name, bytes, reads: 0, writes: bytes });
-const atomic = (name: string): Step => ({ name, bytes: 8, reads: 8, writes: 8 });
+type Transfer = readonly [name: string, kind: 'read' | 'write' | 'read-word' | 'write-word' | 'atomic'];
+
+const ATOMIC_BYTES = 8;
+
+/** What an importer's program does with an exporter's buffer, in its order. */
+export function stepsOf({ exporter, importer, size }: Pick<Cell, 'exporter' | 'importer' | 'size'>): Step[] {
+  if (exporter.content === 'doorbell') return [{ name: 'ring', bytes: size.bytes, reads: 0, writes: 0, rings: 1 }];
+  const steps = importer.transfers.map(([name, kind]) => stepOf(name, kind, size.bytes));
+  // The exporter has let go of the buffer: the importer looks once more.
+  const lastLook = size.teardown === 'exporter-first' && exporter.outlives;
+  return lastLook ? [...steps, stepOf('read', 'read', size.bytes)] : steps;
+}
+
+function stepOf(name: string, kind: Transfer[1], wholeBytes: number): Step {
+  const bytes = kind === 'read' || kind === 'write' ? wholeBytes : ATOMIC_BYTES;
+  const reads = kind === 'write' || kind === 'write-word' ? 0 : bytes;
+  const writes = kind === 'read' || kind === 'read-word' ? 0 : bytes;
+  return { name, bytes, reads, writes, rings: 0 };
+}
 
 const taskOf = ({ offset, bytes, teardown }: Size) => [String(offset), String(bytes), teardown];
-/** The exporter has let go of the buffer: the importer looks once more. */
-const lastLook = (size: Size) => (size.teardown === 'exporter-first' ? [read('read', size.bytes)] : []);
+
+const verbs: readonly Transfer[] = [
+  ['read', 'read'],
+  ['write', 'write'],
+  ['send', 'read'],
+  ['receive', 'write'],
+  ['fetch-add', 'atomic'],
+  ['compare-swap', 'atomic'],
+  ['read-word', 'read-word'],
+  ['atomic-answer', 'write-word'],
+];
+
+const rdmaCommand = ({ rdmaDevice }: GuestPlaces, size: Size, ...flags: readonly string[]) => [
+  ...['import-rdma', ...flags],
+  ...[rdmaDevice('rdma0p0'), rdmaDevice('rdma0p1'), ...taskOf(size)],
+];
 
 export const importers: readonly Importer[] = [
   {
@@ -99,24 +157,24 @@ export const importers: readonly Importer[] = [
     title: 'amdgpu (SDMA)',
     functionName: 'gpu1',
     command: ({ address }, size) => ['import-gpu', address('gpu1'), String(size.exportBytes), ...taskOf(size)],
-    steps: (size) => [read('read', size.bytes), write('write', size.bytes), ...lastLook(size)],
+    transfers: [
+      ['read', 'read'],
+      ['write', 'write'],
+    ],
   },
   {
     name: 'mlx5',
-    title: 'mlx5 (ibv_reg_dmabuf_mr)',
+    title: 'mlx5, on demand',
     functionName: 'rdma0p0',
-    command: ({ rdmaDevice }, size) => ['import-rdma', rdmaDevice('rdma0p0'), rdmaDevice('rdma0p1'), ...taskOf(size)],
-    steps: (size) => [
-      read('read', size.bytes),
-      write('write', size.bytes),
-      read('send', size.bytes),
-      write('receive', size.bytes),
-      atomic('fetch-add'),
-      atomic('compare-swap'),
-      read('read-word', 8),
-      write('atomic-answer', 8),
-      ...lastLook(size),
-    ],
+    command: (places, size) => rdmaCommand(places, size),
+    transfers: verbs,
+  },
+  {
+    name: 'mlx5-pinned',
+    title: 'mlx5, pinned',
+    functionName: 'rdma0p0',
+    command: (places, size) => rdmaCommand(places, size, '--pinned'),
+    transfers: verbs,
   },
 ];
 
@@ -126,7 +184,8 @@ export interface Size {
   readonly exportBytes: number;
   readonly offset: number;
   readonly bytes: number;
-  readonly teardown: 'importer-first' | 'exporter-first' | 'fd-first';
+  /** What is taken down first; `ring`: nothing but the doorbell is touched. */
+  readonly teardown: 'importer-first' | 'exporter-first' | 'fd-first' | 'ring';
 }
 
 const whole = (name: string, exportBytes: number, teardown: Size['teardown']): Size => ({
@@ -144,7 +203,14 @@ export const sizes: readonly Size[] = [
   whole('2M+4K', 2 * MIB + 4 * KIB, 'fd-first'),
   whole('64M', 64 * MIB, 'exporter-first'),
   { name: 'unaligned', exportBytes: 64 * KIB, offset: 4168, bytes: 57_352, teardown: 'importer-first' },
+  // include/linux/mlx5/doorbell.h MLX5_BF_OFFSET.
+  { name: 'doorbell', exportBytes: 4 * KIB, offset: 0x800, bytes: 8, teardown: 'ring' },
 ];
+
+/** The sizes that make sense for what an exporter has. */
+function sizesFor({ content }: Exporter): Size[] {
+  return sizes.filter(({ teardown }) => (teardown === 'ring') === (content === 'doorbell'));
+}
 
 export interface TopologyPlan {
   readonly name: string;
@@ -193,7 +259,7 @@ export function generateCells(selection: Selection = {}): Cell[] {
       chosen(topologies, names.topologies).flatMap((topology) =>
         chosen(exporters, names.exporters).flatMap((exporter) =>
           chosen(importers, names.importers).flatMap((importer) =>
-            chosen(sizes, names.sizes).map((size) => ({
+            chosen(sizesFor(exporter), names.sizes).map((size) => ({
               id: [kernel, topology.name, exporter.name, importer.name, size.name].join('/'),
               kernel,
               topology,

@@ -55,6 +55,14 @@ describe('the matrix’s expectations', () => {
     ['lts/host-bridge/habanalabs-hbm/amdgpu/4K', 'EPERM at import'],
     ['lts/switch/amdgpu-vram/mlx5/4K', 'staged'],
     ['latest/switch/udmabuf/mlx5/4K', 'staged'],
+    ['latest/switch/vfio-bar/mlx5/4K', 'not-applicable'],
+    ['latest/iommu/vfio-bar/mlx5/4K', 'P2P by messages'],
+    ['lts/iommu/vfio-bar/mlx5/4K', 'ENOTTY at export'],
+    ['lts/switch/mlx5-uar/amdgpu/doorbell', 'EPROTONOSUPPORT at export'],
+    ['latest/refused/mlx5-uar/amdgpu/doorbell', 'EINVAL at job'],
+    ['latest/switch/mlx5-uar/amdgpu/doorbell', 'P2P by fabric'],
+    ['latest/switch/udmabuf/mlx5-pinned/4K', 'EINVAL at register'],
+    ['latest/switch/udmabuf/mlx5-pinned/unaligned', 'EOPNOTSUPP at register'],
   ] as const) {
     it(`${id}: ${expected}`, () => {
       assert.equal(word(id), expected);

@@ -23,6 +23,7 @@ export type PeerRoute =
   | { readonly kind: 'bus-address' | 'host-bridge'; readonly because: string }
   | { readonly kind: 'none'; readonly because: string; readonly message?: RegExp };
 
+const PAGE_BYTES = 4096;
 const NO_P2PDMA = 'Debian builds 6.12 without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1';
 const NOT_WHITELISTED = /cannot be used for peer-to-peer DMA as the client and provider/;
 
@@ -40,26 +41,69 @@ export function peerRoute(kernel: KernelName, { topology, cpu }: TopologyPlan): 
 
 /** What the kernel's source says about a cell. */
 export function expectationOf(cell: Cell): Expectation {
-  const { kernel, topology, exporter, importer } = cell;
+  return exportRule(cell) ?? pinnedRule(cell) ?? peerRule(cell);
+}
+
+/** What already the exporter makes impossible, whoever imports. */
+function exportRule({ kernel, topology, exporter }: Cell): Expectation | undefined {
+  if (exporter.name === 'vfio-bar' && topology.iommu === 'none') {
+    return {
+      kind: 'not-applicable',
+      because: 'vfio-pci needs an IOMMU: Debian builds neither CONFIG_VFIO_NOIOMMU nor CONFIG_IOMMUFD',
+    };
+  }
+  if (kernel === 'latest') return undefined;
+  if (exporter.name === 'vfio-bar') {
+    const because = 'vfio_pci_core_ioctl_feature of 6.12 does not know VFIO_DEVICE_FEATURE_DMA_BUF';
+    return { kind: 'refused', at: 'export', errno: 'ENOTTY', because };
+  }
+  if (exporter.name === 'mlx5-uar') {
+    const because = 'ib_uverbs of 6.12 has no UVERBS_OBJECT_DMABUF (core/uverbs_ioctl.c ib_uverbs_cmd_verbs)';
+    return { kind: 'refused', at: 'export', errno: 'EPROTONOSUPPORT', because };
+  }
+  return undefined;
+}
+
+/** infiniband/hw/mlx5/mr.c reg_user_mr_dmabuf_by_data_direct: the one path that pins wants a second function, and whole pages. */
+function pinnedRule({ importer, size }: Cell): Expectation | undefined {
+  if (importer.name !== 'mlx5-pinned') return undefined;
+  const refused = { kind: 'refused', at: 'register' } as const;
+  if (size.offset % PAGE_BYTES !== 0) {
+    return { ...refused, errno: 'EOPNOTSUPP', because: 'mlx5 pins only with a page-aligned address' };
+  }
+  return {
+    ...refused,
+    errno: 'EINVAL',
+    because: 'mlx5 pins only for a data-direct function, and this adapter has none',
+  };
+}
+
+/** Memory of the guest is staged by nature; memory of a function goes from peer to peer, or as its driver decides. */
+function peerRule({ kernel, topology, exporter, importer }: Cell): Expectation {
+  if (exporter.functionName === undefined) return { kind: 'staged', because: 'the exporter’s memory is the guest’s' };
   const route = peerRoute(kernel, topology);
+  if (route.kind !== 'none') return peerToPeer(topology, route.because);
   switch (exporter.name) {
-    case 'udmabuf':
-    case 'dma-heap':
-      return { kind: 'staged', because: 'the exporter’s memory is the guest’s' };
     case 'amdgpu-vram':
-      if (route.kind !== 'none') return peerToPeer(topology, route.because);
       return {
         kind: 'staged',
         because: `${route.because}; amdgpu_dma_buf_attach clears peer2peer, and the buffer is moved to system memory`,
       };
     case 'habanalabs-hbm':
-      if (route.kind !== 'none') return peerToPeer(topology, route.because);
       return {
         kind: 'refused',
-        at: habanaRefusal(kernel, importer.name),
+        at: mappingStep(kernel, importer.name),
         errno: 'EPERM',
         ...(route.message === undefined ? {} : { message: route.message }),
         because: `${route.because}; hl_map_dmabuf gives -EPERM without peer2peer`,
+      };
+    case 'vfio-bar':
+    case 'mlx5-uar':
+      return {
+        kind: 'refused',
+        at: mappingStep(kernel, importer.name),
+        errno: 'EINVAL',
+        because: `${route.because}; dma_buf_phys_vec_to_sgt gives -EINVAL (drivers/dma-buf/dma-buf-mapping.c)`,
       };
     default:
       throw new Error(`no rule for the exporter ${exporter.name}`);
@@ -67,15 +111,16 @@ export function expectationOf(cell: Cell): Expectation {
 }
 
 /**
- * 6.12 maps at once when a dynamic importer attaches to an exporter that does not pin (dma_buf_dynamic_attach), 7.3 when the importer
- * needs it: mlx5 at registration (mlx5_ib_init_dmabuf_mr), amdgpu with the first job (amdgpu_ttm_backend_bind).
+ * Where an exporter's refusal to map shows. 6.12 maps at once when a dynamic importer attaches to an exporter that does not pin
+ * (dma_buf_dynamic_attach), 7.3 when the importer needs it: mlx5 at registration (mlx5_ib_init_dmabuf_mr), amdgpu with the first job
+ * (amdgpu_ttm_backend_bind).
  */
-function habanaRefusal(kernel: KernelName, importer: string): string {
+function mappingStep(kernel: KernelName, importer: string): string {
   if (importer === 'mlx5') return 'register';
   return kernel === 'lts' ? 'import' : 'job';
 }
 
-/** With a translating IOMMU the importer gets an IOVA (dma_map_resource), of which only QEMU knows the target. */
+/** With a translating IOMMU the importer gets an IOVA (dma_map_resource, dma_iova_link), of which only QEMU knows the target. */
 function peerToPeer(topology: TopologyPlan, because: string): Expectation {
   const translated = topology.iommu === 'translating' && topology.topology !== 'switch';
   return { kind: 'p2p', via: translated ? 'messages' : 'fabric', because };

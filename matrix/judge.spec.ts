@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { emptyFunctionCounters, type FunctionCounters } from '../emulator/memory/counters.js';
-import { type Cell, generateCells } from './declaration.js';
+import { type Cell, generateCells, stepsOf } from './declaration.js';
 import { expectationOf } from './expectation.js';
 import { judge, type Observation } from './judge.js';
 
@@ -19,7 +19,7 @@ function countersWith(name: string, target: string, bytesRead: number, bytesWrit
 }
 
 function observe(cell: Cell, more: Partial<Observation>): Observation {
-  const steps = cell.importer.steps(cell.size).map(({ name, bytes }) => ({ step: name, bytes, wrong: 0 }));
+  const steps = stepsOf(cell).map(({ name, bytes }) => ({ step: name, bytes, wrong: 0 }));
   return {
     exitStatus: 0,
     lines: [...steps, { finished: true }],

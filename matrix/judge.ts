@@ -1,6 +1,6 @@
 /** Compares what a cell did with what was expected of it. Pure: the observation comes from `machine.ts`. */
 import type { FunctionCounters, TransferCounters } from '../emulator/memory/counters.js';
-import type { Cell, Step } from './declaration.js';
+import { type Cell, type Step, stepsOf } from './declaration.js';
 import type { Expectation } from './expectation.js';
 
 /** What the importer's program prints, one object a line. */
@@ -77,14 +77,14 @@ export function moved({ bytesRead, bytesWritten, registerWrites }: TransferCount
   return bytesRead + bytesWritten + registerWrites;
 }
 
-function total(steps: readonly Step[], key: 'reads' | 'writes'): number {
+function total(steps: readonly Step[], key: 'reads' | 'writes' | 'rings'): number {
   return steps.reduce((sum, step) => sum + step[key], 0);
 }
 
 /** The program did what was declared, no more and no less, and every byte was right. */
 function checkSteps(cell: Cell, { lines }: Observation): string[] {
   const told = lines.filter(({ step }) => step !== undefined);
-  const expected = cell.importer.steps(cell.size);
+  const expected = stepsOf(cell);
   const refusal = lines.find(({ refused }) => refused !== undefined);
   if (refusal !== undefined) return [`refused at ${refusal.refused} with ${refusal.errno}`];
   const problems = told
@@ -119,7 +119,7 @@ function checkPeerBytes(cell: Cell, via: 'fabric' | 'messages', { counters }: Ob
   const name = cell.importer.functionName;
   const target = cell.exporter.functionName!;
   const own = counters[name]!;
-  const steps = cell.importer.steps(cell.size);
+  const steps = stepsOf(cell);
   const problems: string[] = [];
   const expected = { read: total(steps, 'reads'), written: total(steps, 'writes') };
   const transfer = via === 'messages' ? own.messages : own.peers[target];
@@ -129,6 +129,8 @@ function checkPeerBytes(cell: Cell, via: 'fabric' | 'messages', { counters }: Ob
       `${name} moved ${found.read} bytes from and ${found.written} to ${target} by ${via}, not ${expected.read} and ${expected.written}`,
     );
   }
+  const rings = transfer?.registerWrites ?? 0;
+  if (rings !== total(steps, 'rings')) problems.push(`${name} wrote ${rings} registers, not ${total(steps, 'rings')}`);
   const others = busyPairs(counters).filter((pair) => via === 'messages' || pair !== `${name}>${target}`);
   if (others.length > 0) problems.push(`bytes went between other functions: ${others.join(', ')}`);
   for (const [other, { messages }] of Object.entries(counters)) {
@@ -144,7 +146,7 @@ function checkPeerBytes(cell: Cell, via: 'fabric' | 'messages', { counters }: Ob
 function checkStaged(cell: Cell, observation: Observation): string[] {
   const problems = checkNoPeers(observation);
   const { guestMemory } = observation.counters[cell.importer.functionName]!;
-  const steps = cell.importer.steps(cell.size);
+  const steps = stepsOf(cell);
   if (guestMemory.bytesRead < total(steps, 'reads') || guestMemory.bytesWritten < total(steps, 'writes')) {
     problems.push(
       `${cell.importer.functionName} moved only ${guestMemory.bytesRead} bytes from and ${guestMemory.bytesWritten} to guest memory`,

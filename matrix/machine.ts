@@ -30,6 +30,15 @@ until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
 for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
 until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
 until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
+if [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
+  modprobe vfio-pci; modprobe vfio_iommu_type1
+  example=/sys/bus/pci/devices/$(basename "$(dirname "$(grep -lx 0x6762 /sys/bus/pci/devices/*/device)")")
+  udevadm settle
+  if [ -e $example/driver ]; then basename $example > $example/driver/unbind; fi
+  echo vfio-pci > $example/driver_override
+  basename $example > /sys/bus/pci/drivers_probe
+  until_true '[ "$(ls /dev/vfio | grep -cv vfio)" = 1 ]'
+fi
 udevadm settle
 for device in /sys/class/infiniband/*; do echo "$(basename "$device") $(basename "$(readlink -f "$device/device")")"; done
 `;

@@ -29,8 +29,8 @@ describe('the matrix’s reports', () => {
       renderText(runWith(), false),
       [
         'kernel latest (7.3.4)',
-        'exporter        importer                  one switch  host bridge, qemu64',
-        'habanalabs HBM  mlx5 (ibv_reg_dmabuf_mr)  P2P         EPERM',
+        'exporter        importer         one switch  host bridge, qemu64',
+        'habanalabs HBM  mlx5, on demand  P2P         EPERM',
         '',
         '4 cells: 2 P2P, 2 refused; 0 not as expected; 2 boots, 61 s',
         '',

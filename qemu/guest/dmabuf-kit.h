@@ -70,14 +70,17 @@ struct request {
 };
 
 struct answer {
-	/* Of COMPARE: wrong bytes. Of RELEASE: whether the memory stays as long as an importer has the dma-buf. */
+	/* Of FILL: what to write to a doorbell. Of COMPARE: wrong bytes. Of RELEASE: whether the memory outlives the exporter. */
 	uint64_t value;
 };
 
 struct exporter {
 	uint64_t bytes;
-	/* Write and compare a part of the buffer by the exporter's own means. */
-	void (*fill)(uint64_t offset, uint64_t bytes, uint32_t pass);
+	/*
+	 * Write and compare a part of the buffer by the exporter's own means. Where the export is a doorbell: prepare what it starts and
+	 * return the 8 bytes that start it; return 0 if it has been started, else 8.
+	 */
+	uint64_t (*fill)(uint64_t offset, uint64_t bytes, uint32_t pass);
 	uint64_t (*wrong)(uint64_t offset, uint64_t bytes, uint32_t pass);
 	/* Frees the buffer and closes the device, not the dma-buf. Returns whether the memory stays while a dma-buf is open. */
 	bool (*release)(void);
@@ -89,8 +92,7 @@ static inline uint64_t exporter_answer(const struct exporter *exporter, const st
 
 	switch (request->kind) {
 	case FILL:
-		exporter->fill(0, exporter->bytes, request->pass);
-		return 0;
+		return exporter->fill(0, exporter->bytes, request->pass);
 	case COMPARE:
 		if (request->from > 0)
 			wrong += exporter->wrong(0, request->from, request->outside);
@@ -169,9 +171,9 @@ static inline uint64_t ask(struct request request)
 	return answer.value;
 }
 
-static inline void exporter_fills(uint32_t pass)
+static inline uint64_t exporter_fills(uint32_t pass)
 {
-	ask((struct request){ .kind = FILL, .pass = pass });
+	return ask((struct request){ .kind = FILL, .pass = pass });
 }
 
 /* Wrong bytes in the whole of the exporter's buffer, of which the importer has written [from, to). */
@@ -217,17 +219,17 @@ static inline void finished(void)
 /* Which part of the export to use, and in which order to take things down. */
 struct task {
 	uint64_t offset, bytes;
-	enum { IMPORTER_FIRST, EXPORTER_FIRST, FD_FIRST } teardown;
+	enum { IMPORTER_FIRST, EXPORTER_FIRST, FD_FIRST, RING } teardown;
 };
 
 static inline struct task parse_task(char **argv)
 {
-	static const char *const names[] = { "importer-first", "exporter-first", "fd-first" };
+	static const char *const names[] = { "importer-first", "exporter-first", "fd-first", "ring" };
 	struct task task = { .offset = strtoull(argv[0], NULL, 0), .bytes = strtoull(argv[1], NULL, 0) };
 
 	for (task.teardown = IMPORTER_FIRST; strcmp(argv[2], names[task.teardown]); task.teardown++)
-		if (task.teardown == FD_FIRST)
-			fail("\"%s\" is no order; there are importer-first, exporter-first, fd-first", argv[2]);
+		if (task.teardown == RING)
+			fail("\"%s\" is no order; there are importer-first, exporter-first, fd-first, ring", argv[2]);
 	if (task.offset % 8 || task.bytes % 8 || !task.bytes)
 		fail("offset and length are multiples of 8");
 	return task;

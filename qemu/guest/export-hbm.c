@@ -14,10 +14,11 @@ static const uint64_t hbm = DRAM_USER_BASE + 16 * MIB;
 static struct host_memory area;
 static int card;
 
-static void fill(uint64_t offset, uint64_t bytes, uint32_t pass)
+static uint64_t fill(uint64_t offset, uint64_t bytes, uint32_t pass)
 {
 	dmabuf_write(area.cpu + offset, offset, bytes, pass);
 	copy(card, GAUDI_QUEUE_ID_DMA_0_0, hbm + offset, area.va + offset, bytes);
+	return 0;
 }
 
 static uint64_t wrong(uint64_t offset, uint64_t bytes, uint32_t pass)

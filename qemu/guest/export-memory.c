@@ -28,11 +28,12 @@ static void access_by_cpu(uint64_t flags)
 		fail("DMA_BUF_IOCTL_SYNC: %s", strerror(errno));
 }
 
-static void fill(uint64_t offset, uint64_t bytes, uint32_t pass)
+static uint64_t fill(uint64_t offset, uint64_t bytes, uint32_t pass)
 {
 	access_by_cpu(DMA_BUF_SYNC_START);
 	dmabuf_write(memory + offset, offset, bytes, pass);
 	access_by_cpu(DMA_BUF_SYNC_END);
+	return 0;
 }
 
 static uint64_t wrong(uint64_t offset, uint64_t bytes, uint32_t pass)

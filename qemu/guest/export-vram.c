@@ -13,9 +13,10 @@
 static struct gpu gpu;
 static struct buffer buffer;
 
-static void fill(uint64_t offset, uint64_t bytes, uint32_t pass)
+static uint64_t fill(uint64_t offset, uint64_t bytes, uint32_t pass)
 {
 	dmabuf_write((uint8_t *)buffer.cpu + offset, offset, bytes, pass);
+	return 0;
 }
 
 static uint64_t wrong(uint64_t offset, uint64_t bytes, uint32_t pass)

@@ -1,93 +1,23 @@
 // SPDX-License-Identifier: MIT
-// link: -libverbs
+// link: -libverbs -lmlx5
 /*
- * usage: export-... import-rdma DEVICE PEER OFFSET BYTES ORDER
+ * usage: export-... import-rdma [--pinned] DEVICE PEER OFFSET BYTES ORDER
  *
  * Registers the part [OFFSET, OFFSET + BYTES) of the exporter's dma-buf (dmabuf-kit.h) as a memory region of the RDMA device DEVICE,
  * and moves data between it and plain memory registered with PEER: WRITE, READ, SEND out of it and into it, atomics on it and atomics
- * whose answer lands in it. ORDER says what is taken down first. Prints one JSON object a line.
+ * whose answer lands in it. ORDER says what is taken down first; as `ring`, all that happens is that a WRITE rings the doorbell that the
+ * export is. --pinned registers by mlx5's data-direct path, the only one that pins (infiniband/hw/mlx5/mr.c). Prints one JSON object a
+ * line.
  */
 #define _GNU_SOURCE
-#include <infiniband/verbs.h>
+#include <infiniband/mlx5dv.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "dmabuf-kit.h"
+#include "verbs-kit.h"
 
-#define ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_ATOMIC)
-#define PORT 1
 #define ATOMIC_BYTES 8
-
-/* One end of a connection, with the one memory region it uses. */
-struct end {
-	struct ibv_context *context;
-	struct ibv_pd *pd;
-	struct ibv_cq *cq;
-	struct ibv_qp *qp;
-	struct ibv_mr *mr;
-	union ibv_gid gid;
-	/* Where the region begins, as verbs address it. */
-	uint64_t start;
-};
-
-static struct ibv_context *open_device(const char *name)
-{
-	int count;
-	struct ibv_device **devices = ibv_get_device_list(&count);
-	struct ibv_context *context = NULL;
-
-	for (int i = 0; i < count && !context; i++)
-		if (strcmp(ibv_get_device_name(devices[i]), name) == 0)
-			context = ibv_open_device(devices[i]);
-	if (!context)
-		fail("cannot open the RDMA device %s", name);
-	ibv_free_device_list(devices);
-	return context;
-}
-
-static struct end make_end(const char *name)
-{
-	struct end end = { .context = open_device(name) };
-	struct ibv_qp_init_attr attributes = { .qp_type = IBV_QPT_RC, .cap = { 8, 8, 1, 1, 0 }, .sq_sig_all = 1 };
-
-	end.pd = ibv_alloc_pd(end.context);
-	end.cq = ibv_create_cq(end.context, 16, NULL, NULL, 0);
-	if (!end.pd || !end.cq || ibv_query_gid(end.context, PORT, 0, &end.gid))
-		fail("%s: no protection domain, completion queue or GID: %s", name, strerror(errno));
-	attributes.send_cq = attributes.recv_cq = end.cq;
-	end.qp = ibv_create_qp(end.pd, &attributes);
-	if (!end.qp)
-		fail("%s: no queue pair: %s", name, strerror(errno));
-	return end;
-}
-
-static void connect_end(struct end *end, const struct end *other)
-{
-	struct ibv_qp_attr init = { .qp_state = IBV_QPS_INIT, .port_num = PORT, .qp_access_flags = ACCESS };
-	struct ibv_qp_attr receive = { .qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024, .dest_qp_num = other->qp->qp_num,
-				       .max_dest_rd_atomic = 1, .min_rnr_timer = 12,
-				       .ah_attr = { .is_global = 1, .port_num = PORT, .grh = { .dgid = other->gid, .hop_limit = 1 } } };
-	struct ibv_qp_attr send = { .qp_state = IBV_QPS_RTS, .timeout = 14, .retry_cnt = 7, .rnr_retry = 7, .max_rd_atomic = 1 };
-
-	if (ibv_modify_qp(end->qp, &init, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) ||
-	    ibv_modify_qp(end->qp, &receive, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-						     IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER) ||
-	    ibv_modify_qp(end->qp, &send, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-						  IBV_QP_MAX_QP_RD_ATOMIC))
-		fail("cannot connect: %s", strerror(errno));
-}
-
-static void completion(struct end *end, const char *what)
-{
-	struct ibv_wc wc;
-	int count;
-
-	do
-		count = ibv_poll_cq(end->cq, 1, &wc);
-	while (count == 0);
-	if (count < 0 || wc.status != IBV_WC_SUCCESS)
-		fail("%s: %s", what, count < 0 ? "cannot poll" : ibv_wc_status_str(wc.status));
-}
 
 static struct ibv_sge entry(const struct end *end, uint64_t offset, uint64_t bytes)
 {
@@ -174,11 +104,15 @@ static void move_data(struct end *dmabuf, struct end *plain, const struct task *
 		  exporter_compares(3, from, to, 1) + wrong_word(words[0], dmabuf_word(3, first) + 1));
 }
 
-static void register_dmabuf(struct end *end, const struct task *task)
+static void register_dmabuf(struct end *end, const struct task *task, bool pinned)
 {
 	/* Verbs address the region by its offset; the driver wants offset and address equal within a page. */
 	end->start = task->offset;
-	end->mr = ibv_reg_dmabuf_mr(end->pd, task->offset, task->bytes, end->start, DMABUF_FD, ACCESS);
+	if (pinned)
+		end->mr = mlx5dv_reg_dmabuf_mr(end->pd, task->offset, task->bytes, end->start, DMABUF_FD, ACCESS,
+					       MLX5DV_REG_DMABUF_ACCESS_DATA_DIRECT);
+	else
+		end->mr = ibv_reg_dmabuf_mr(end->pd, task->offset, task->bytes, end->start, DMABUF_FD, ACCESS);
 	if (!end->mr)
 		refused("register", errno);
 }
@@ -202,28 +136,41 @@ static void free_end(struct end *end)
 		fail("cannot take the objects down: %s", strerror(errno));
 }
 
+static void use_dmabuf(struct end *dmabuf, struct end *plain, const struct task *task)
+{
+	if (task->teardown == RING) {
+		*(uint64_t *)plain->start = exporter_fills(0);
+		rdma(plain, dmabuf, IBV_WR_RDMA_WRITE, task->bytes, "WRITE to the doorbell");
+		step_done("ring", task->bytes, exporter_compares(0, 0, task->bytes, 0));
+		return;
+	}
+	if (task->teardown == FD_FIRST)
+		close_dmabuf();
+	move_data(dmabuf, plain, task);
+	if (task->teardown == EXPORTER_FIRST && exporter_releases()) {
+		memset((void *)plain->start, 0, task->bytes);
+		rdma(plain, dmabuf, IBV_WR_RDMA_READ, task->bytes, "READ after the exporter let go");
+		step_done("read", task->bytes, dmabuf_wrong((void *)plain->start, task->offset, task->bytes, 3));
+	}
+}
+
 int main(int argc, char **argv)
 {
+	bool pinned = argc > 1 && strcmp(argv[1], "--pinned") == 0;
 	struct end dmabuf, plain;
 	struct task task;
 
-	if (argc != 6)
-		fail("usage: export-... import-rdma DEVICE PEER OFFSET BYTES ORDER");
+	argv += pinned;
+	if (argc - pinned != 6)
+		fail("usage: export-... import-rdma [--pinned] DEVICE PEER OFFSET BYTES ORDER");
 	task = parse_task(argv + 3);
 	dmabuf = make_end(argv[1]);
 	plain = make_end(argv[2]);
-	register_dmabuf(&dmabuf, &task);
+	register_dmabuf(&dmabuf, &task, pinned);
 	register_plain(&plain, task.bytes);
 	connect_end(&dmabuf, &plain);
 	connect_end(&plain, &dmabuf);
-	if (task.teardown == FD_FIRST)
-		close_dmabuf();
-	move_data(&dmabuf, &plain, &task);
-	if (task.teardown == EXPORTER_FIRST && exporter_releases()) {
-		memset((void *)plain.start, 0, task.bytes);
-		rdma(&plain, &dmabuf, IBV_WR_RDMA_READ, task.bytes, "READ after the exporter let go");
-		step_done("read", task.bytes, dmabuf_wrong((void *)plain.start, task.offset, task.bytes, 3));
-	}
+	use_dmabuf(&dmabuf, &plain, &task);
 	free_end(&dmabuf);
 	free_end(&plain);
 	finished();
