@@ -1,7 +1,7 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
 import { guestAddresses } from '../emulator/cli/guest-addresses.js';
 import type { GuestSettings } from '../emulator/cli/options.js';
-import { type SessionContext, startSession } from '../emulator/cli/session.js';
+import { type Session, type SessionContext, startSession } from '../emulator/cli/session.js';
 import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import { WatchedLog } from '../emulator/watched-log.js';
@@ -45,26 +45,20 @@ for device in /sys/class/infiniband/*; do echo "$(basename "$device") $(basename
 
 /** One kernel in one topology. */
 export class MatrixMachine {
+  readonly emulator: Emulator;
+  readonly guest: Guest;
   readonly kernelRelease: string;
-  readonly accel: string;
-  readonly #emulator: Emulator;
-  readonly #guest: Guest;
+  readonly places: GuestPlaces;
   readonly #log: WatchedLog;
-  readonly #places: GuestPlaces;
   /** Lines of the kernel's log that have been looked at. */
   #logLines = 0;
 
-  private constructor(
-    { emulator, guest, kernelRelease }: { emulator: Emulator; guest: Guest; kernelRelease: string },
-    log: WatchedLog,
-    places: GuestPlaces,
-  ) {
-    this.#emulator = emulator;
-    this.#guest = guest;
-    this.kernelRelease = kernelRelease;
-    this.accel = guest.accel;
+  private constructor(session: Pick<Session, 'emulator' | 'guest' | 'image'>, log: WatchedLog, places: GuestPlaces) {
+    this.emulator = session.emulator;
+    this.guest = session.guest;
+    this.kernelRelease = session.image.kernelRelease;
     this.#log = log;
-    this.#places = places;
+    this.places = places;
   }
 
   /** Boots and sets up; all of it ends with the context's cleanup. @throws Error with what the guest said */
@@ -79,7 +73,7 @@ export class MatrixMachine {
       guestSettings(kernel, plan),
       { ...context, log },
     );
-    const { emulator, guest, image } = session;
+    const { emulator, guest } = session;
     const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', `set -e\n${SET_UP}`]);
     if (exitCode !== 0) throw new Error(`the guest could not be set up: ${stderr.toString().trim()}`);
     const addresses = await guestAddresses(guest, emulator);
@@ -91,7 +85,7 @@ export class MatrixMachine {
         .map((line) => line.split(' ').reverse() as [string, string]),
     );
     const address = (name: string) => found(addresses.get(name), `no function ${name}`);
-    const machine = new MatrixMachine({ emulator, guest, kernelRelease: image.kernelRelease }, log, {
+    const machine = new MatrixMachine(session, log, {
       address,
       rdmaDevice: (name) => found(rdmaNames.get(address(name)), `${name} has no RDMA device`),
     });
@@ -101,17 +95,17 @@ export class MatrixMachine {
 
   /** Runs a cell's programs and gathers everything about it. Rejects when the guest is gone. */
   async run(cell: Cell): Promise<Observation> {
-    await this.#emulator.resetCounters();
+    await this.emulator.resetCounters();
     const { exporter, importer, size } = cell;
-    const argv = [...exporter.command(this.#places, size.exportBytes), ...importer.command(this.#places, size)];
+    const argv = [...exporter.command(this.places, size.exportBytes), ...importer.command(this.places, size)];
     const script = `"$@"; status=$?; echo '${LOG_MARK}'; dmesg | tail -n +${this.#logLines + 1}; exit $status`;
-    const { exitCode, signal, stdout, stderr } = await this.#guest.capture(['sh', '-c', script, 'sh', ...argv], {
+    const { exitCode, signal, stdout, stderr } = await this.guest.capture(['sh', '-c', script, 'sh', ...argv], {
       timeoutMs: CELL_TIMEOUT_MS,
     });
     const [output = '', logText = ''] = stdout.toString().split(`${LOG_MARK}\n`);
     const kernelLog = logText.split('\n').filter((line) => line !== '');
     this.#logLines += kernelLog.length;
-    const states = await this.#emulator.state();
+    const states = await this.emulator.state();
     return {
       exitStatus: exitCode ?? 128 + (signal ?? 0),
       lines: parseLines(output),
@@ -128,7 +122,7 @@ export class MatrixMachine {
 
   /** The guest's kernel log so far counts as seen. */
   async #skipKernelLog(): Promise<void> {
-    this.#logLines = (await this.#guest.dmesg()).split('\n').length - 1;
+    this.#logLines = (await this.guest.dmesg()).split('\n').length - 1;
   }
 }
 

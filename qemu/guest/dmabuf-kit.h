@@ -23,6 +23,8 @@
 
 #define DMABUF_FD 3
 #define EXPORTER_FD 4
+/* Only where an exporter exports the same memory twice. */
+#define SECOND_DMABUF_FD 5
 
 static inline uint64_t dmabuf_word(uint32_t pass, uint64_t index)
 {
@@ -60,7 +62,7 @@ static inline uint64_t dmabuf_wrong(const void *memory, uint64_t offset, uint64_
 
 /* ---- what the two ends say to each other ------------------------------------------------------------------------ */
 
-enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE };
+enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE, MOVE_OUT, MOVE_BACK };
 
 struct request {
 	enum request_kind kind;
@@ -84,6 +86,8 @@ struct exporter {
 	uint64_t (*wrong)(uint64_t offset, uint64_t bytes, uint32_t pass);
 	/* Frees the buffer and closes the device, not the dma-buf. Returns whether the memory stays while a dma-buf is open. */
 	bool (*release)(void);
+	/* Makes the driver move the buffer out of the device's memory, or back in. NULL: this exporter's buffers never move. */
+	void (*move)(bool out);
 };
 
 static inline uint64_t exporter_answer(const struct exporter *exporter, const struct request *request, int *dmabuf)
@@ -107,9 +111,18 @@ static inline uint64_t exporter_answer(const struct exporter *exporter, const st
 		return 0;
 	case RELEASE:
 		return exporter->release();
+	case MOVE_OUT:
+	case MOVE_BACK:
+		if (!exporter->move)
+			fail("this exporter's buffers never move");
+		exporter->move(request->kind == MOVE_OUT);
+		return 0;
 	}
 	fail("the importer asks for %d, which no exporter knows", (int)request->kind);
 }
+
+/* Descriptors above those that a started program expects. */
+#define FIRST_FREE_FD 10
 
 /* Puts a descriptor where the started program expects it, open over exec. */
 static inline void pass_descriptor(int from, int to)
@@ -129,8 +142,8 @@ static inline pid_t start_importer(int dmabuf, int socket, char **argv)
 	if (child > 0)
 		return child;
 	/* Out of the way first: either may have the other's number. */
-	dmabuf = fcntl(dmabuf, F_DUPFD_CLOEXEC, 10);
-	socket = fcntl(socket, F_DUPFD_CLOEXEC, 10);
+	dmabuf = fcntl(dmabuf, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+	socket = fcntl(socket, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 	pass_descriptor(dmabuf, DMABUF_FD);
 	pass_descriptor(socket, EXPORTER_FD);
 	execvp(argv[0], argv);
@@ -185,6 +198,11 @@ static inline uint64_t exporter_compares(uint32_t pass, uint64_t from, uint64_t 
 static inline bool exporter_releases(void)
 {
 	return ask((struct request){ .kind = RELEASE });
+}
+
+static inline void exporter_moves(bool out)
+{
+	ask((struct request){ .kind = out ? MOVE_OUT : MOVE_BACK });
 }
 
 /* Both ends close the dma-buf: from now on only the importer's driver holds it. */

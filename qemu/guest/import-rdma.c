@@ -12,17 +12,11 @@
 #define _GNU_SOURCE
 #include <infiniband/mlx5dv.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "dmabuf-kit.h"
 #include "verbs-kit.h"
 
 #define ATOMIC_BYTES 8
-
-static struct ibv_sge entry(const struct end *end, uint64_t offset, uint64_t bytes)
-{
-	return (struct ibv_sge){ .addr = end->start + offset, .length = (uint32_t)bytes, .lkey = end->mr->lkey };
-}
 
 static void post(struct end *end, struct ibv_send_wr *request, const char *what)
 {
@@ -31,16 +25,6 @@ static void post(struct end *end, struct ibv_send_wr *request, const char *what)
 	if (ibv_post_send(end->qp, request, &bad))
 		fail("%s: cannot post: %s", what, strerror(errno));
 	completion(end, what);
-}
-
-/* WRITE or READ of all of the other end's region. */
-static void rdma(struct end *from, struct end *to, enum ibv_wr_opcode opcode, uint64_t bytes, const char *what)
-{
-	struct ibv_sge sge = entry(from, 0, bytes);
-	struct ibv_send_wr request = { .opcode = opcode, .sg_list = &sge, .num_sge = 1,
-				       .wr.rdma = { to->start, to->mr->rkey } };
-
-	post(from, &request, what);
 }
 
 static void send_message(struct end *from, struct end *to, uint64_t bytes, const char *what)
@@ -115,25 +99,6 @@ static void register_dmabuf(struct end *end, const struct task *task, bool pinne
 		end->mr = ibv_reg_dmabuf_mr(end->pd, task->offset, task->bytes, end->start, DMABUF_FD, ACCESS);
 	if (!end->mr)
 		refused("register", errno);
-}
-
-static void register_plain(struct end *end, uint64_t bytes)
-{
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	if (memory == MAP_FAILED)
-		fail("cannot allocate %" PRIu64 " bytes: %s", bytes, strerror(errno));
-	end->start = (uintptr_t)memory;
-	end->mr = ibv_reg_mr(end->pd, memory, bytes, ACCESS);
-	if (!end->mr)
-		fail("cannot register plain memory: %s", strerror(errno));
-}
-
-static void free_end(struct end *end)
-{
-	if (ibv_destroy_qp(end->qp) || ibv_dereg_mr(end->mr) || ibv_destroy_cq(end->cq) || ibv_dealloc_pd(end->pd) ||
-	    ibv_close_device(end->context))
-		fail("cannot take the objects down: %s", strerror(errno));
 }
 
 static void use_dmabuf(struct end *dmabuf, struct end *plain, const struct task *task)

@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <infiniband/verbs.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "fail.h"
 
@@ -72,7 +74,8 @@ static inline void connect_end(struct end *end, const struct end *other)
 		fail("cannot connect: %s", strerror(errno));
 }
 
-static inline void completion(struct end *end, const char *what)
+/* Waits for one completion. */
+static inline enum ibv_wc_status completion_status(struct end *end)
 {
 	struct ibv_wc wc;
 	int count;
@@ -80,8 +83,59 @@ static inline void completion(struct end *end, const char *what)
 	do
 		count = ibv_poll_cq(end->cq, 1, &wc);
 	while (count == 0);
-	if (count < 0 || wc.status != IBV_WC_SUCCESS)
-		fail("%s: %s", what, count < 0 ? "cannot poll" : ibv_wc_status_str(wc.status));
+	if (count < 0)
+		fail("cannot poll a completion queue");
+	return wc.status;
+}
+
+static inline void completion(struct end *end, const char *what)
+{
+	enum ibv_wc_status status = completion_status(end);
+
+	if (status != IBV_WC_SUCCESS)
+		fail("%s: %s", what, ibv_wc_status_str(status));
+}
+
+static inline struct ibv_sge entry(const struct end *end, uint64_t offset, uint64_t bytes)
+{
+	return (struct ibv_sge){ .addr = end->start + offset, .length = (uint32_t)bytes, .lkey = end->mr->lkey };
+}
+
+/* Posts WRITE or READ of the first `bytes` of the other end's region, without waiting. */
+static inline void post_rdma(struct end *from, struct end *to, enum ibv_wr_opcode opcode, uint64_t bytes)
+{
+	struct ibv_sge sge = entry(from, 0, bytes);
+	struct ibv_send_wr request = { .opcode = opcode, .sg_list = &sge, .num_sge = 1,
+				       .wr.rdma = { to->start, to->mr->rkey } }, *bad;
+
+	if (ibv_post_send(from->qp, &request, &bad))
+		fail("cannot post: %s", strerror(errno));
+}
+
+static inline void rdma(struct end *from, struct end *to, enum ibv_wr_opcode opcode, uint64_t bytes, const char *what)
+{
+	post_rdma(from, to, opcode, bytes);
+	completion(from, what);
+}
+
+/* Memory of the program's own, on the plain end of a connection. */
+static inline void register_plain(struct end *end, uint64_t bytes)
+{
+	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		fail("cannot allocate %" PRIu64 " bytes: %s", bytes, strerror(errno));
+	end->start = (uintptr_t)memory;
+	end->mr = ibv_reg_mr(end->pd, memory, bytes, ACCESS);
+	if (!end->mr)
+		fail("cannot register plain memory: %s", strerror(errno));
+}
+
+static inline void free_end(struct end *end)
+{
+	if (ibv_destroy_qp(end->qp) || ibv_dereg_mr(end->mr) || ibv_destroy_cq(end->cq) || ibv_dealloc_pd(end->pd) ||
+	    ibv_close_device(end->context))
+		fail("cannot take the objects down: %s", strerror(errno));
 }
 
 #endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// link: -libverbs
+/*
+ * usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES
+ *
+ * Holds a memory region over a dma-buf that its exporter moves: RDMA before, after the move to system memory, and after the move back,
+ * with the same key all the time; and writes that are under way while the buffer moves. Each time the exporter's CPU sees every byte.
+ * Prints one JSON object a line.
+ */
+#define _GNU_SOURCE
+#include "dmabuf-kit.h"
+#include "verbs-kit.h"
+
+/* As many as the send queue takes. */
+#define WRITES_UNDER_WAY 8
+
+static struct end dmabuf, plain;
+static uint64_t bytes;
+
+static void write_and_read(const char *where, uint32_t pass)
+{
+	void *words = (void *)plain.start;
+
+	dmabuf_write(words, 0, bytes, pass);
+	rdma(&plain, &dmabuf, IBV_WR_RDMA_WRITE, bytes, where);
+	step_done(where, bytes, exporter_compares(pass, 0, bytes, 0));
+	memset(words, 0, bytes);
+	rdma(&plain, &dmabuf, IBV_WR_RDMA_READ, bytes, where);
+	step_done(where, bytes, dmabuf_wrong(words, 0, bytes, pass));
+}
+
+static void write_while_moving(const char *where, uint32_t pass, bool out)
+{
+	dmabuf_write((void *)plain.start, 0, bytes, pass);
+	for (int i = 0; i < WRITES_UNDER_WAY; i++)
+		post_rdma(&plain, &dmabuf, IBV_WR_RDMA_WRITE, bytes);
+	exporter_moves(out);
+	for (int i = 0; i < WRITES_UNDER_WAY; i++)
+		completion(&plain, where);
+	step_done(where, bytes, exporter_compares(pass, 0, bytes, 0));
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		fail("usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES");
+	bytes = strtoull(argv[3], NULL, 0);
+	dmabuf = make_end(argv[1]);
+	plain = make_end(argv[2]);
+	dmabuf.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, DMABUF_FD, ACCESS);
+	if (!dmabuf.mr)
+		refused("register", errno);
+	register_plain(&plain, bytes);
+	connect_end(&dmabuf, &plain);
+	connect_end(&plain, &dmabuf);
+	write_and_read("in VRAM", 1);
+	exporter_moves(true);
+	write_and_read("in system memory", 2);
+	exporter_moves(false);
+	write_and_read("back in VRAM", 3);
+	write_while_moving("while it moves out", 4, true);
+	write_while_moving("while it moves back", 5, false);
+	free_end(&dmabuf);
+	free_end(&plain);
+	finished();
+	return 0;
+}

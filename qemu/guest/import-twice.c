@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+// link: -ldrm_amdgpu -ldrm -libverbs
+/*
+ * usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS
+ *
+ * Two dma-bufs of the same memory (descriptors 3 and 5) and two importers at once: what the GPU's SDMA writes through one, the adapter
+ * reads through the other, and the other way round. Meanwhile the other engine is at work, too. Prints one JSON object a line.
+ */
+#define _GNU_SOURCE
+#include "amdgpu-kit.h"
+#include "dmabuf-kit.h"
+#include "verbs-kit.h"
+
+static void copy(struct buffer *to, struct buffer *from)
+{
+	struct commands commands = begin(to->gpu);
+
+	sdma_copy(&commands, to->va, from->va, to->bytes);
+	submit(&commands, AMDGPU_HW_IP_DMA, (struct buffer *[]){ to, from }, 2);
+}
+
+static struct buffer import_buffer(struct gpu *gpu, uint64_t bytes)
+{
+	struct buffer imported = { .gpu = gpu, .bytes = bytes };
+	struct amdgpu_bo_import_result result;
+	int error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, DMABUF_FD, &result);
+
+	if (error)
+		refused("import", -error);
+	imported.handle = result.buf_handle;
+	map_gpu(&imported);
+	return imported;
+}
+
+int main(int argc, char **argv)
+{
+	struct end dmabuf, plain;
+	struct buffer imported, own;
+	struct gpu gpu;
+	uint64_t bytes, wrong = 0;
+	int rounds;
+
+	if (argc != 6)
+		fail("usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS");
+	bytes = parse_bytes(argv[4]);
+	rounds = atoi(argv[5]);
+	if (open_gpus(&gpu, 1, argv[1]) != 1)
+		fail("%s has no render node of amdgpu", argv[1]);
+	imported = import_buffer(&gpu, bytes);
+	own = make_buffer(&gpu, bytes, AMDGPU_GEM_DOMAIN_VRAM);
+	dmabuf = make_end(argv[2]);
+	plain = make_end(argv[3]);
+	dmabuf.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, SECOND_DMABUF_FD, ACCESS);
+	if (!dmabuf.mr)
+		refused("register", errno);
+	register_plain(&plain, bytes);
+	connect_end(&dmabuf, &plain);
+	connect_end(&plain, &dmabuf);
+	for (int round = 1; round <= rounds; round++) {
+		dmabuf_write(own.cpu, 0, bytes, 2 * (uint32_t)round);
+		copy(&imported, &own);
+		rdma(&plain, &dmabuf, IBV_WR_RDMA_READ, bytes, "READ of what the GPU wrote");
+		wrong += dmabuf_wrong((void *)plain.start, 0, bytes, 2 * (uint32_t)round);
+		dmabuf_write((void *)plain.start, 0, bytes, 2 * (uint32_t)round + 1);
+		post_rdma(&plain, &dmabuf, IBV_WR_RDMA_WRITE, bytes);
+		/* Both at once: the GPU may see old or new words, but no others. */
+		copy(&own, &imported);
+		completion(&plain, "WRITE while the GPU reads");
+		copy(&own, &imported);
+		wrong += dmabuf_wrong(own.cpu, 0, bytes, 2 * (uint32_t)round + 1);
+	}
+	step_done("both", bytes, wrong + exporter_compares(2 * (uint32_t)rounds + 1, 0, bytes, 0));
+	free_buffer(&imported);
+	free_buffer(&own);
+	free_end(&dmabuf);
+	free_end(&plain);
+	finished();
+	return 0;
+}
