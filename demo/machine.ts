@@ -4,18 +4,19 @@ import { startSession } from '../emulator/cli/session.js';
 import { sessionTools } from '../emulator/cli/tools.js';
 import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
-import type { Guest } from '../qemu/index.js';
+import type { Guest, GuestImage } from '../qemu/index.js';
 import type { Report } from './report.js';
 
 /** Small, so that the host can look through all of it. */
 export const VRAM_BYTES = 256 * 2 ** 20;
-const DEVICES = ['gpu,vram=256M', 'gpu,vram=256M', 'habana', 'rdma', 'example'];
+const DEVICES = ['gpu,vram=256M', 'gpu,vram=256M', 'habana', 'rdma,functions=2', 'example'];
 
 /** The machine under demonstration. */
 export interface DemoMachine {
   readonly report: Report;
   readonly emulator: Emulator;
   readonly guest: Guest;
+  readonly image: GuestImage;
   /** Kernel, QEMU and boot time, in one line. */
   readonly description: string;
   /** Runs a shell line in the guest; its output. Rejects when it fails. */
@@ -63,7 +64,7 @@ export async function withDemoMachine(
     });
     const bootSeconds = (timings.bootMs / 1000).toFixed(1);
     const description = `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel}), booted in ${bootSeconds} s`;
-    await show({ report, emulator, guest, description, sh: (line) => runShell(guest, line) });
+    await show({ report, emulator, guest, image, description, sh: (line) => runShell(guest, line) });
   });
 }
 

@@ -1,27 +1,44 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
+import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { InterruptedError, statusOfError, USAGE_STATUS } from '../emulator/cli/exit-status.js';
+import { sessionTools } from '../emulator/cli/tools.js';
 import { parseByteSize } from '../emulator/options.js';
+import { generateCells } from '../matrix/declaration.js';
+import { renderHtml } from '../matrix/html-report.js';
+import { runMatrix } from '../matrix/run.js';
+import { renderText } from '../matrix/text-report.js';
+import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
 import { type DemoMachine, withDemoMachine } from './machine.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
-const HELP = `usage: scripts/demo [--bytes SIZE] [--verbose]
+const HELP = `usage: scripts/demo [--bytes SIZE] [--html FILE] [--no-matrix] [--verbose]
 
-Boots the latest stock kernel with two GPUs, habana, rdma and example, and lets the stock amdgpu driver move a dma-buf from one GPU to
-the other, peer to peer; then the same on the LTS kernel, which stages it in system memory.
+Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs peer to peer:
+from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory. Ends with the matrix
+of the latest kernel: every exporter to every importer in every topology.
 
-  --bytes SIZE  size of the buffer; default 16M, at most 64M
+  --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
+  --html FILE   where the matrix goes as an HTML page; default matrix.html in the folder for temporary files
+  --no-matrix   leave the matrix out; it takes some minutes
   --verbose     show the devices' log
 
 Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
 `;
 const LARGEST_BYTES = 64 * 2 ** 20;
 
+/** Two of the matrix's sizes show as much as all of them, to a spectator. */
+const MATRIX_SIZES = ['4K', '2M', 'doorbell'];
+
 interface Wishes {
   readonly bytes: number;
+  readonly html: string;
+  readonly matrix: boolean;
   readonly verbose: boolean;
 }
 
@@ -31,6 +48,8 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
     args: [...argv],
     options: {
       bytes: { type: 'string', default: '16M' },
+      html: { type: 'string', default: join(tmpdir(), 'matrix.html') },
+      'no-matrix': { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -40,7 +59,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
   if (bytes === 0 || bytes > LARGEST_BYTES || bytes % 4096 !== 0) {
     throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
   }
-  return { bytes, verbose: values.verbose };
+  return { bytes, html: values.html, matrix: !values['no-matrix'], verbose: values.verbose };
 }
 
 /**
@@ -81,6 +100,7 @@ async function showPeerToPeer(machine: DemoMachine, { bytes }: Wishes): Promise<
   );
   await moveDmaBuf(machine, 'peer-to-peer', bytes);
   await ringDoorbell(machine);
+  await moveToAdapter(machine);
 }
 
 async function showStaging(machine: DemoMachine, { bytes }: Wishes): Promise<void> {
@@ -88,9 +108,23 @@ async function showStaging(machine: DemoMachine, { bytes }: Wishes): Promise<voi
   report.chapter('On the LTS kernel, which Debian builds without peer-to-peer DMA');
   report.evidence(description);
   report.step(
-    '5. The same program: the driver stages the buffer in system memory, and the data are right all the same.',
+    '6. The program of step 2: the driver stages the buffer in system memory, and the data are right all the same.',
   );
   await moveDmaBuf(machine, 'staged', bytes);
+}
+
+async function showMatrix({ html }: Wishes, report: Report): Promise<void> {
+  report.chapter('The matrix of the latest kernel: every exporter to every importer, in every topology');
+  const cells = generateCells({ kernels: ['latest'], sizes: MATRIX_SIZES });
+  const run = await runMatrix(cells, {
+    tools: sessionTools,
+    progress: (text) => process.stderr.write(`demo: ${text}\n`),
+  });
+  report.text(renderText(run, report.colours));
+  await writeFile(html, renderHtml(run));
+  report.evidence(`the same as an HTML page: ${html}`);
+  const failed = run.results.filter(({ problems }) => problems.length > 0).length;
+  report.check(failed === 0, 'every cell is what the kernel’s source says');
 }
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -109,6 +143,8 @@ async function main(argv: readonly string[]): Promise<number> {
   const report = new Report(process.stdout, process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
   try {
     await show(wishes, report);
+    report.evidence(`so far ${((performance.now() - started) / 1000).toFixed(0)} s`);
+    if (wishes.matrix && report.broken === 0) await showMatrix(wishes, report);
   } catch (error) {
     if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);
     return statusOfError(error);

@@ -8,11 +8,11 @@ export class Report {
   held = 0;
   broken = 0;
   readonly #output: NodeJS.WritableStream;
-  readonly #colours: boolean;
+  readonly colours: boolean;
 
   constructor(output: NodeJS.WritableStream, colours: boolean) {
     this.#output = output;
-    this.#colours = colours;
+    this.colours = colours;
   }
 
   /** A part of the demo. */
@@ -32,6 +32,11 @@ export class Report {
     }
   }
 
+  /** Lines that are formatted already. */
+  text(lines: string): void {
+    this.#line(`\n${lines.trimEnd()}\n`);
+  }
+
   /** A claim, and whether it holds. */
   check(holds: boolean, claim: string): void {
     if (holds) this.held++;
@@ -40,7 +45,7 @@ export class Report {
   }
 
   #paint(code: string, text: string): string {
-    return this.#colours ? `\u001b[${code}m${text}\u001b[0m` : text;
+    return this.colours ? `\u001b[${code}m${text}\u001b[0m` : text;
   }
 
   #line(text: string): void {

@@ -73,21 +73,26 @@ export class MatrixMachine {
       guestSettings(kernel, plan),
       { ...context, log },
     );
+    return MatrixMachine.of(session, log);
+  }
+
+  /** Sets up a guest that has booted with functions of these names. @throws Error with what the guest said */
+  static async of(session: Pick<Session, 'emulator' | 'guest' | 'image'>, log: WatchedLog): Promise<MatrixMachine> {
     const { emulator, guest } = session;
     const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', `set -e\n${SET_UP}`]);
     if (exitCode !== 0) throw new Error(`the guest could not be set up: ${stderr.toString().trim()}`);
     const addresses = await guestAddresses(guest, emulator);
-    const rdmaNames = new Map(
+    const address = (name: string) => found(addresses.get(name), `no function ${name}`);
+    const rdmaDevices = new Map(
       stdout
         .toString()
         .trim()
         .split('\n')
         .map((line) => line.split(' ').reverse() as [string, string]),
     );
-    const address = (name: string) => found(addresses.get(name), `no function ${name}`);
     const machine = new MatrixMachine(session, log, {
       address,
-      rdmaDevice: (name) => found(rdmaNames.get(address(name)), `${name} has no RDMA device`),
+      rdmaDevice: (name) => found(rdmaDevices.get(address(name)), `${name} has no RDMA device`),
     });
     await machine.#skipKernelLog();
     return machine;
