@@ -44,6 +44,16 @@ export function expectationOf(cell: Cell): Expectation {
   return exportRule(cell) ?? pinnedRule(cell) ?? peerRule(cell);
 }
 
+/** Who cannot work behind a translating IOMMU at all. */
+const NOT_BEHIND_TRANSLATION: Readonly<Record<string, string>> = {
+  'habanalabs-hbm':
+    'gaudi_mmap remaps virt_to_phys() of what dma_alloc_coherent gave, which is a vmalloc address behind a translating IOMMU: ' +
+    'the first command buffer that a program touches makes its kernel oops (habanalabs/gaudi/gaudi.c, no _HAS_DMA_MMAP_COHERENT)',
+  'mlx5-uar':
+    'QEMU maps no IOVA that leads to registers (hw/vfio/listener.c vfio_iommu_map_notify: “iommu map to non memory area”), so the ' +
+    'function has no address for a peer’s doorbell',
+};
+
 /** What already the exporter makes impossible, whoever imports. */
 function exportRule({ kernel, topology, exporter }: Cell): Expectation | undefined {
   if (exporter.name === 'vfio-bar' && topology.iommu === 'none') {
@@ -51,6 +61,10 @@ function exportRule({ kernel, topology, exporter }: Cell): Expectation | undefin
       kind: 'not-applicable',
       because: 'vfio-pci needs an IOMMU: Debian builds neither CONFIG_VFIO_NOIOMMU nor CONFIG_IOMMUFD',
     };
+  }
+  if (topology.iommu === 'translating') {
+    const because = NOT_BEHIND_TRANSLATION[exporter.name];
+    if (because !== undefined) return { kind: 'not-applicable', because };
   }
   if (kernel === 'latest') return undefined;
   if (exporter.name === 'vfio-bar') {

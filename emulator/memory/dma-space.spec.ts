@@ -223,14 +223,15 @@ describe('DMA space', () => {
     assert.equal(space.lookup(69_999 * 0x1000 + 5)?.start, 69_999 * 0x1000);
   });
 
-  it('unmaps exact ranges only', () => {
+  it('unmaps whole maps only', () => {
     map(request(0x10000, 0x4000));
     mapNoFile(request(0x14000, 0x1000));
     for (const [address, size] of [
       [0x10000, 0x1000],
-      [0x10000, 0x5000],
       [0x11000, 0x1000],
-      [0xf000, 0x5000],
+      [0x11000, 0x4000],
+      [0xf000, 0x4000],
+      [0xf000, 0x1000],
       [0x20000, 0x1000],
     ] as const) {
       refuses(() => space.unmap(address, size), ERRNO.ENOENT);
@@ -240,6 +241,16 @@ describe('DMA space', () => {
     refuses(() => space.unmap(0x10000, 0x4000), ERRNO.ENOENT);
     assert.equal(space.lookup(0x10000), undefined);
     assert.equal(space.lookup(0x14000)?.kind, 'messages');
+  });
+
+  it('unmaps every map in a range, as an IOMMU invalidates its tables', () => {
+    for (let page = 0; page < 8; page++) map(request(0x10000 + page * 0x1000, 0x1000));
+    space.unmap(0x11000, 0x3000);
+    assert.equal(space.mapCount, 5);
+    space.unmap(0, 0x100000);
+    assert.equal(space.mapCount, 0);
+    map(request(0x10000, 0x2000));
+    assert.equal(space.lookup(0x11000)?.kind, 'guest-memory');
   });
 
   it('uses the new file when a range is unmapped and mapped again', () => {
@@ -338,9 +349,11 @@ function outcome(action: () => void): number {
 }
 
 function modelUnmap(model: ModelMap[], { address, sizeBytes }: DmaMapRequest): number {
-  const index = model.findIndex(({ wanted }) => wanted.address === address && wanted.sizeBytes === sizeBytes);
-  if (index < 0) return ERRNO.ENOENT;
-  model.splice(index, 1);
+  const end = address + sizeBytes;
+  const touched = model.filter(({ wanted }) => wanted.address < end && address < wanted.address + wanted.sizeBytes);
+  const cut = touched.some(({ wanted }) => wanted.address < address || wanted.address + wanted.sizeBytes > end);
+  if (touched.length === 0 || cut) return ERRNO.ENOENT;
+  for (const one of touched) model.splice(model.indexOf(one), 1);
   return 0;
 }
 

@@ -90,16 +90,25 @@ export class DmaSpace {
     }
   }
 
-  /** Removes exactly the map [address, address + sizeBytes). @throws SystemError ENOENT when there is no such map */
+  /**
+   * Removes every map inside [address, address + sizeBytes), as VFIO's type 1 does (linux/vfio.h VFIO_IOMMU_UNMAP_DMA): a vIOMMU's page
+   * tables fill page by page and are invalidated by large ranges.
+   * @throws SystemError ENOENT when no map is in the range, or one reaches beyond it; nothing is removed then
+   */
   unmap(address: number, sizeBytes: number): void {
-    const index = this.#indexAtOrBelow(address);
-    const map = this.#maps[index];
-    if (map === undefined || map.start !== address || map.end !== address + sizeBytes) {
-      throw new SystemError(`unmapping DMA ${rangeText(address, sizeBytes)}`, ERRNO.ENOENT, 'no map has this range');
+    const end = address + sizeBytes;
+    const below = this.#indexAtOrBelow(address);
+    const first = this.#maps[below]?.start === address ? below : below + 1;
+    const last = this.#indexAtOrBelow(end - 1);
+    const cut = (this.#maps[first - 1]?.end ?? 0) > address || (this.#maps[last]?.end ?? 0) > end;
+    if (last < first || cut) {
+      const reason = cut ? 'a map reaches beyond it' : 'no map is in this range';
+      throw new SystemError(`unmapping DMA ${rangeText(address, sizeBytes)}`, ERRNO.ENOENT, reason);
     }
-    this.#maps.splice(index, 1);
     this.#last = undefined;
-    if (map.kind === 'guest-memory') this.#files.release(map.file);
+    for (const map of this.#maps.splice(first, last - first + 1)) {
+      if (map.kind === 'guest-memory') this.#files.release(map.file);
+    }
   }
 
   unmapAll(): void {

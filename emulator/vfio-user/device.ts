@@ -63,7 +63,7 @@ export interface VfioDevice {
    * Errors: EINVAL overlap or unmappable alignment or file too short, ENOSPC size over 8 TiB, mmap's own errno.
    */
   dmaMap(request: DmaMapRequest, fd: number | undefined): void;
-  /** Errors: ENOENT unless exactly this range is mapped. After it returns, the function never touches the range. */
+  /** Errors: ENOENT unless maps fill some of this range and none reaches beyond it. After it returns, the function never touches the range. */
   dmaUnmap(address: number, sizeBytes: number): void;
   dmaUnmapAll(): void;
   /** Assigns event file descriptors from vector `start` on and takes ownership; undefined de-assigns that vector. */

@@ -295,7 +295,7 @@ export class FunctionServer {
       this.#log.error(`${what} failed in the device; the client gets EIO`, { stack });
     } else {
       this.#refusals++;
-      const level = this.#refusals <= LOUD_REFUSALS && message.command !== COMMAND.DEVICE_FEATURE ? 'warn' : 'debug';
+      const level = this.#refusals <= LOUD_REFUSALS && !isCustomary(message.command, errno) ? 'warn' : 'debug';
       this.#log[level](`${what} refused`, { reason: (error as Error).message, errno: errnoName(errno) });
     }
     if ((message.flags & FLAG.NO_REPLY) !== 0) return;
@@ -408,6 +408,14 @@ function isOfUnknownType({ flags, sizeBytes }: IncomingMessage): boolean {
 }
 
 /** Linux errno of a refusal; undefined for an error that is somebody's bug. */
+/**
+ * QEMU asks and can do without: for features we do not have, and, behind a vIOMMU, to unmap what was never mapped (hw/i386/intel_iommu.c
+ * vtd_address_space_unmap covers everything).
+ */
+function isCustomary(command: number, errno: number): boolean {
+  return command === COMMAND.DEVICE_FEATURE || (command === COMMAND.DMA_UNMAP && errno === ERRNO.ENOENT);
+}
+
 function errnoOf(error: unknown): number | undefined {
   const errno = (error as { errno?: unknown } | undefined)?.errno;
   // Node's own errors carry it negated.

@@ -62,7 +62,7 @@ static inline uint64_t dmabuf_wrong(const void *memory, uint64_t offset, uint64_
 
 /* ---- what the two ends say to each other ------------------------------------------------------------------------ */
 
-enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE, MOVE_OUT, MOVE_BACK };
+enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE, EVICT };
 
 struct request {
 	enum request_kind kind;
@@ -86,8 +86,8 @@ struct exporter {
 	uint64_t (*wrong)(uint64_t offset, uint64_t bytes, uint32_t pass);
 	/* Frees the buffer and closes the device, not the dma-buf. Returns whether the memory stays while a dma-buf is open. */
 	bool (*release)(void);
-	/* Makes the driver move the buffer out of the device's memory, or back in. NULL: this exporter's buffers never move. */
-	void (*move)(bool out);
+	/* Makes the driver move the buffer out of the device's memory. NULL: this exporter's buffers never move. */
+	void (*evict)(void);
 };
 
 static inline uint64_t exporter_answer(const struct exporter *exporter, const struct request *request, int *dmabuf)
@@ -111,11 +111,10 @@ static inline uint64_t exporter_answer(const struct exporter *exporter, const st
 		return 0;
 	case RELEASE:
 		return exporter->release();
-	case MOVE_OUT:
-	case MOVE_BACK:
-		if (!exporter->move)
+	case EVICT:
+		if (!exporter->evict)
 			fail("this exporter's buffers never move");
-		exporter->move(request->kind == MOVE_OUT);
+		exporter->evict();
 		return 0;
 	}
 	fail("the importer asks for %d, which no exporter knows", (int)request->kind);
@@ -200,9 +199,9 @@ static inline bool exporter_releases(void)
 	return ask((struct request){ .kind = RELEASE });
 }
 
-static inline void exporter_moves(bool out)
+static inline void exporter_evicts(void)
 {
-	ask((struct request){ .kind = out ? MOVE_OUT : MOVE_BACK });
+	ask((struct request){ .kind = EVICT });
 }
 
 /* Both ends close the dma-buf: from now on only the importer's driver holds it. */

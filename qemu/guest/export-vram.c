@@ -5,7 +5,7 @@
  *
  * Exports VRAM of the GPU at a PCI address (drm/amdgpu: PRIME). The CPU fills and compares it through the mapped BAR, or wherever the
  * driver has moved it. The memory lives as long as a dma-buf of it. On demand other buffers take all of the VRAM, so that the driver
- * moves this one to system memory; and back, with a job that uses it (drm/amdgpu/amdgpu_cs.c amdgpu_cs_bo_validate).
+ * moves this one to system memory, where it stays while it is shared (drm/amdgpu/amdgpu_cs.c amdgpu_cs_bo_validate).
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"
@@ -13,8 +13,6 @@
 
 #define PRESSURE_BYTES (16ull << 20)
 #define MAX_PRESSURE 1024
-/* The driver limits how much it moves at a time; each job may move a little more. */
-#define MOVING_JOBS 10000
 
 static struct gpu gpu;
 static struct buffer buffer;
@@ -41,15 +39,6 @@ static bool release(void)
 	return true;
 }
 
-static uint64_t vram_in_use(void)
-{
-	uint64_t bytes;
-
-	if (amdgpu_query_info(gpu.device, AMDGPU_INFO_VRAM_USAGE, sizeof(bytes), &bytes))
-		fail("%s does not tell how much VRAM is in use", gpu.address);
-	return bytes;
-}
-
 /* A job that does nothing with the buffer but to need it. */
 static void use(struct buffer *needed)
 {
@@ -59,42 +48,19 @@ static void use(struct buffer *needed)
 	submit(&commands, AMDGPU_HW_IP_DMA, &needed, 1);
 }
 
-static void move_out(void)
+static void evict(void)
 {
-	uint64_t bytes = 0;
-
-	while (bytes < gpu.bar0_bytes && pressures < MAX_PRESSURE) {
+	for (uint64_t bytes = 0; bytes < gpu.bar0_bytes && pressures < MAX_PRESSURE; bytes += PRESSURE_BYTES) {
 		pressure[pressures] = make_buffer(&gpu, PRESSURE_BYTES, AMDGPU_GEM_DOMAIN_VRAM);
 		use(&pressure[pressures++]);
-		bytes += PRESSURE_BYTES;
 	}
-}
-
-static void move_back(void)
-{
-	uint64_t before;
-
 	while (pressures > 0)
 		free_buffer(&pressure[--pressures]);
-	before = vram_in_use();
-	for (int job = 0; vram_in_use() < before + buffer.bytes; job++) {
-		if (job == MOVING_JOBS)
-			fail("the driver does not move the buffer back to VRAM");
-		use(&buffer);
-	}
-}
-
-static void move(bool out)
-{
-	if (out)
-		move_out();
-	else
-		move_back();
 }
 
 int main(int argc, char **argv)
 {
-	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release, .move = move };
+	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release, .evict = evict };
 	uint32_t dmabuf;
 	int error;
 

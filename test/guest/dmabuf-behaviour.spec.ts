@@ -8,10 +8,16 @@ import { sessionTools } from '../../emulator/cli/tools.js';
 import type { TransferCounters } from '../../emulator/memory/counters.js';
 import { topologies } from '../../matrix/declaration.js';
 import { MatrixMachine } from '../../matrix/machine.js';
+import type { AllowedComplaint } from '../../qemu/index.js';
 import { assertCleanKernelLog, progress, sh } from './support.js';
 
 const MIB = 2 ** 20;
 const PATIENCE_S = 120;
+
+const HABANA_WORKAROUND: AllowedComplaint = {
+  pattern: /ghostbus_habana_open: .* taint/,
+  reason: 'the workaround is built out of the kernel tree and not signed',
+};
 
 describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
   const cleanup = new Cleanup();
@@ -34,7 +40,7 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
 
   beforeEach(() => machine.emulator.resetCounters());
 
-  afterEach(() => assertCleanKernelLog(machine.guest, []));
+  afterEach(() => assertCleanKernelLog(machine.guest, [HABANA_WORKAROUND]));
 
   after(() => cleanup.end());
 
@@ -51,26 +57,17 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
     return (await machine.emulator.stateOf(name)).counters.peers[target];
   }
 
-  it('move_notify: a memory region follows a VRAM buffer to system memory and back, without a stale byte', async () => {
+  it('move_notify: a memory region follows a VRAM buffer to system memory, without a stale byte', async () => {
     const bytes = 4 * MIB;
-    const lines = await run(`export-vram ${gpu0} ${bytes} follow-move ${adapters} ${bytes}`);
-    const steps = lines.filter(({ step }) => step !== undefined);
-    assert.deepEqual(
-      steps.map(({ step, wrong }) => `${step}: ${wrong}`),
-      [
-        ...[
-          'in VRAM: 0',
-          'in VRAM: 0',
-          'in system memory: 0',
-          'in system memory: 0',
-          'back in VRAM: 0',
-          'back in VRAM: 0',
-        ],
-        ...['while it moves out: 0', 'while it moves back: 0'],
-      ],
-    );
-    // Read once at each place; nothing of what was read in system memory came from the GPU.
-    assert.equal((await transfer('rdma0p0', 'gpu0'))?.bytesRead, 2 * bytes);
+    for (let round = 1; round <= 3; round++) {
+      const lines = await run(`export-vram ${gpu0} ${bytes} follow-move ${adapters} ${bytes}`);
+      assert.deepEqual(
+        lines.map(({ step, wrong, finished }) => finished ?? `${step}: ${wrong}`),
+        ['in VRAM: 0', 'in VRAM: 0', 'while it moves: 0', 'in system memory: 0', 'in system memory: 0', true],
+      );
+      // It was read once at each place, and what was read in system memory did not come from the GPU.
+      assert.equal((await transfer('rdma0p0', 'gpu0'))?.bytesRead, round * bytes);
+    }
   });
 
   it('dma_fence: two GPUs hand a buffer over 1,000 times, each waiting by itself, and poll() tells when it is busy', async () => {
