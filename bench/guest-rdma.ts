@@ -20,6 +20,11 @@ const LATENCY_SIZES = [
   [4096, 1000],
   [65_536, 200],
 ] as const;
+/** Which program of perftest measures what, and the column of its median (latency) or average (bandwidth). */
+const BANDWIDTH = { suffix: 'bw', column: 3 } as const;
+/** Half a round trip for writes and sends. */
+const LATENCY = { suffix: 'lat', column: 4 } as const;
+type Measure = typeof BANDWIDTH | typeof LATENCY;
 /** perftest's own port. */
 const PORT = 18_515;
 
@@ -35,25 +40,27 @@ export async function measureGuestRdma(): Promise<void> {
 }
 
 async function compare(guest: Guest): Promise<void> {
-  const [ours, software] = await prepareDevices(guest);
+  const devices = await prepareDevices(guest);
   console.log(`RDMA in a guest under ${guest.accel}, loopback: the adapter against rdma_rxe (1.00 = the same)`);
   console.log('   operation      size   bandwidth (higher is better)   latency (lower is better)');
   for (const operation of OPERATIONS) {
     for (const [sizeBytes, count] of BANDWIDTH_SIZES) {
-      const bandwidth = await both((device) => measureBandwidth(guest, device, operation, sizeBytes, count));
+      const bandwidth = await onBoth(BANDWIDTH, sizeBytes, count);
       const latencyCount = LATENCY_SIZES.find(([size]) => size === sizeBytes)?.[1];
-      const latency =
-        latencyCount === undefined
-          ? ''
-          : ratio(await both((device) => measureLatency(guest, device, operation, sizeBytes, latencyCount)), 'µs');
+      const latency = latencyCount === undefined ? '' : ratio(await onBoth(LATENCY, sizeBytes, latencyCount), 'µs');
       console.log(
         `  ${operation.padStart(10)} ${String(sizeBytes).padStart(9)}   ${ratio(bandwidth, 'MiB/s').padEnd(28)}   ${latency}`,
       );
     }
-  }
 
-  async function both(measure: (device: Device) => Promise<number>): Promise<readonly [number, number]> {
-    return [await measure(ours), await measure(software)];
+    async function onBoth({ suffix, column }: Measure, sizeBytes: number, count: number): Promise<[number, number]> {
+      const [ours, software] = devices;
+      const program = `ib_${operation}_${suffix}`;
+      return [
+        (await perftest(guest, ours, program, sizeBytes, count))[column]!,
+        (await perftest(guest, software, program, sizeBytes, count))[column]!,
+      ];
+    }
   }
 }
 
@@ -87,30 +94,6 @@ async function deviceWith(guest: Guest, name: string, ipv4: string): Promise<Dev
       sleep 0.1
     done; exit 1`;
   return { name, gidIndex: Number(await output(guest, script)) };
-}
-
-/** MiB per second, on average. */
-async function measureBandwidth(
-  guest: Guest,
-  device: Device,
-  operation: string,
-  sizeBytes: number,
-  count: number,
-): Promise<number> {
-  const row = await perftest(guest, device, `ib_${operation}_bw`, sizeBytes, count);
-  return row[3]!;
-}
-
-/** Microseconds, the median; half a round trip for writes and sends. */
-async function measureLatency(
-  guest: Guest,
-  device: Device,
-  operation: string,
-  sizeBytes: number,
-  count: number,
-): Promise<number> {
-  const row = await perftest(guest, device, `ib_${operation}_lat`, sizeBytes, count);
-  return row[4]!;
 }
 
 /** Runs server and client; the numbers of the client's row for that size. */
