@@ -17,41 +17,49 @@ const PROVOKED: readonly AllowedComplaint[] = [
   { pattern: /amdgpu .*ring \S+ timeout/, reason: 'amdgpu_job_timedout names the ring whose job the test made hang' },
 ];
 
+/** The driver lets go of a card that is not there any more: no register ever shows what it waits for. */
+const PULLED_OUT: readonly AllowedComplaint[] = [
+  ...PROVOKED,
+  { pattern: /amdgpu.*time(d |-)?out/i, reason: 'registers of a card that is gone never change' },
+];
+
 /** What the emulator says of the packet that does not exist. */
-const EXPECTED_OF_THE_GPU = /^warn: mec1 pipe \d queue \d stops at packet 0xc000fe00/;
+const EXPECTED_OF_THE_GPU = /stops at packet 0xc000fe00/;
 
 /** More vectors than ring 0 holds: 256 KiB of 32 bytes (vega20_ih.c IH_RING_SIZE). */
 const MORE_THAN_THE_RING = 9000;
 
-/** A guest, its first GPU, and its kernel's log from one call to the next. */
+/** A guest, its GPUs, and its kernel's log from one call to the next. */
 class Scene {
   readonly guest: Guest;
   readonly emulator: Emulator;
-  #seen = 0;
+  #last = '';
 
   constructor(guest: Guest, emulator: Emulator) {
     this.guest = guest;
     this.emulator = emulator;
   }
 
-  /** Lines that the kernel logged since the last call. */
+  /** Lines that the kernel logged since the last call; they begin with the time, which tells them apart. */
   async news(): Promise<string> {
-    const lines = (await this.guest.dmesg()).split('\n');
-    const fresh = lines.slice(this.#seen).join('\n');
-    this.#seen = lines.length;
-    return fresh;
+    const lines = (await this.guest.dmesg()).trimEnd().split('\n');
+    const fresh = lines.slice(lines.lastIndexOf(this.#last) + 1);
+    this.#last = lines.at(-1) ?? '';
+    return fresh.join('\n');
   }
 
-  /** Waits until the kernel has logged something. */
-  async logged(pattern: string): Promise<string> {
-    await sh(this.guest, `until dmesg | grep -qE ${JSON.stringify(pattern)}; do sleep 0.2; done`);
-    return this.news();
+  /** Waits until the kernel has logged all of this; what it logged meanwhile. */
+  async until(...patterns: RegExp[]): Promise<string> {
+    for (let log = await this.news(); ; log += `\n${await this.news()}`) {
+      if (patterns.every((pattern) => pattern.test(log))) return log;
+      await sh(this.guest, 'sleep 0.2');
+    }
   }
 
-  /** Runs cases of amdgpu-fault; what it printed, and what the kernel did. */
-  async provoke(...cases: string[]): Promise<{ said: string; log: string }> {
-    const said = await sh(this.guest, `amdgpu-fault ${cases.join(' ')}`);
-    return { said, log: await this.news() };
+  /** Runs a case of amdgpu-fault; the address that it said it would fail at, if any. */
+  async provoke(name: string): Promise<string> {
+    const said = await sh(this.guest, `amdgpu-fault ${name}`);
+    return /(?:mapped|only) at (0x[0-9a-f]{16})/.exec(said)?.[1] ?? '';
   }
 
   async stillWorks(): Promise<void> {
@@ -59,70 +67,86 @@ class Scene {
   }
 }
 
-/** Addresses that the program said it would fail at. */
-function placesIn(said: string): string[] {
-  return [...said.matchAll(/(?:mapped|only) at (0x[0-9a-f]{16})/g)].map((match) => match[1]!);
+const VMC = '0x12 \\(VMC\\)';
+const UTCL2 = '0x1b \\(UTCL2\\)';
+
+function pageLine(address: string, client: string): RegExp {
+  return new RegExp(`in page starting at address ${address} from IH client ${client}`);
 }
 
 /** Both directions by SDMA, a write by compute, a write to a page for reading: what, where, by whom. */
 async function pageFaults(scene: Scene): Promise<void> {
-  const { said, log } = await scene.provoke('sdma-page', 'compute-page', 'read-only');
-  const [sdma, compute, readOnly] = placesIn(said);
-  assert.ok(sdma && compute && readOnly, said);
-  const page = (address: string, from: string) =>
-    new RegExp(`in page starting at address ${address} from IH client ${from}`);
+  const sdma = await scene.provoke('sdma-page');
   const behind = `0x${(BigInt(sdma) + 4096n).toString(16).padStart(16, '0')}`;
-  for (const address of [sdma, behind, readOnly]) assert.match(log, page(address, '0x12 \\(VMC\\)'));
-  assert.match(log, page(compute, '0x1b \\(UTCL2\\)'));
-  for (const line of [
+  await scene.until(
     /\[mmhub0\] no-retry page fault \(src_id:0 ring:24 vmid:\d+ pasid:\d+\)/,
-    /\[mmhub0\] no-retry page fault \(src_id:0 ring:40 vmid:\d+ pasid:\d+\)/,
-    /\[gfxhub0\] no-retry page fault \(src_id:0 ring:40 vmid:\d+ pasid:\d+\)/,
     /[Pp]rocess amdgpu-fault pid \d+/,
+    pageLine(sdma, VMC),
     /Faulty UTCL2 client ID: SDMA0 \(0x100\)/,
-    /Faulty UTCL2 client ID: CPC \(0x5\)/,
     /PERMISSION_FAULTS: 0x3/,
+    /\[mmhub0\] no-retry page fault \(src_id:0 ring:40 vmid:\d+ pasid:\d+\)/,
+    pageLine(behind, VMC),
+  );
+  const compute = await scene.provoke('compute-page');
+  await scene.until(
+    /\[gfxhub0\] no-retry page fault \(src_id:0 ring:40 vmid:\d+ pasid:\d+\)/,
+    pageLine(compute, UTCL2),
+    /Faulty UTCL2 client ID: CPC \(0x5\)/,
     /PERMISSION_FAULTS: 0x5/,
-    /PERMISSION_FAULTS: 0x4/,
-  ])
-    assert.match(log, line);
+    /RW: 0x1/,
+  );
+  const readOnly = await scene.provoke('read-only');
+  await scene.until(pageLine(readOnly, VMC), /PERMISSION_FAULTS: 0x4/, /RW: 0x1/);
 }
 
-/** By command: a fault with retry; more vectors than the ring holds while no CPU reads them; vectors that get lost. */
-async function interruptsOnDemand(scene: Scene): Promise<void> {
+/** By command: a fault with retry; more vectors than the ring holds while no CPU reads them; interrupts that get lost. */
+async function interruptsOnDemand(scene: Scene, debugfs: string): Promise<void> {
   const { emulator, guest } = scene;
-  const place = { vmid: 9, address: '0x123456000' };
-  await emulator.control('gpu0', 'page-fault', { hub: 'gfxhub', ...place, retry: true });
-  const retry = await scene.logged('retry page fault .*vmid:9 ');
-  assert.match(retry, /\[gfxhub0\] retry page fault \(src_id:0 ring:24 vmid:9 pasid:\d+\)/);
-  assert.match(retry, /in page starting at address 0x0000000123456000/);
+  const place = { hub: 'gfxhub', vmid: 1, address: '0x123456000' };
+  await emulator.control('gpu0', 'page-fault', { ...place, retry: true });
+  await scene.until(/\[gfxhub0\] retry page fault \(src_id:0 ring:24 vmid:1 /, pageLine('0x0000000123456000', UTCL2));
 
   await guest.qmp('stop');
-  await emulator.control('gpu0', 'page-fault', { hub: 'gfxhub', ...place, pages: MORE_THAN_THE_RING });
+  await emulator.control('gpu0', 'page-fault', { ...place, pages: MORE_THAN_THE_RING });
   await guest.qmp('cont');
-  await scene.logged('IH ring buffer overflow');
+  await scene.until(/IH ring buffer overflow/);
   await scene.stillWorks();
 
-  await emulator.control('gpu0', 'lose-interrupts', { vectors: 1 });
+  await emulator.control('gpu0', 'lose-interrupts', { vectors: 2 ** 20 });
+  await scene.provoke('read-only');
+  await emulator.control('gpu0', 'lose-interrupts', {});
+  await scene.until(/Fence fallback timer expired on ring sdma0/);
   await scene.stillWorks();
-  assert.match(await scene.news(), /Fence fallback timer expired on ring/);
+
+  // One lost message: the ring waits for its read pointer, and the CPU for a message. Only a reset cures it.
+  await emulator.control('gpu0', 'lose-interrupts', { messages: 1 });
+  await scene.provoke('read-only');
+  await scene.until(/Fence fallback timer expired on ring sdma0/);
+  await sh(guest, `cat ${debugfs}/amdgpu_gpu_recover`);
+  await scene.until(/GPU reset\(\d+\) succeeded!/);
+  await scene.stillWorks();
 }
 
 async function hangs(scene: Scene, kernel: Kernel): Promise<void> {
-  const sdma = await scene.provoke('sdma-hang');
-  assert.match(sdma.log, /ring sdma0 timeout, signaled seq=\d+, emitted seq=\d+/);
-  assert.match(sdma.log, /GPU psp mode1 reset/);
-  assert.match(sdma.log, /GPU reset\(\d+\) succeeded!/);
+  const recovered = [
+    /ring sdma0 timeout, signaled seq=\d+, emitted seq=\d+/,
+    /psp mode1 reset/,
+    /GPU reset\(\d+\) succeeded!/,
+  ];
+  await scene.provoke('sdma-hang');
+  await scene.until(...recovered);
+  await scene.stillWorks();
 
-  const opcode = await scene.provoke('compute-opcode');
-  assert.match(opcode.log, /Illegal opcode in command stream/);
+  await scene.provoke('compute-opcode');
+  await scene.until(/Illegal opcode in command stream/, /ring comp_\S+ timeout/);
   // 6.12 gives compute jobs a minute.
   if (kernel === 'latest') await scene.provoke('compute-hang');
   await scene.stillWorks();
+  await scene.news();
 
   await scene.emulator.control('gpu0', 'hang', { queue: 'sdma0 gfx' });
   await sh(scene.guest, 'amdgpu-copy --bytes 64K > /dev/null 2>&1 || true');
-  assert.match(await scene.logged('GPU reset.* succeeded'), /ring sdma0 timeout/);
+  await scene.until(...recovered);
   await scene.stillWorks();
 }
 
@@ -149,15 +173,14 @@ async function everyFault(machine: ServedMachine, kernel: Kernel): Promise<void>
   await scene.news();
 
   await pageFaults(scene);
-  await interruptsOnDemand(scene);
-  await sh(guest, `cat ${debugfs}/amdgpu_gpu_recover`);
-  assert.match(await scene.news(), /GPU reset\(\d+\) succeeded!/);
+  await interruptsOnDemand(scene, debugfs);
   await hangs(scene, kernel);
   assert.match(await sh(guest, `cat ${debugfs}/amdgpu_test_ib`), /ib ring tests passed/);
+  await assertCleanKernelLog(guest, PROVOKED);
   await removal(scene, addresses.get('gpu1')!);
 
   assert.equal(await sh(guest, 'cat /proc/sys/kernel/tainted'), '0\n');
-  await assertCleanKernelLog(guest, PROVOKED);
+  await assertCleanKernelLog(guest, PULLED_OUT);
   const unexpected = machine.log.complaints.filter((line) => !EXPECTED_OF_THE_GPU.test(line));
   assert.deepEqual(unexpected, []);
   await guest.shutdown();
