@@ -64,6 +64,16 @@ describe('command interface', () => {
     assert.throws(() => driver.run('NOP'), /still owns the slot/);
     driver.run('NOP');
   });
+
+  it('answers it late when a test asks for that too, once and with an error', () => {
+    const { ring } = driver.createEq(3, 1n << 10n);
+    driver.model.control('swallow-command', { command: 'NOP' });
+    assert.throws(() => driver.run('NOP'), /still owns the slot/);
+    assert.equal(driver.memory.getUint8(ring + 1), 0, 'no event');
+    assert.equal(driver.model.control('answer-late', {}), 1);
+    assert.equal(driver.memory.getUint8(ring + 1), 0x0a);
+    assert.equal(driver.model.control('answer-late', {}), 0);
+  });
 });
 
 function redirect(slot: DataView, offset: number, address: bigint): void {

@@ -80,6 +80,8 @@ export class CommandInterface {
   /** Commands that met a test's fault, by name. */
   readonly swallowed = new Map<string, number>();
   readonly refused = new Map<string, number>();
+  /** How to answer those that were swallowed. */
+  readonly #unanswered: (() => void)[] = [];
 
   constructor(port: FunctionPort, tables: readonly CommandTable[], completion: CompletionSource) {
     this.#port = port;
@@ -113,6 +115,16 @@ export class CommandInterface {
     this.#refuse = { name, status, left: count };
   }
 
+  /**
+   * Answers what was swallowed, long after the driver gave up, with an error: nothing of it is carried out. Until then the driver
+   * keeps its slot. Returns how many there were.
+   */
+  answerSwallowed(): number {
+    const answers = this.#unanswered.splice(0);
+    for (const answer of answers) answer();
+    return answers.length;
+  }
+
   #serve(index: number, address: number): void {
     const bytes = new Uint8Array(SLOT.BYTES);
     try {
@@ -134,7 +146,10 @@ export class CommandInterface {
     try {
       checkSignature(slot.bytes);
       const call = new CommandCall(this.#readInput(slot), this.#outputBytes(slot));
-      if (!this.#run(call)) return;
+      if (!this.#run(call)) {
+        this.#unanswered.push(() => this.#fail(slot, complete));
+        return;
+      }
       this.#writeOutput(slot, call);
     } catch (error) {
       if (!(error instanceof DeliveryError)) throw error;
@@ -142,6 +157,15 @@ export class CommandInterface {
       delivery = error.delivery;
     }
     this.#finish(slot, delivery);
+    complete(2 ** slot.index);
+  }
+
+  /** The driver has given the mailboxes to other commands by now: only the slot itself is written. */
+  #fail(slot: Slot, complete: (slots: number) => void): void {
+    slot.bytes.fill(0, SLOT.OUTPUT, SLOT.OUTPUT + INLINE_BYTES);
+    slot.bytes[SLOT.OUTPUT] = STATUS.INTERNAL_ERROR;
+    this.#port.dma.write(slot.address + SLOT.OUTPUT, slot.bytes.subarray(SLOT.OUTPUT, SLOT.OUTPUT + INLINE_BYTES));
+    this.#finish(slot, DELIVERY.OK);
     complete(2 ** slot.index);
   }
 

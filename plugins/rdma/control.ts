@@ -17,6 +17,8 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
   /** Commands of a name are refused: `status`, `command`, `count`. */
   'refuse-command': (_fn, adapter, args) =>
     adapter.commandInterface.refuse(text(args, 'command', '*'), number(args, 'status', 1), number(args, 'count', 1)),
+  /** What was swallowed is answered after all, as failed; the number of such commands. */
+  'answer-late': (_fn, adapter) => adapter.commandInterface.answerSwallowed(),
   /** What came of the faults that were asked for: commands by name, packets by fate. */
   faults: (fn, adapter) => ({
     swallowed: Object.fromEntries(adapter.commandInterface.swallowed),

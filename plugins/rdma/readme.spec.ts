@@ -8,6 +8,7 @@ import { type Layout, subview } from './layout.js';
 import {
   atomicCaps,
   cmdHcaCap,
+  deviceMemCap,
   odpCap,
   odpSchemeCap,
   perProtocolNetworkingOffloadCaps,
@@ -34,6 +35,7 @@ const PAGES: readonly (readonly [type: number, structure: Layout<string>, start:
   [2, odpSchemeCap, odpCap.byteOf('memory_page_fault_scheme_cap')],
   [3, atomicCaps, 0],
   [4, roceCap, 0],
+  [0xf, deviceMemCap, 0],
 ];
 
 /** Rows of the support table that say "not advertised" or "no", and the fields by which a driver would believe otherwise. */
