@@ -105,6 +105,19 @@ describe('flow steering', () => {
     assert.deepEqual(tirsFor(0x800), [1]);
   });
 
+  it('forgets what a rule compared when it is set anew, in another group too', () => {
+    const table = createTable();
+    setRoot(table);
+    const exact = createGroup(table, 0xffff);
+    setRule(table, exact, 3, 0x800, FORWARD, [[TIR, 1]]);
+    setRule(table, exact, 3, 0x806, FORWARD, [[TIR, 2]]);
+    assert.deepEqual([tirsFor(0x800), tirsFor(0x806)], [[], [2]]);
+    setRule(table, createGroup(table, 0), 3, 0, FORWARD, [[TIR, 3]]);
+    setRule(table, exact, 5, 0x806, FORWARD, [[TIR, 4]]);
+    assert.deepEqual([tirsFor(0x800), tirsFor(0x806)], [[3], [3]]);
+    assert.equal(steering.counts.flowRules, 2);
+  });
+
   it('goes on in the table for misses, and drops where a rule says so', () => {
     const last = createTable();
     setRule(last, createGroup(last, 0xffff), 0, 0x800, FORWARD, [[TIR, 5]]);

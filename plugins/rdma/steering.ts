@@ -46,6 +46,8 @@ interface Group {
   readonly mask: Uint8Array;
   /** Bytes of the mask that are not zero: few. */
   readonly compared: Uint16Array;
+  /** Indices of its rules, by what they compare: a frame costs one look-up per group, however many rules there are. */
+  readonly rules: Map<string, Set<number>>;
 }
 
 interface Rule {
@@ -94,7 +96,7 @@ export class Steering {
       SET_FLOW_TABLE_ENTRY: (call) => this.#setRule(call),
       DELETE_FLOW_TABLE_ENTRY: (call) => {
         const table = this.#tables.get(deleteFteIn.get(call.input, 'table_id'));
-        if (table.rules.delete(deleteFteIn.get(call.input, 'flow_index'))) this.#rules--;
+        if (removeRule(table, deleteFteIn.get(call.input, 'flow_index'))) this.#rules--;
       },
       ALLOC_FLOW_COUNTER: (call) => {
         const number = this.#counters.add(() => ({ packets: 0, octets: 0 }));
@@ -176,7 +178,7 @@ export class Steering {
     const number = this.#nextGroup++;
     this.#groups++;
     const compared = Uint16Array.from([...mask.keys()].filter((at) => mask[at] !== 0));
-    table.groups.set(number, { mask, compared });
+    table.groups.set(number, { mask, compared, rules: new Map() });
     createFlowGroupOut.set(call.output, 'group_id', number);
   }
 
@@ -184,13 +186,18 @@ export class Steering {
     const table = this.#tables.get(setFteIn.get(call.input, 'table_id'));
     const index = setFteIn.get(call.input, 'flow_index');
     const context = subview(call.input, setFteIn.byteOf('flow_context'));
-    const group = flowContext.get(context, 'group_id');
-    if (!table.groups.has(group)) throw new CommandError(STATUS.BAD_RESOURCE, `there is no flow group ${group}`);
-    if (!table.rules.has(index)) {
-      if (this.#rules >= MAX_RULES) throw new CommandError(STATUS.LIMIT_EXCEEDED, `${this.#rules} flow rules`);
-      this.#rules++;
+    const number = flowContext.get(context, 'group_id');
+    const group = table.groups.get(number);
+    if (group === undefined) throw new CommandError(STATUS.BAD_RESOURCE, `there is no flow group ${number}`);
+    if (!table.rules.has(index) && this.#rules >= MAX_RULES) {
+      throw new CommandError(STATUS.LIMIT_EXCEEDED, `${this.#rules} flow rules`);
     }
-    table.rules.set(index, { group, ...readRule(call, context) });
+    const rule = { group: number, ...readRule(call, context) };
+    if (!removeRule(table, index)) this.#rules++;
+    table.rules.set(index, rule);
+    const compared = comparedPart(group, rule.value);
+    const same = group.rules.get(compared) ?? new Set();
+    group.rules.set(compared, same.add(index));
   }
 
   #queryCounters(call: CommandCall): void {
@@ -248,19 +255,31 @@ function readRule(call: CommandCall, context: DataView): Omit<Rule, 'group'> {
 
 /** The rule with the lowest index that matches. */
 function findRule(table: Table, match: Uint8Array): Rule | undefined {
-  let found: Rule | undefined;
-  let foundIndex = Number.POSITIVE_INFINITY;
-  for (const [index, rule] of table.rules) {
-    if (index >= foundIndex) continue;
-    const group = table.groups.get(rule.group);
-    if (group !== undefined && matches(match, rule.value, group)) {
-      found = rule;
-      foundIndex = index;
-    }
+  let lowest = Number.POSITIVE_INFINITY;
+  for (const group of table.groups.values()) {
+    if (group.rules.size === 0) continue;
+    for (const index of group.rules.get(comparedPart(group, match)) ?? []) lowest = Math.min(lowest, index);
   }
-  return found;
+  return table.rules.get(lowest);
 }
 
-function matches(match: Uint8Array, value: Uint8Array, { mask, compared }: Group): boolean {
-  return compared.every((at) => ((match[at]! ^ value[at]!) & mask[at]!) === 0);
+/** False when there was none. */
+function removeRule(table: Table, index: number): boolean {
+  const rule = table.rules.get(index);
+  if (rule === undefined) return false;
+  table.rules.delete(index);
+  const group = table.groups.get(rule.group);
+  if (group === undefined) return true;
+  const compared = comparedPart(group, rule.value);
+  const same = group.rules.get(compared);
+  same?.delete(index);
+  if (same?.size === 0) group.rules.delete(compared);
+  return true;
+}
+
+/** The bits of a match value that a group compares. */
+function comparedPart({ mask, compared }: Group, value: Uint8Array): string {
+  let part = '';
+  for (const at of compared) part += String.fromCharCode(value[at]! & mask[at]!);
+  return part;
 }
