@@ -38,7 +38,7 @@ describe('judging a cell', () => {
   const good = observe(p2p, { counters: countersWith('gpu1', 'gpu0', 4096, 4096) });
 
   it('accepts exactly the moved bytes between exactly that pair', () => {
-    assert.deepEqual(judge(p2p, expectationOf(p2p), good), { problems: [], outcome: 'P2P' });
+    assert.deepEqual(judge(p2p, expectationOf(p2p), good), { problems: [], outcome: 'P2P', guestMemoryBytes: 0 });
   });
 
   it('counts what every verb moves', () => {
@@ -77,6 +77,7 @@ describe('judging a cell', () => {
     assert.deepEqual(judge(translated, expectationOf(translated), observe(translated, { counters })), {
       problems: [],
       outcome: 'P2P (messages)',
+      guestMemoryBytes: 0,
     });
     assert.notDeepEqual(problemsOf(p2p, { ...good, counters }), []);
     assert.notDeepEqual(problemsOf(translated, observe(translated, { counters: good.counters })), []);
@@ -85,7 +86,11 @@ describe('judging a cell', () => {
   it('wants staged bytes in guest memory, and none between functions', () => {
     const cell = cellOf('lts/switch/amdgpu-vram/amdgpu/4K');
     const staged = observe(cell, { counters: countersWith('gpu1', 'guestMemory', 5000, 5000) });
-    assert.deepEqual(judge(cell, expectationOf(cell), staged), { problems: [], outcome: 'staged' });
+    assert.deepEqual(judge(cell, expectationOf(cell), staged), {
+      problems: [],
+      outcome: 'staged',
+      guestMemoryBytes: 10_000,
+    });
     assert.notDeepEqual(problemsOf(cell, observe(cell, { counters: good.counters })), []);
     assert.notDeepEqual(problemsOf(cell, { ...staged, counters: countersWith('gpu1', 'guestMemory', 4000, 5000) }), []);
   });
@@ -101,7 +106,11 @@ describe('judging a cell', () => {
     });
 
     it('accepts the errno at the place, with the kernel’s words', () => {
-      assert.deepEqual(judge(cell, expectationOf(cell), refusal), { problems: [], outcome: 'EPERM' });
+      assert.deepEqual(judge(cell, expectationOf(cell), refusal), {
+        problems: [],
+        outcome: 'EPERM',
+        guestMemoryBytes: 200,
+      });
     });
 
     for (const [what, change] of [

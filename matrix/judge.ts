@@ -32,6 +32,8 @@ export interface Verdict {
   readonly problems: readonly string[];
   /** In a word: `P2P`, `staged`, or the errno of a refusal. */
   readonly outcome: string;
+  /** What the importing function moved from and to guest memory. */
+  readonly guestMemoryBytes: number;
 }
 
 /**
@@ -58,7 +60,9 @@ export function judge(cell: Cell, expectation: Expectation, observation: Observa
     case 'not-applicable':
       problems.push('a cell that is not applicable was run');
   }
-  return { problems, outcome: outcomeOf(cell, observation) };
+  const own = observation.counters[cell.importer.functionName]?.guestMemory;
+  const guestMemoryBytes = own === undefined ? 0 : own.bytesRead + own.bytesWritten;
+  return { problems, outcome: outcomeOf(cell, observation), guestMemoryBytes };
 }
 
 /** Names what happened, whatever was expected. */

@@ -6,7 +6,7 @@ import { type CellResult, groupByBoot, type MatrixRun } from './run.js';
 import { renderJson, renderKtap, renderText } from './text-report.js';
 
 function resultOf(cell: Cell, outcome: string, problems: readonly string[] = []): CellResult {
-  return { cell, expectation: expectationOf(cell), outcome, problems, ms: 12.4 };
+  return { cell, expectation: expectationOf(cell), outcome, problems, guestMemoryBytes: 0, ms: 12.4 };
 }
 
 const cells = generateCells({

@@ -14,6 +14,8 @@ export interface CellResult {
   readonly outcome: string;
   /** Empty: as expected. */
   readonly problems: readonly string[];
+  /** What the importing function moved from and to guest memory. */
+  readonly guestMemoryBytes: number;
   readonly ms: number;
 }
 
@@ -66,7 +68,7 @@ export function groupByBoot(cells: readonly Cell[]): Cell[][] {
 }
 
 function notApplicable(cell: Cell): CellResult {
-  return { cell, expectation: expectationOf(cell), outcome: 'n/a', problems: [], ms: 0 };
+  return { cell, expectation: expectationOf(cell), outcome: 'n/a', problems: [], guestMemoryBytes: 0, ms: 0 };
 }
 
 /** A guest that ends early fails the cells that were left. */
@@ -93,7 +95,7 @@ async function runGroup(
     if (error instanceof InterruptedError || left.length === 0) throw error;
     for (const cell of left) {
       const problems = [`the guest was lost: ${(error as Error).message}`];
-      add({ cell, expectation: expectationOf(cell), outcome: 'failed', problems, ms: 0 });
+      add({ cell, expectation: expectationOf(cell), outcome: 'failed', problems, guestMemoryBytes: 0, ms: 0 });
     }
   }
 }
@@ -101,6 +103,6 @@ async function runGroup(
 async function runCell(machine: MatrixMachine, cell: Cell): Promise<CellResult> {
   const started = performance.now();
   const expectation = expectationOf(cell);
-  const { outcome, problems } = judge(cell, expectation, await machine.run(cell));
-  return { cell, expectation, outcome, problems, ms: performance.now() - started };
+  const verdict = judge(cell, expectation, await machine.run(cell));
+  return { cell, expectation, ...verdict, ms: performance.now() - started };
 }

@@ -58,7 +58,7 @@ export function renderJson(run: MatrixRun): string {
   return `${JSON.stringify({ kernelReleases, boots, wallMs: Math.round(wallMs), cells: results.map(plainResult) })}\n`;
 }
 
-function plainResult({ cell, expectation, outcome, problems, ms }: CellResult) {
+function plainResult({ cell, expectation, outcome, problems, guestMemoryBytes, ms }: CellResult) {
   return {
     id: cell.id,
     kernel: cell.kernel,
@@ -70,6 +70,7 @@ function plainResult({ cell, expectation, outcome, problems, ms }: CellResult) {
     because: expectation.because,
     outcome,
     problems,
+    guestMemoryBytes,
     ms: Math.round(ms),
   };
 }
