@@ -1,5 +1,6 @@
 import { withCleanup } from '../emulator/cli/cleanup.js';
 import { createLog } from '../emulator/cli/log.js';
+import { ORDINARY_GUEST } from '../emulator/cli/options.js';
 import { startSession } from '../emulator/cli/session.js';
 import { sessionTools } from '../emulator/cli/tools.js';
 import { parseDeviceSpec } from '../emulator/device-spec.js';
@@ -41,20 +42,7 @@ export async function withDemoMachine(
     logLevel,
     logJson: false,
   } as const;
-  const guestSettings = {
-    topology: 'root-ports',
-    viommu: false,
-    memMiB: 2048,
-    kernel: options.kernel,
-    cpu: undefined,
-    smp: 2,
-    accel: 'auto',
-    packages: [],
-    moduleFolders: [],
-    workarounds: true,
-    shareDir: undefined,
-    consoleLogPath: undefined,
-  } as const;
+  const guestSettings = { ...ORDINARY_GUEST, kernel: options.kernel };
   await withCleanup(async (cleanup) => {
     const { emulator, guest, image, qemu, timings } = await startSession(emulatorSettings, guestSettings, {
       tools: sessionTools,

@@ -1,6 +1,6 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
 import { guestAddresses } from '../emulator/cli/guest-addresses.js';
-import type { GuestSettings } from '../emulator/cli/options.js';
+import { type GuestSettings, ORDINARY_GUEST } from '../emulator/cli/options.js';
 import { type Session, type SessionContext, startSession } from '../emulator/cli/session.js';
 import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
@@ -132,21 +132,8 @@ export class MatrixMachine {
 }
 
 function guestSettings(kernel: KernelName, { topology, cpu, iommu }: TopologyPlan): GuestSettings {
-  return {
-    topology,
-    viommu: iommu !== 'none',
-    memMiB: 2048,
-    kernel,
-    cpu,
-    smp: 2,
-    accel: 'auto',
-    packages: [],
-    moduleFolders: [],
-    workarounds: true,
-    shareDir: undefined,
-    consoleLogPath: undefined,
-    kernelArgs: iommu === 'passthrough' ? ['iommu=pt'] : [],
-  };
+  const kernelArgs = iommu === 'passthrough' ? ['iommu=pt'] : [];
+  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu: iommu !== 'none', kernelArgs };
 }
 
 function parseLines(output: string): ProgramLine[] {

@@ -128,6 +128,21 @@ export interface GuestSettings extends MachineSettings {
   readonly kernelArgs?: readonly string[];
 }
 
+/** A guest about which nothing is asked but its kernel. */
+export const ORDINARY_GUEST: Omit<GuestSettings, 'kernel'> = {
+  topology: 'root-ports',
+  viommu: false,
+  memMiB: 2048,
+  cpu: undefined,
+  smp: 2,
+  accel: 'auto',
+  packages: [],
+  moduleFolders: [],
+  workarounds: true,
+  shareDir: undefined,
+  consoleLogPath: undefined,
+};
+
 /** Checks the devices against their plugins. @throws UsageError */
 export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
   const devices = await usage(async () => {

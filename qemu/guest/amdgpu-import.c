@@ -18,8 +18,7 @@ static void copy(struct gpu *gpu, struct buffer *to, struct buffer *from)
 
 int main(int argc, char **argv)
 {
-	struct amdgpu_bo_import_result result;
-	struct buffer imported = { 0 }, own;
+	struct buffer imported, own;
 	uint64_t wrong, first = 0;
 	uint32_t seed;
 	struct gpu gpu;
@@ -30,13 +29,9 @@ int main(int argc, char **argv)
 	seed = (uint32_t)strtoul(argv[3], NULL, 0);
 	if (open_gpus(&gpu, 1, NULL) != 1)
 		fail("there is no AMD GPU");
-	imported.gpu = &gpu;
-	imported.bytes = parse_bytes(argv[2]);
-	error = amdgpu_bo_import(gpu.device, amdgpu_bo_handle_type_dma_buf_fd, (uint32_t)atoi(argv[1]), &result);
+	error = try_import(&imported, &gpu, atoi(argv[1]), parse_bytes(argv[2]));
 	if (error)
 		fail("importing the dma-buf: %s", strerror(-error));
-	imported.handle = result.buf_handle;
-	map_gpu(&imported);
 	own = make_buffer(&gpu, imported.bytes, AMDGPU_GEM_DOMAIN_VRAM);
 	copy(&gpu, &own, &imported);
 	wrong = wrong_bytes(own.cpu, own.bytes, seed, 1, &first);

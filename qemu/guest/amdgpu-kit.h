@@ -175,6 +175,19 @@ static inline struct buffer make_buffer(struct gpu *gpu, uint64_t bytes, uint32_
 	return buffer;
 }
 
+/* Makes a buffer of a dma-buf that some device exported, and maps it. A negative errno when the driver refuses the import. */
+static inline int try_import(struct buffer *imported, struct gpu *gpu, int dmabuf, uint64_t bytes)
+{
+	struct amdgpu_bo_import_result result;
+	int error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, (uint32_t)dmabuf, &result);
+
+	if (error)
+		return error;
+	*imported = (struct buffer){ .gpu = gpu, .bytes = bytes, .handle = result.buf_handle };
+	map_gpu(imported);
+	return 0;
+}
+
 static inline void free_buffer(struct buffer *buffer)
 {
 	if (buffer->cpu)

@@ -90,19 +90,17 @@ static void fill_buffer(struct buffer *buffer, uint32_t seed, uint32_t pass)
 
 static struct buffer import_buffer(struct gpu *gpu, const struct buffer *exported, bool hive)
 {
-	struct buffer imported = { .gpu = gpu, .bytes = exported->bytes, .unlisted = hive };
-	struct amdgpu_bo_import_result result;
+	struct buffer imported;
 	uint32_t dmabuf;
 	int error = amdgpu_bo_export(exported->handle, amdgpu_bo_handle_type_dma_buf_fd, &dmabuf);
 
 	if (error)
 		fail("%s: exporting a dma-buf: %s", exported->gpu->address, strerror(-error));
-	error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, dmabuf, &result);
+	error = try_import(&imported, gpu, (int)dmabuf, exported->bytes);
 	if (error)
 		fail("%s: importing the dma-buf of %s: %s", gpu->address, exported->gpu->address, strerror(-error));
+	imported.unlisted = hive;
 	close((int)dmabuf);
-	imported.handle = result.buf_handle;
-	map_gpu(&imported);
 	printf("{\"dmabuf\":{\"from\":\"%s\",\"to\":\"%s\",\"bytes\":%" PRIu64 "}}\n", exported->gpu->address, gpu->address,
 	       imported.bytes);
 	return imported;

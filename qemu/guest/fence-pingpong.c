@@ -81,7 +81,6 @@ static void open_side(struct side *side, const char *address)
 {
 	if (open_gpus(&side->gpu, 1, address) != 1)
 		fail("%s has no render node of amdgpu", address);
-	side->shared.gpu = &side->gpu;
 }
 
 /* One writes, the other reads; only at the end of all is there a wait. Returns wrong bytes. */
@@ -98,7 +97,6 @@ static uint64_t pass_over(struct side *from, struct side *to, uint32_t pass)
 int main(int argc, char **argv)
 {
 	static struct side first, second;
-	struct amdgpu_bo_import_result result;
 	uint64_t wrong = 0, busy = 0;
 	uint32_t dmabuf;
 	int rounds;
@@ -110,11 +108,8 @@ int main(int argc, char **argv)
 	open_side(&second, argv[2]);
 	first.shared = make_buffer(&first.gpu, parse_bytes(argv[3]), AMDGPU_GEM_DOMAIN_VRAM);
 	if (amdgpu_bo_export(first.shared.handle, amdgpu_bo_handle_type_dma_buf_fd, &dmabuf) ||
-	    amdgpu_bo_import(second.gpu.device, amdgpu_bo_handle_type_dma_buf_fd, dmabuf, &result))
+	    try_import(&second.shared, &second.gpu, (int)dmabuf, first.shared.bytes))
 		fail("cannot share the buffer");
-	second.shared.handle = result.buf_handle;
-	second.shared.bytes = first.shared.bytes;
-	map_gpu(&second.shared);
 	make_jobs(&first);
 	make_jobs(&second);
 	for (int round = 0; round < rounds; round++) {

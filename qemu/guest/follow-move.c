@@ -44,14 +44,7 @@ int main(int argc, char **argv)
 	if (argc != 4)
 		fail("usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES");
 	bytes = strtoull(argv[3], NULL, 0);
-	dmabuf = make_end(argv[1]);
-	plain = make_end(argv[2]);
-	dmabuf.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, DMABUF_FD, ACCESS);
-	if (!dmabuf.mr)
-		refused("register", errno);
-	register_plain(&plain, bytes);
-	connect_end(&dmabuf, &plain);
-	connect_end(&plain, &dmabuf);
+	register_ends(&dmabuf, &plain, argv + 1, DMABUF_FD, bytes);
 	write_and_read("in VRAM", 1);
 	write_while_moving("while it moves", 2);
 	write_and_read("in system memory", 3);

@@ -11,19 +11,6 @@
 #include "dmabuf-kit.h"
 #include "amdgpu-kit.h"
 
-static struct buffer import_buffer(struct gpu *gpu, uint64_t bytes)
-{
-	struct buffer imported = { .gpu = gpu, .bytes = bytes };
-	struct amdgpu_bo_import_result result;
-	int error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, DMABUF_FD, &result);
-
-	if (error)
-		refused("import", -error);
-	imported.handle = result.buf_handle;
-	map_gpu(&imported);
-	return imported;
-}
-
 /* The driver maps an import when a job first uses it: that is where an exporter can still refuse. */
 static void copy(struct buffer *to, uint64_t to_offset, struct buffer *from, uint64_t from_offset, uint64_t bytes)
 {
@@ -75,6 +62,7 @@ int main(int argc, char **argv)
 	struct buffer imported, own;
 	struct task task;
 	struct gpu gpu;
+	int error;
 
 	if (argc != 6)
 		fail("usage: export-... import-gpu GPU EXPORT_BYTES OFFSET BYTES ORDER");
@@ -82,7 +70,9 @@ int main(int argc, char **argv)
 	if (open_gpus(&gpu, 1, argv[1]) != 1)
 		fail("%s has no render node of amdgpu", argv[1]);
 	own = make_buffer(&gpu, (task.bytes + 4095) & ~4095ull, AMDGPU_GEM_DOMAIN_VRAM);
-	imported = import_buffer(&gpu, parse_bytes(argv[2]));
+	error = try_import(&imported, &gpu, DMABUF_FD, parse_bytes(argv[2]));
+	if (error)
+		refused("import", -error);
 	use_import(&own, &imported, &task);
 	free_buffer(&imported);
 	free_buffer(&own);

@@ -19,26 +19,13 @@ static void copy(struct buffer *to, struct buffer *from)
 	submit(&commands, AMDGPU_HW_IP_DMA, (struct buffer *[]){ to, from }, 2);
 }
 
-static struct buffer import_buffer(struct gpu *gpu, uint64_t bytes)
-{
-	struct buffer imported = { .gpu = gpu, .bytes = bytes };
-	struct amdgpu_bo_import_result result;
-	int error = amdgpu_bo_import(gpu->device, amdgpu_bo_handle_type_dma_buf_fd, DMABUF_FD, &result);
-
-	if (error)
-		refused("import", -error);
-	imported.handle = result.buf_handle;
-	map_gpu(&imported);
-	return imported;
-}
-
 int main(int argc, char **argv)
 {
 	struct end dmabuf, plain;
 	struct buffer imported, own;
 	struct gpu gpu;
 	uint64_t bytes, wrong = 0;
-	int rounds;
+	int rounds, error;
 
 	if (argc != 6)
 		fail("usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS");
@@ -46,16 +33,11 @@ int main(int argc, char **argv)
 	rounds = atoi(argv[5]);
 	if (open_gpus(&gpu, 1, argv[1]) != 1)
 		fail("%s has no render node of amdgpu", argv[1]);
-	imported = import_buffer(&gpu, bytes);
+	error = try_import(&imported, &gpu, DMABUF_FD, bytes);
+	if (error)
+		refused("import", -error);
 	own = make_buffer(&gpu, bytes, AMDGPU_GEM_DOMAIN_VRAM);
-	dmabuf = make_end(argv[2]);
-	plain = make_end(argv[3]);
-	dmabuf.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, SECOND_DMABUF_FD, ACCESS);
-	if (!dmabuf.mr)
-		refused("register", errno);
-	register_plain(&plain, bytes);
-	connect_end(&dmabuf, &plain);
-	connect_end(&plain, &dmabuf);
+	register_ends(&dmabuf, &plain, argv + 2, SECOND_DMABUF_FD, bytes);
 	for (int round = 1; round <= rounds; round++) {
 		dmabuf_write(own.cpu, 0, bytes, 2 * (uint32_t)round);
 		copy(&imported, &own);

@@ -27,17 +27,13 @@ static struct shared shares[MAX_COUNT];
 
 static struct shared share(uint64_t bytes)
 {
-	struct shared shared = { .exported = make_buffer(&gpus[0], bytes, AMDGPU_GEM_DOMAIN_VRAM),
-				 .imported = { .gpu = &gpus[1], .bytes = bytes } };
-	struct amdgpu_bo_import_result result;
+	struct shared shared = { .exported = make_buffer(&gpus[0], bytes, AMDGPU_GEM_DOMAIN_VRAM) };
 	uint32_t fd;
 
 	if (amdgpu_bo_export(shared.exported.handle, amdgpu_bo_handle_type_dma_buf_fd, &fd) ||
-	    amdgpu_bo_import(gpus[1].device, amdgpu_bo_handle_type_dma_buf_fd, fd, &result))
+	    try_import(&shared.imported, &gpus[1], (int)fd, bytes))
 		fail("cannot share a buffer");
 	shared.dmabuf = (int)fd;
-	shared.imported.handle = result.buf_handle;
-	map_gpu(&shared.imported);
 	shared.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, shared.dmabuf, ACCESS);
 	if (!shared.mr)
 		refused("register", errno);

@@ -131,6 +131,19 @@ static inline void register_plain(struct end *end, uint64_t bytes)
 		fail("cannot register plain memory: %s", strerror(errno));
 }
 
+/* Connects the two named devices: the first with all of a dma-buf as its region, the other with plain memory of that size. */
+static inline void register_ends(struct end *dmabuf, struct end *plain, char **names, int fd, uint64_t bytes)
+{
+	*dmabuf = make_end(names[0]);
+	*plain = make_end(names[1]);
+	dmabuf->mr = ibv_reg_dmabuf_mr(dmabuf->pd, 0, bytes, 0, fd, ACCESS);
+	if (!dmabuf->mr)
+		fail("%s does not register the dma-buf: %s", names[0], strerror(errno));
+	register_plain(plain, bytes);
+	connect_end(dmabuf, plain);
+	connect_end(plain, dmabuf);
+}
+
 static inline void free_end(struct end *end)
 {
 	if (ibv_destroy_qp(end->qp) || ibv_dereg_mr(end->mr) || ibv_destroy_cq(end->cq) || ibv_dealloc_pd(end->pd) ||

@@ -25,14 +25,7 @@ int main(int argc, char **argv)
 	signal(SIGHUP, SIG_IGN);
 	bytes = strtoull(argv[3], NULL, 0);
 	deadline = time(NULL) + atoi(argv[4]);
-	dmabuf = make_end(argv[1]);
-	plain = make_end(argv[2]);
-	dmabuf.mr = ibv_reg_dmabuf_mr(dmabuf.pd, 0, bytes, 0, DMABUF_FD, ACCESS);
-	if (!dmabuf.mr)
-		refused("register", errno);
-	register_plain(&plain, bytes);
-	connect_end(&dmabuf, &plain);
-	connect_end(&plain, &dmabuf);
+	register_ends(&dmabuf, &plain, argv + 1, DMABUF_FD, bytes);
 	close(DMABUF_FD);
 	while (status == IBV_WC_SUCCESS && time(NULL) < deadline) {
 		post_rdma(&plain, &dmabuf, IBV_WR_RDMA_WRITE, bytes);
