@@ -23,6 +23,17 @@ export interface Product {
   readonly moduleParameters?: string;
 }
 
+/** What both have: the blocks of Aldebaran that are modelled as they are there. */
+const ALDEBARAN_BLOCKS: readonly IpEntry[] = [
+  { hardwareId: 11 /* GC */, version: [9, 4, 2], bases: BASES.GC },
+  { hardwareId: 41 /* HDP */, version: [4, 4, 0], bases: BASES.HDP },
+  { hardwareId: 34 /* MMHUB */, version: [9, 4, 2], bases: BASES.MMHUB },
+  { hardwareId: 35 /* ATHUB */, version: [9, 4, 2], bases: BASES.ATHUB },
+  { hardwareId: 108 /* NBIF */, version: [7, 4, 4], bases: BASES.NBIF },
+  { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
+  { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
+];
+
 /**
  * amdgpu binds by class (pciidlist, the class entries at its end) and takes any device id that its list does not name as
  * "IP discovery". 0x120000: processing accelerator.
@@ -37,17 +48,11 @@ const SYNTHETIC: Product = {
     revisionId: 0,
   },
   blocks: [
-    { hardwareId: 11 /* GC */, version: [9, 4, 2], bases: BASES.GC },
-    { hardwareId: 41 /* HDP */, version: [4, 4, 0], bases: BASES.HDP },
-    { hardwareId: 34 /* MMHUB */, version: [9, 4, 2], bases: BASES.MMHUB },
-    { hardwareId: 35 /* ATHUB */, version: [9, 4, 2], bases: BASES.ATHUB },
-    { hardwareId: 108 /* NBIF */, version: [7, 4, 4], bases: BASES.NBIF },
+    ...ALDEBARAN_BLOCKS,
     { hardwareId: 255 /* MP0 */, version: [12, 0, 1], bases: BASES.MP0 },
-    { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
     { hardwareId: 42 /* SDMA0 */, version: [4, 1, 2], bases: SDMA_BASES[0] },
     { hardwareId: 1 /* MP1 */, version: [13, 0, 5], bases: BASES.MP0 },
     { hardwareId: 12 /* UVD */, version: [2, 0, 3], bases: BASES.UVD },
-    { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
   ],
   sdmaEngines: 1,
   aldebaran: false,
@@ -61,16 +66,10 @@ const SYNTHETIC: Product = {
 const MI210: Product = {
   identity: { ...SYNTHETIC.identity, deviceId: 0x740f, classCode: 0x038000 },
   blocks: [
-    { hardwareId: 11 /* GC */, version: [9, 4, 2], bases: BASES.GC },
-    { hardwareId: 41 /* HDP */, version: [4, 4, 0], bases: BASES.HDP },
-    { hardwareId: 34 /* MMHUB */, version: [9, 4, 2], bases: BASES.MMHUB },
-    { hardwareId: 35 /* ATHUB */, version: [9, 4, 2], bases: BASES.ATHUB },
-    { hardwareId: 108 /* NBIF */, version: [7, 4, 4], bases: BASES.NBIF },
-    { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
+    ...ALDEBARAN_BLOCKS,
     ...SDMA_BASES.map(
       (bases, instance): IpEntry => ({ hardwareId: 42 /* SDMA0 */, instance, version: [4, 4, 0], bases }),
     ),
-    { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
   ],
   sdmaEngines: SDMA_BASES.length,
   aldebaran: true,

@@ -17,6 +17,9 @@ const EXAMPLE_DRIVER: AllowedComplaint = {
   reason: "the example's own driver is built out of the kernel's tree and not signed",
 };
 
+/** A modprobe costs about 12 s under TCG, ftrace's table mostly. 20 in a row were done outside: README, "Measured". */
+const RELOADS = 3;
+
 async function everythingWithOneDriver(machine: ServedMachine, kernel: Kernel): Promise<void> {
   // The example's driver taints the kernel: it waits until amdgpu has shown that it does not.
   const guest = await machine.boot({ blockedModules: [...heldBackModules, 'ghostbus_example'] });
@@ -31,7 +34,7 @@ async function everythingWithOneDriver(machine: ServedMachine, kernel: Kernel): 
   await sh(guest, 'amdgpu-user-queue -- example-copy poke /dev/ghostbus-example0');
   assert.equal((await machine.emulator.stateOf('example0')).counters.peers.gpu0?.registerWrites, 1);
 
-  for (let count = 0; count < 10; count++) await sh(guest, 'rmmod amdgpu; modprobe amdgpu');
+  for (let count = 0; count < RELOADS; count++) await sh(guest, 'rmmod amdgpu; modprobe amdgpu');
   await driverReady(guest, 2);
   await sh(guest, 'amdgpu-copy --bytes 64K');
   await assertCleanKernelLog(guest, [EXAMPLE_DRIVER]);
@@ -48,7 +51,7 @@ async function everythingWithOneDriver(machine: ServedMachine, kernel: Kernel): 
 
 for (const kernel of KERNELS) {
   describe(`gpu with the stock driver, kernel ${kernel}`, () => {
-    it('probes, copies, moves a dma-buf, is rung by a peer, reloads ten times, recovers from a reset', async () => {
+    it('probes, copies, moves a dma-buf, is rung by a peer, reloads, recovers from a reset', async () => {
       await withMachine(kernel, ['gpu', 'gpu', 'example'], (machine) => everythingWithOneDriver(machine, kernel));
     });
 
