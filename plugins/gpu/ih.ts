@@ -206,7 +206,7 @@ export class InterruptHandler {
       raised: this.#raised,
       dropped: this.#dropped,
       messages: this.#messages,
-      filteredRetries: this.#filteredRetries,
+      retries: { waiting: this.#retries.filter((key) => key !== undefined).length, filtered: this.#filteredRetries },
       routes: Object.fromEntries(this.#routes),
       rings: this.#rings.map((ring) => ring.inspect()),
     };
