@@ -10,7 +10,8 @@ import type { Report } from './report.js';
 
 /** Small, so that the host can look through all of it. */
 export const VRAM_BYTES = 256 * 2 ** 20;
-const DEVICES = ['gpu,vram=256M', 'gpu,vram=256M', 'habana', 'rdma,functions=2', 'example'];
+export const GPUS: readonly string[] = ['gpu,vram=256M', 'gpu,vram=256M'];
+export const ALL_DEVICES: readonly string[] = [...GPUS, 'habana', 'rdma,functions=2', 'example'];
 
 /** The machine under demonstration. */
 export interface DemoMachine {
@@ -26,6 +27,7 @@ export interface DemoMachine {
 
 export interface DemoOptions {
   readonly kernel: string;
+  readonly devices: readonly string[];
   readonly verbose: boolean;
 }
 
@@ -37,7 +39,7 @@ export async function withDemoMachine(
 ): Promise<void> {
   const logLevel = options.verbose ? 'info' : 'error';
   const emulatorSettings = {
-    devices: DEVICES.map(parseDeviceSpec),
+    devices: options.devices.map(parseDeviceSpec),
     spinUs: undefined,
     logLevel,
     logJson: false,

@@ -13,7 +13,7 @@ import { renderText } from '../matrix/text-report.js';
 import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
-import { type DemoMachine, withDemoMachine } from './machine.js';
+import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
@@ -72,14 +72,16 @@ async function show(wishes: Wishes, report: Report): Promise<void> {
   const first = new Promise<boolean>((resolve) => {
     settleFirst = resolve;
   });
-  const second = withDemoMachine({ kernel: 'lts', verbose }, report, async (machine) => {
+  const second = withDemoMachine({ kernel: 'lts', devices: GPUS, verbose }, report, async (machine) => {
     if (await first) await showStaging(machine, wishes);
   });
   // Awaited below, after the first guest's part; a failure meanwhile waits there for its turn.
   second.catch(() => undefined);
   let succeeded = false;
   try {
-    await withDemoMachine({ kernel: 'latest', verbose }, report, (machine) => showPeerToPeer(machine, wishes));
+    await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose }, report, (machine) =>
+      showPeerToPeer(machine, wishes),
+    );
     succeeded = true;
   } finally {
     settleFirst(succeeded);

@@ -8,7 +8,7 @@ import { generateCells } from '../../matrix/declaration.js';
 import { runMatrix } from '../../matrix/run.js';
 import { progress } from './support.js';
 
-const SIZES = ['4K', '64K', '2M+4K', 'unaligned'];
+const SIZES = ['4K', '2M+4K', 'unaligned', 'doorbell'];
 
 describe('the dma-buf matrix', () => {
   for (const [kernel, topology] of [
