@@ -175,6 +175,30 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
       const lines = await run(`export-vram ${gpu0} 65536 import-gpu ${gpu1} 65536 0 65536 importer-first`);
       assert.deepEqual(lines.at(-1), { finished: true });
     });
+
+    // The driver lets go of its function only when the last importer is gone: what is written until then is memory of its own.
+    for (const [driver, name, exporter, ready] of [
+      [
+        'habanalabs',
+        'habana0',
+        () => 'export-hbm 0 65536',
+        'grep -qsx Operational /sys/class/accel/accel*/device/status',
+      ],
+      ['amdgpu', 'gpu0', () => `export-vram ${gpu0} 65536`, '[ "$(ls /dev/dri | grep -c renderD)" = 2 ]'],
+    ] as const) {
+      it(`the exporting driver is unbound: ${driver} waits for the importer, and can be bound again`, async () => {
+        const folder = `/sys/bus/pci/drivers/${driver}`;
+        const address = machine.places.address(name);
+        const { status } = await disturb(exporter(), 4, `echo ${address} > ${folder}/unbind &`);
+        assert.equal(status, 'success');
+        await sh(
+          machine.guest,
+          `${untilTrue(`[ ! -e ${folder}/${address} ]`)}; echo ${address} > ${folder}/bind; ${untilTrue(ready)}`,
+        );
+        const lines = await run(`${exporter()} import-gpu ${gpu1} 65536 0 65536 importer-first`);
+        assert.deepEqual(lines.at(-1), { finished: true });
+      });
+    }
   });
 });
 
