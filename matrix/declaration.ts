@@ -109,6 +109,8 @@ export interface Importer {
   /** The function that accesses the dma-buf. */
   readonly functionName: string;
   command(places: GuestPlaces, size: Size): readonly string[];
+  /** At most so many bytes of rings, indirect buffers, fences, completion and event entries go to and from guest memory. */
+  readonly ringBytes: number;
   /** How often the program reads all of its part of the dma-buf, writes it, and what it does to single words. */
   readonly transfers: readonly Transfer[];
 }
@@ -156,6 +158,7 @@ export const importers: readonly Importer[] = [
     name: 'amdgpu',
     title: 'amdgpu (SDMA)',
     functionName: 'gpu1',
+    ringBytes: 48 * KIB,
     command: ({ address }, size) => ['import-gpu', address('gpu1'), String(size.exportBytes), ...taskOf(size)],
     transfers: [
       ['read', 'read'],
@@ -166,6 +169,7 @@ export const importers: readonly Importer[] = [
     name: 'mlx5',
     title: 'mlx5, on demand',
     functionName: 'rdma0p0',
+    ringBytes: 16 * KIB,
     command: (places, size) => rdmaCommand(places, size),
     transfers: verbs,
   },
@@ -173,6 +177,7 @@ export const importers: readonly Importer[] = [
     name: 'mlx5-pinned',
     title: 'mlx5, pinned',
     functionName: 'rdma0p0',
+    ringBytes: 16 * KIB,
     command: (places, size) => rdmaCommand(places, size, '--pinned'),
     transfers: verbs,
   },
