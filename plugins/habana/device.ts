@@ -9,7 +9,7 @@ import { pcieCoreRegisters } from './blocks/pcie-core.js';
 import { cpuPllRegisters } from './blocks/pll.js';
 import { type BootFailure, Psoc, versionStrings } from './blocks/psoc.js';
 import { Qman } from './blocks/qman.js';
-import { MONITORS, SYNC_MANAGER_BYTES, SyncManager, syncManagerOffsets } from './blocks/sync-manager.js';
+import { SYNC_MANAGER_BYTES, SyncManager } from './blocks/sync-manager.js';
 import { Timestamp } from './blocks/timestamp.js';
 import { type ComputeEvents, tpcRegisters } from './blocks/tpc.js';
 import { ConfigWindow } from './config-window.js';
@@ -98,7 +98,7 @@ export class Device implements FaultTarget {
       this.sensors,
       {
         unmask: (types) => this.#mask.unmask(types),
-        monitorDump: () => this.#monitorDump(),
+        monitorDump: () => this.syncManagers.monitorDump(),
       },
       log,
     );
@@ -341,22 +341,5 @@ export class Device implements FaultTarget {
       if (!(error instanceof DeviceFault)) throw error;
       this.#log.warn(`a message of an engine went nowhere: ${error.message}`);
     }
-  }
-
-  /** struct cpucp_monitor_dump: five arrays for each of W_S, E_S, W_N, E_N. */
-  #monitorDump(): Uint8Array {
-    const { payloadAddressLow, payloadAddressHigh, payloadData, arm, status } = syncManagerOffsets;
-    const arrays = [payloadAddressLow, payloadAddressHigh, payloadData, arm, status];
-    const bytes = new Uint8Array(4 * arrays.length * MONITORS * 4);
-    const view = new DataView(bytes.buffer);
-    let at = 0;
-    for (const { registers } of this.syncManagers.list) {
-      for (const offset of arrays) {
-        for (let monitor = 0; monitor < MONITORS; monitor++, at += 4) {
-          view.setUint32(at, registers.read(offset + 4 * monitor, 4), true);
-        }
-      }
-    }
-    return bytes;
   }
 }

@@ -3,7 +3,7 @@
  * a circle if the guest wants it so; a slice writes a bounded number of them.
  */
 import type { Log } from '../../emulator/plugin.js';
-import type { PayloadWrite, SyncManager } from './blocks/sync-manager.js';
+import { MONITORS, type PayloadWrite, type SyncManager, syncManagerOffsets } from './blocks/sync-manager.js';
 import { DeviceFault } from './fault.js';
 import { type Interconnect, PHYSICAL } from './interconnect.js';
 import type { Engine } from './scheduler.js';
@@ -59,5 +59,22 @@ export class SyncManagers implements Engine {
       this.counters.failed++;
       this.#log.warn(`a monitor's payload went nowhere: ${error.message}`);
     }
+  }
+
+  /** struct cpucp_monitor_dump: five arrays for each of W_S, E_S, W_N, E_N. */
+  monitorDump(): Uint8Array {
+    const { payloadAddressLow, payloadAddressHigh, payloadData, arm, status } = syncManagerOffsets;
+    const arrays = [payloadAddressLow, payloadAddressHigh, payloadData, arm, status];
+    const bytes = new Uint8Array(4 * arrays.length * MONITORS * 4);
+    const view = new DataView(bytes.buffer);
+    let at = 0;
+    for (const { registers } of this.list) {
+      for (const offset of arrays) {
+        for (let monitor = 0; monitor < MONITORS; monitor++, at += 4) {
+          view.setUint32(at, registers.read(offset + 4 * monitor, 4), true);
+        }
+      }
+    }
+    return bytes;
   }
 }

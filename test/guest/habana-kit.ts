@@ -77,6 +77,7 @@ export interface CardState {
   /** How often the driver has tested the management processor: its heartbeat. */
   readonly cpuTests: number;
   readonly unimplemented: readonly unknown[];
+  readonly hbmAllocatedBytes: number;
 }
 
 export async function cardState(emulator: Emulator): Promise<CardState> {

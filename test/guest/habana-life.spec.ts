@@ -74,7 +74,7 @@ for (const kernel of KERNELS) {
 
   describe(`habana, life of two cards, kernel ${kernel}`, () => {
     it('an open and a secured one at once, unbind and bind, FLR, hard resets, reboot', async () => {
-      await withHabana(kernel, ['habana', 'habana,profile=secured'], async ({ emulator }, guest) => {
+      await withHabana(kernel, ['habana', 'habana,profile=secured,hbm=4G'], async ({ emulator }, guest) => {
         const [open, secured] = await cardsOf(guest, emulator);
         for (const { index } of [open, secured]) await operational(guest, 'Operational', index);
         const security = '/sys/class/accel/accel*/device/security_enabled';
