@@ -66,7 +66,7 @@ export class Device implements FaultTarget {
   readonly #memories: DeviceMemories;
   readonly #log: Log;
   readonly #isSecured: boolean;
-  readonly #mask: EventMask;
+  readonly mask: EventMask;
   readonly #resettable: { reset(): void }[] = [];
   readonly #blocks: Pick<RegisterBlock, 'unimplemented' | 'nameAt'>[] = [];
   #port: FunctionPort | undefined;
@@ -77,7 +77,7 @@ export class Device implements FaultTarget {
     this.#log = log;
     this.#isSecured = options.isSecured;
     this.config = new ConfigWindow(memories.registers);
-    this.#mask = new EventMask((event) => this.events.send(event));
+    this.mask = new EventMask((event) => this.events.send(event));
     this.mmu = new Mmu(memories.hbm, { pageFault: (address, direction) => this.#pageFaulted(address, direction) }, log);
     this.interconnect = new Interconnect({ ...memories, config: this.config, mmu: this.mmu });
     this.timestamp = new Timestamp(log);
@@ -97,7 +97,7 @@ export class Device implements FaultTarget {
       options,
       this.sensors,
       {
-        unmask: (types) => this.#mask.unmask(types),
+        unmask: (types) => this.mask.unmask(types),
         monitorDump: () => this.syncManagers.monitorDump(),
       },
       log,
@@ -237,7 +237,7 @@ export class Device implements FaultTarget {
     const pcie = pcieCoreRegisters(() => this.#sendInterrupt(), this.#log);
     const tpcs = cfg.tpcConfig.map((_, index) => tpcRegisters(index, compute, this.#log));
     const mmes = cfg.mmeControl.map((_, index) => mmeRegisters(index, compute, this.#log));
-    this.#resettable.push(this.config, this.scheduler, this.mmu, this.psoc, this.events, this.#mask);
+    this.#resettable.push(this.config, this.scheduler, this.mmu, this.psoc, this.events, this.mask);
     this.#resettable.push(this.cpucp, this.cpuQueue, this.syncManagers, this.timestamp, gic, pcie);
     this.#resettable.push(...this.cores, ...this.qmans, ...tpcs, ...mmes);
     const add = <Names extends string>(
@@ -304,12 +304,12 @@ export class Device implements FaultTarget {
   #engineReported(interrupt: number): void {
     const type = eventOfInterrupt(interrupt);
     if (type === undefined) this.#log.warn('an interrupt that no engine raises was written to the GIC', { interrupt });
-    else this.#mask.report(bare(type));
+    else this.mask.report(bare(type));
   }
 
   #pageFaulted(address: number, direction: AccessDirection): void {
     this.#log.warn(`MMU page fault: ${direction} of 0x${address.toString(16)}`);
-    this.#mask.report(bare(gaudiEvent.MMU_PAGE_FAULT));
+    this.mask.report(bare(gaudiEvent.MMU_PAGE_FAULT));
   }
 
   /** A decode error is also what the range registers would have caught: RAZWI. */
@@ -326,7 +326,7 @@ export class Device implements FaultTarget {
   #syncManagerOverflow(index: number, sob: number): void {
     const event = bare(gaudiEvent.DMA_IF_SEI_0 + index);
     new DataView(event.data.buffer).setUint32(0, sob, true);
-    this.#mask.report(event);
+    this.mask.report(event);
   }
 
   #jobSkipped(engine: string): void {

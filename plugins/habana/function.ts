@@ -126,7 +126,7 @@ export class HabanaFunction implements PcieFunction {
       serialNumber: this.#serialNumber,
       firmware: device.psoc.stage,
       ...device.counters,
-      events: device.events.counters,
+      events: { ...device.events.counters, ...device.mask.counters },
       cpuPackets: device.cpuQueue.counters.packets,
       leds: device.cpucp.leds,
       cpuTests: device.cpucp.counters.tests,

@@ -74,6 +74,7 @@ export async function ask(emulator: Emulator, command: string, args: Record<stri
 export interface CardState {
   readonly firmware: string;
   readonly resets: number;
+  readonly events: { readonly unmasked: number };
   /** How often the driver has tested the management processor: its heartbeat. */
   readonly cpuTests: number;
   readonly unimplemented: readonly unknown[];
@@ -82,6 +83,19 @@ export interface CardState {
 
 export async function cardState(emulator: Emulator): Promise<CardState> {
   return (await emulator.stateOf('habana0')).model as CardState;
+}
+
+/** Waits until the card has come to what the driver does sooner or later. */
+export async function cardComesTo(
+  guest: Guest,
+  emulator: Emulator,
+  what: string,
+  isReached: (state: CardState) => boolean,
+): Promise<void> {
+  for (let tries = 0; !isReached(await cardState(emulator)); tries++) {
+    assert.ok(tries < 600, `never came: ${what}`);
+    await sh(guest, 'sleep 0.1');
+  }
 }
 
 /** Files of a folder in the guest with their contents, for the names that match a shell pattern. */

@@ -6,6 +6,8 @@ import type { FirmwareEvent } from './event-queue.js';
 
 export class EventMask {
   readonly #send: (event: FirmwareEvent) => void;
+  /** How often the driver unmasked an event, whether it was masked or not. */
+  readonly counters = { unmasked: 0 };
   readonly #masked = new Map<number, FirmwareEvent | undefined>();
 
   constructor(send: (event: FirmwareEvent) => void) {
@@ -27,6 +29,7 @@ export class EventMask {
 
   unmask(types: readonly number[]): void {
     for (const type of types) {
+      this.counters.unmasked++;
       const missed = this.#masked.get(type);
       this.#masked.delete(type);
       if (missed !== undefined) this.report(missed);
