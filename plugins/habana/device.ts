@@ -1,5 +1,5 @@
 /** The device behind the BARs: its blocks and how they are wired to each other. The bus side is in `function.ts`. */
-import type { FunctionPort, Log, MemoryRegion, RegisterBlock } from '../../emulator/plugin.js';
+import type { FunctionPort, Log, MemoryRegion, RegisterBlock, Timer } from '../../emulator/plugin.js';
 import { CFG_IN_BAR2, cfg, engines, PAGE_BYTES } from './address-map.js';
 import { DmaCore } from './blocks/dma-core.js';
 import { gicRegisters, INTERRUPT_ID, interruptId } from './blocks/gic.js';
@@ -70,6 +70,8 @@ export class Device implements FaultTarget {
   readonly #resettable: { reset(): void }[] = [];
   readonly #blocks: Pick<RegisterBlock, 'unimplemented' | 'nameAt'>[] = [];
   #port: FunctionPort | undefined;
+  /** The reset that the firmware of a secured card is about to make. */
+  #ownReset: Timer | undefined;
   readonly counters = { skippedJobs: 0, resets: 0, interrupts: 0 };
 
   constructor(memories: DeviceMemories, options: DeviceOptions, log: Log) {
@@ -124,6 +126,8 @@ export class Device implements FaultTarget {
   /** Back to power-on; memories keep their contents. */
   reset(): void {
     this.counters.resets++;
+    this.#ownReset?.cancel();
+    this.#ownReset = undefined;
     for (const block of this.#resettable) block.reset();
     this.#powerOn();
   }
@@ -139,7 +143,9 @@ export class Device implements FaultTarget {
 
   send(event: { type: number; data: Uint8Array }): void {
     this.events.send(event);
-    if (this.#isSecured && isFatal(event.type)) this.#port?.clock.after(RESET_AFTER_EVENT_MS, () => this.reset());
+    if (this.#isSecured && isFatal(event.type)) {
+      this.#ownReset ??= this.#port?.clock.after(RESET_AFTER_EVENT_MS, () => this.reset());
+    }
   }
 
   pageFault(address: number): void {

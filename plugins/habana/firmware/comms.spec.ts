@@ -146,6 +146,10 @@ describe('habana: a secured card', () => {
     loader.model.control('ecc', { block: 'hbm0', correctable: false });
     loader.bus.clock.advance(1000);
     assert.equal(resets(), before + 1);
+    loader.model.control('reset-request', {});
+    loader.write(HALT, 485);
+    loader.bus.clock.advance(1000);
+    assert.equal(resets(), before + 2, 'the driver was first');
     const open = new Driver();
     open.model.control('ecc', { block: 'hbm0', correctable: false });
     open.bus.clock.advance(1000);
