@@ -121,6 +121,7 @@ export class Device implements FaultTarget {
     this.cpuQueue.attach(port);
     this.events.attach(port);
     this.timestamp.attach(port.clock);
+    this.sensors.attach(port.clock);
   }
 
   /** Back to power-on; memories keep their contents. */
@@ -244,7 +245,7 @@ export class Device implements FaultTarget {
     const tpcs = cfg.tpcConfig.map((_, index) => tpcRegisters(index, compute, this.#log));
     const mmes = cfg.mmeControl.map((_, index) => mmeRegisters(index, compute, this.#log));
     this.#resettable.push(this.config, this.scheduler, this.mmu, this.psoc, this.events, this.mask);
-    this.#resettable.push(this.cpucp, this.cpuQueue, this.syncManagers, this.timestamp, gic, pcie);
+    this.#resettable.push(this.cpucp, this.sensors, this.cpuQueue, this.syncManagers, this.timestamp, gic, pcie);
     this.#resettable.push(...this.cores, ...this.qmans, ...tpcs, ...mmes);
     const add = <Names extends string>(
       cfgOffset: number,

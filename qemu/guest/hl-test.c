@@ -59,6 +59,30 @@ static void test_information(void)
 	       manager.first_available_monitor);
 }
 
+/* What only the management processor or the engines' registers can answer. */
+static void test_measurements(void)
+{
+	static char engines[16384];
+	struct hl_info_energy first = { 0 }, second = { 0 };
+	struct hl_info_device_utilization utilization = { .utilization = 1000 };
+	struct hl_info_pci_counters pci = { .replay_cnt = 1000 };
+	uint32_t pending_rows = 1000;
+	bool good = ask(HL_INFO_TOTAL_ENERGY, &first, sizeof(first), 0);
+
+	usleep(2000);
+	good = ask(HL_INFO_TOTAL_ENERGY, &second, sizeof(second), 0) && good;
+	report(good && second.total_energy_consumption > first.total_energy_consumption, "energy: %" PRIu64 " mJ",
+	       (uint64_t)second.total_energy_consumption);
+	good = ask(HL_INFO_DEVICE_UTILIZATION, &utilization, sizeof(utilization), 0);
+	report(good && utilization.utilization <= 100, "utilization: %u %%", utilization.utilization);
+	good = ask(HL_INFO_PCI_COUNTERS, &pci, sizeof(pci), 0);
+	report(good && pci.replay_cnt == 0, "PCIe counters: %" PRIu64 " replays", (uint64_t)pci.replay_cnt);
+	good = ask(HL_INFO_DRAM_PENDING_ROWS, &pending_rows, sizeof(pending_rows), 0);
+	report(good && pending_rows == 0, "%u rows of HBM to be replaced", pending_rows);
+	good = ask(HL_INFO_ENGINE_STATUS, engines, sizeof(engines) - 1, 0);
+	report(good && strstr(engines, "0x3fff") && strstr(engines, "0x1180"), "engine status: %zu characters", strlen(engines));
+}
+
 /* host -> HBM -> HBM -> SRAM -> host, each hop with another seed in between. */
 static void test_chain(uint64_t bytes)
 {
@@ -333,6 +357,7 @@ int main(int argc, char **argv)
 
 	fd = open_card(argc > 1 ? atoi(argv[1]) : 0);
 	test_information();
+	test_measurements();
 	for (uint64_t bytes = SMALL; bytes <= largest; bytes *= 8) {
 		test_chain(bytes);
 		test_pairs(bytes);

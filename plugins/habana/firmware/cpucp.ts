@@ -168,7 +168,7 @@ export class Cpucp {
       [op.pllInfoGet, ({ index }) => pllInfo(index & 0xffff)],
       [op.pcieThroughputGet, () => success(0n)],
       [op.pcieReplayCountGet, () => success(0n)],
-      [op.totalEnergyGet, () => success(0n)],
+      [op.totalEnergyGet, () => success(BigInt(Math.round(this.#sensors.energyMillijoules())))],
       [op.replacedRowsGet, ({ index }) => withBuffer(new Uint8Array(REPLACED_ROWS_BYTES), index)],
       [op.pendingRowsStatus, () => success(0n)],
       [op.monitorDumpGet, ({ index }) => withBuffer(this.#events.monitorDump(), index)],

@@ -126,6 +126,17 @@ describe('habana: management processor', () => {
     assert.notEqual(ask(op.frequencySet, { index: 10, value: 1n }).code, 0);
   });
 
+  it('counts energy by the power that it measured', () => {
+    driver.bus.clock.advance(2000);
+    assert.equal(ask(op.totalEnergyGet).result, 160_000n);
+    driver.model.control('sensor', { kind: 'power', channel: 0, value: 10e6 });
+    driver.bus.clock.advance(500);
+    assert.equal(ask(op.totalEnergyGet).result, 165_000n);
+    driver.write(cfg.psoc + 0x498, 1);
+    driver.openCpuQueues();
+    assert.equal(ask(op.totalEnergyGet).result, 0n);
+  });
+
   it('lights lamps, and finds nobody on an I2C bus', () => {
     assert.equal(ask(op.ledSet, { index: 1, value: 1n }).code, 0);
     assert.deepEqual((driver.model.inspect() as { leds: boolean[] }).leds, [false, true, false]);

@@ -2,6 +2,7 @@
  * What the card's sensors say. Types and attributes are numbers of the kernel's hwmon (include/linux/hwmon.h): with no
  * CPU_BOOT_DEV_STS0_MAP_HWMON_EN the driver passes them through (common/hwmon.c hl_read).
  */
+import type { Clock } from '../../../emulator/plugin.js';
 
 /** enum hwmon_sensor_types. */
 export const sensorType = { temperature: 1, voltage: 2, current: 3, power: 4 } as const;
@@ -29,6 +30,10 @@ export interface SensorOptions {
 /** Sensors in the order in which the firmware lists them. */
 export class Sensors {
   readonly list: readonly Sensor[];
+  #clock: Clock | undefined;
+  /** Up to `#countedUntilNs`. */
+  #energyMillijoules = 0;
+  #countedUntilNs = 0n;
 
   constructor(options: SensorOptions) {
     const input = 1000 * options.temperatureCelsius;
@@ -44,6 +49,26 @@ export class Sensors {
       { kind: 'current', values: { input: 5_000, min: 0, max: 35_000 } },
       { kind: 'power', values: { input: 1_000_000 * options.powerWatts } },
     ];
+  }
+
+  attach(clock: Clock): void {
+    this.#clock = clock;
+    this.reset();
+  }
+
+  /** What sensors measure stays; energy is counted from here on. */
+  reset(): void {
+    this.#energyMillijoules = 0;
+    this.#countedUntilNs = this.#clock?.nowNs() ?? 0n;
+  }
+
+  /** What the card has used since its reset, by what the power sensor measured meanwhile. */
+  energyMillijoules(): number {
+    const nowNs = this.#clock?.nowNs() ?? 0n;
+    const microwatts = this.list.find(({ kind }) => kind === 'power')?.values.input ?? 0;
+    this.#energyMillijoules += (microwatts / 1e3) * (Number(nowNs - this.#countedUntilNs) / 1e9);
+    this.#countedUntilNs = nowNs;
+    return this.#energyMillijoules;
   }
 
   /** hwmon type and bits of the attributes that exist, as struct cpucp_sensor wants them. */
@@ -70,6 +95,7 @@ export class Sensors {
         .join(', ');
       throw new Error(`there is no sensor ${kind} ${channel}; known: ${known}`);
     }
+    this.energyMillijoules();
     sensor.values.input = value;
   }
 }
