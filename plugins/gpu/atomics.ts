@@ -85,8 +85,9 @@ export function applyAtomic(
   const narrow = (value: bigint) => BigInt.asUintN(width, value);
   const operands = { old, source: narrow(source), compare: narrow(compare), width };
   const value = narrow(operation(operands));
-  if (wide) space.writeU64(aligned, value);
-  else space.writeU32(aligned, Number(value));
+  // A processor of the guest may write the same place between our read and our write: nothing is written without need.
+  if (value !== old && wide) space.writeU64(aligned, value);
+  else if (value !== old) space.writeU32(aligned, Number(value));
   const satisfied = bits(code, 4, 0) !== ATOMIC.COMPARE_AND_SWAP || old === operands.compare;
   return { previous: old, satisfied, returns: (code & ATOMIC.NO_RETURN) === 0 };
 }
