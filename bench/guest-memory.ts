@@ -13,10 +13,10 @@ export async function measureGuestMemory(): Promise<void> {
         echo 1 > $d/enable; exec bar-bandwidth $d/resource${MEMORY_BAR}
       done; echo "no function ${vendor}:${device}" >&2; exit 1`,
     );
-    console.log(`A mapped BAR against RAM inside a guest under ${guest.accel} (1.00 = as fast)`);
+    console.log(`A mapped BAR against RAM inside a guest under ${guest.accel} (1.00 = as fast, more is faster)`);
     for (const line of measured.trim().split('\n')) {
       const [what, bar, ram] = line.split(' ');
-      console.log(`  ${what}: ${(Number(bar) / Number(ram)).toFixed(2)}`);
+      console.log(`  ${what}: ${(Number(ram) / Number(bar)).toFixed(2)}`);
     }
   });
 }

@@ -13,6 +13,7 @@ import { promisify } from 'node:util';
 import { startEmulator } from '../emulator/emulator.js';
 import { measureDma } from './dma.js';
 import { measureGaudi } from './gaudi.js';
+import { measureGpu } from './gpu.js';
 import { measureGuestMemory } from './guest-memory.js';
 import { measureGuestRdma } from './guest-rdma.js';
 import { quiet } from './quiet-log.js';
@@ -87,7 +88,7 @@ async function main(): Promise<void> {
       );
     }
     if (process.argv.includes('--guest')) await measureGuests();
-    else console.log('A mapped BAR, a Gaudi and RDMA inside guests: npm run bench -- --guest');
+    else console.log('A mapped BAR, a GPU, a Gaudi and RDMA inside guests: npm run bench -- --guest');
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -95,6 +96,7 @@ async function main(): Promise<void> {
 
 async function measureGuests(): Promise<void> {
   await measureGuestMemory();
+  await measureGpu();
   await measureGaudi();
   await measureGuestRdma();
 }

@@ -1,0 +1,53 @@
+import { output, withBenchGuest } from './guest.js';
+
+const PROBES = 5;
+
+/** What amdgpu-bench prints. */
+interface Measured {
+  readonly memcpyMiBps: number;
+  readonly vramToVram: number;
+  readonly vramToSystem: number;
+  readonly systemToVram: number;
+  readonly barRead: number;
+  readonly barWrite: number;
+  readonly ramRead: number;
+  readonly roundTripUs: number;
+  readonly informationUs: number;
+}
+
+/** Boots a guest with a GPU under its stock driver and prints copies, mapped VRAM, submissions and the probe. */
+export async function measureGpu(): Promise<void> {
+  await withBenchGuest('gpu', async ({ guest }) => {
+    await output(guest, 'modprobe amdgpu');
+    const measured: Measured = JSON.parse(await output(guest, 'amdgpu-bench'));
+    const probes = (await output(guest, timeProbes())).trim().split('\n').map(Number);
+    console.log(`A GPU under the stock driver, guest under ${guest.accel}`);
+    console.log('  copies by SDMA, against memcpy in the guest (1.00 = as fast, more is faster)');
+    for (const [name, speed] of [
+      ['VRAM to VRAM', measured.vramToVram],
+      ['VRAM to system memory', measured.vramToSystem],
+      ['system memory to VRAM', measured.systemToVram],
+    ] as const) {
+      console.log(`    ${name}: ${(speed / measured.memcpyMiBps).toFixed(2)}`);
+    }
+    const { barRead, barWrite, ramRead, roundTripUs, informationUs } = measured;
+    console.log("  the CPU's memcpy from and to mapped VRAM, against its own memory (1.00 = as fast)");
+    console.log(`    read: ${(barRead / ramRead).toFixed(2)}, write: ${(barWrite / ramRead).toFixed(2)}`);
+    console.log(
+      `  submission until its fence, against an ioctl that does not reach the card: ${(roundTripUs / informationUs).toFixed(1)}   (${roundTripUs} µs against ${informationUs} µs)`,
+    );
+    const median = probes.sort((a, b) => a - b)[PROBES >> 1]!;
+    console.log(`  modprobe until it has returned: ${median.toFixed(2)} s, median of ${PROBES}`);
+  });
+}
+
+/** Seconds of each probe, one a line, by the kernel's own clock. */
+function timeProbes(): string {
+  return `for round in $(seq ${PROBES}); do
+      rmmod amdgpu
+      read start rest < /proc/uptime
+      modprobe amdgpu
+      read end rest < /proc/uptime
+      echo "$end $start" | awk '{ print $1 - $2 }'
+    done`;
+}
