@@ -6,39 +6,9 @@
  * Exercises one GPU with the stock driver: buffers in VRAM and in system memory, copies and fills by SDMA, copies by every
  * compute ring (DMA_DATA packets), fences by interrupt. Compares every byte. Prints KTAP; exits with 0 when every case passed.
  */
-#include "amdgpu-kit.h"
+#include "amdgpu-cases.h"
 
-/* PM4 DMA_DATA (kernel: amdgpu/soc15d.h); byte counts are 26 bits wide. */
-#define PM4_DMA_DATA (3u << 30 | 5u << 16 | 0x50u << 8)
-/* The single-dword filler, to a multiple of 8 dwords. */
-#define PM4_FILLER 0xffff1000u
 #define COMPUTE_RINGS 8
-
-static int cases, failures;
-
-static void report(bool passed, const char *what)
-{
-	printf("%s %d %s\n", passed ? "ok" : "not ok", ++cases, what);
-	failures += !passed;
-}
-
-static bool holds(const struct buffer *buffer, uint32_t seed, uint32_t pass)
-{
-	uint64_t first = 0;
-	uint64_t wrong = wrong_bytes(buffer->cpu, buffer->bytes, seed, pass, &first);
-
-	if (wrong)
-		printf("# %" PRIu64 " bytes are wrong, the first at offset %" PRIu64 "\n", wrong, first);
-	return wrong == 0;
-}
-
-static void copy(struct buffer *to, struct buffer *from)
-{
-	struct commands commands = begin(to->gpu);
-
-	sdma_copy(&commands, to->va, from->va, to->bytes);
-	submit(&commands, AMDGPU_HW_IP_DMA, (struct buffer *[]){ to, from }, 2);
-}
 
 /* VRAM and system memory in every combination; each copy goes to a buffer that held something else. */
 static void test_sdma(struct gpu *gpu, uint64_t bytes)
@@ -90,17 +60,7 @@ static void test_compute(struct gpu *gpu, uint64_t bytes)
 		char what[64];
 
 		write_pattern(from.cpu, bytes, ring, 3);
-		for (uint64_t done = 0; done < bytes; done += SDMA_MAX_BYTES) {
-			uint64_t piece = bytes - done < SDMA_MAX_BYTES ? bytes - done : SDMA_MAX_BYTES;
-
-			emit(&commands, PM4_DMA_DATA);
-			emit(&commands, 0);
-			emit_address(&commands, from.va + done);
-			emit_address(&commands, to.va + done);
-			emit(&commands, (uint32_t)piece);
-		}
-		while (commands.count % 8)
-			emit(&commands, PM4_FILLER);
+		compute_copy(&commands, to.va, from.va, bytes);
 		/* The kernel spreads a context's jobs over the compute rings. */
 		submit(&commands, AMDGPU_HW_IP_COMPUTE, (struct buffer *[]){ &to, &from }, 2);
 		snprintf(what, sizeof(what), "compute job %u copies by DMA_DATA", ring);
@@ -149,6 +109,5 @@ int main(int argc, char **argv)
 	test_fill(&gpu, bytes);
 	test_compute(&gpu, bytes);
 	test_interrupts(&gpu);
-	printf("# %d of %d cases failed\n", failures, cases);
-	return failures ? 1 : 0;
+	return finish_cases();
 }

@@ -313,20 +313,19 @@ static inline void write_pattern(void *memory, uint64_t bytes, uint32_t seed, ui
 /* Number of wrong bytes; `first` gets the offset of the first one. Reads through a copy: the source may be a BAR. */
 static inline uint64_t wrong_bytes(const void *memory, uint64_t bytes, uint32_t seed, uint32_t pass, uint64_t *first)
 {
-	static uint8_t copy[65536];
+	static uint32_t copy[16384];
 	uint64_t wrong = 0;
 
 	for (uint64_t done = 0; done < bytes; done += sizeof(copy)) {
 		uint64_t piece = bytes - done < sizeof(copy) ? bytes - done : sizeof(copy);
 
 		memcpy(copy, (const uint8_t *)memory + done, piece);
-		for (uint64_t i = 0; i < piece; i++) {
-			uint32_t expected = pattern(seed, pass, (done + i) / 4) >> (8 * ((done + i) % 4));
+		for (uint64_t i = 0; i < piece / 4; i++) {
+			uint32_t different = copy[i] ^ pattern(seed, pass, done / 4 + i);
 
-			if (copy[i] == (uint8_t)expected)
-				continue;
-			if (wrong++ == 0)
-				*first = done + i;
+			for (unsigned int byte = 0; different; byte++, different >>= 8)
+				if ((different & 0xff) && wrong++ == 0)
+					*first = done + 4 * i + byte;
 		}
 	}
 	return wrong;
