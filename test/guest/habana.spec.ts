@@ -1,6 +1,7 @@
 /** The Gaudi under the stock habanalabs driver, what it does and what it reports: `npm run test:guest`. */
 import assert from 'node:assert/strict';
-import type { AllowedComplaint } from '../../qemu/index.js';
+import type { Emulator } from '../../emulator/emulator.js';
+import type { AllowedComplaint, Guest } from '../../qemu/index.js';
 import {
   ask,
   cardComesTo,
@@ -14,6 +15,8 @@ import {
   withHabana,
 } from './habana-kit.js';
 import { assertCleanKernelLog, KERNELS, sh } from './support.js';
+
+const MIB = 2 ** 20;
 
 const COLLECTIVE: AllowedComplaint = {
   pattern: /Collective operations not supported when NIC ports are disabled/,
@@ -81,6 +84,33 @@ const REPORTS: readonly (readonly [command: string, args: Record<string, unknown
   ['tpc-error', { index: 2, cause: 1 << 1 }, 'TPC2_KRN_ERR interrupt cause:'],
 ];
 
+/**
+ * The driver's debugfs reads HBM through its BAR and by a DMA engine that it starts by hand (gaudi_debugfs_read_dma), and fills all of
+ * it in the same way (gaudi_scrub_device_dram).
+ */
+async function checkDebugfs(guest: Guest, emulator: Emulator): Promise<void> {
+  const first = 0x20000000;
+  const folder = 'cd /sys/kernel/debug/accel/0000:01:00.0';
+  const readByDma = `echo 0x${first.toString(16)} > addr; echo ${(4 * MIB).toString(16)} > dma_size`;
+  const pairs = await sh(
+    guest,
+    `${folder}; ${readByDma}
+     for offset in $(seq 0 ${MIB / 4 + 4} ${4 * MIB - 4}); do
+       printf '0x%x' $((${first} + offset)) > addr; echo $(cat data32) 0x$(od -An -tx4 -j $offset -N4 data_dma | tr -d ' ')
+     done`,
+  );
+  const words = pairs
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' '));
+  for (const [throughBar, byDma] of words) assert.equal(throughBar, byDma);
+  assert.ok(words.filter(([word]) => word !== '0x00000000').length > words.length / 2, pairs);
+  assert.ok((await cardState(emulator)).hbmAllocatedBytes > 16 * MIB);
+  const left = `${folder}; echo 0 > memory_scrub_val; echo 1 > memory_scrub; ${readByDma}; tr -d '\\0' < data_dma | wc -c`;
+  assert.equal(await sh(guest, left), '0\n');
+  assert.ok((await cardState(emulator)).hbmAllocatedBytes < 16 * MIB, 'filling with zeros gives the memory back');
+}
+
 for (const kernel of KERNELS) {
   describe(`habana, kernel ${kernel}`, () => {
     it('probes, shows sensors and attributes, moves data through every queue, and its heart beats', async () => {
@@ -95,6 +125,7 @@ for (const kernel of KERNELS) {
         assert.equal(await sh(guest, 'cd /dev/accel; echo *'), 'accel0 accel_controlD0\n');
         const { cpuTests } = await cardState(emulator);
         await passes(guest, 'hl-test 0 16');
+        await checkDebugfs(guest, emulator);
         await cardComesTo(guest, emulator, 'a heartbeat', (state) => state.cpuTests > cpuTests);
         await assertCleanKernelLog(guest, [OUR_MODULE, COLLECTIVE]);
         assert.equal((await emulator.stateOf('habana0')).broken, undefined);
