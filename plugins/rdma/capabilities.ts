@@ -97,6 +97,7 @@ const general: Values<typeof cmdHcaCap> = {
   log_bf_reg_size: 9,
   page_request_disable: 1,
   device_memory: 1,
+  block_lb_mc: 1,
   max_qp_cnt: LIMITS.counterSets,
   out_of_seq_cnt: 1,
   retransmission_q_counters: 1,

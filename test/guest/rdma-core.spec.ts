@@ -34,7 +34,7 @@ const SKIPPED: readonly { readonly cases: RegExp; readonly says: RegExp; readonl
   {
     cases: /QPTest\.test_(create|query)_/,
     says: /QP with(out)?( extended)? attrs is not supported/,
-    because: 'the flags that the test drew need offloads of raw packets or of IPoIB, which are not offered',
+    because: 'the flags that the test draws may need offloads of raw packets or of IPoIB, which are not offered',
   },
 ];
 

@@ -14,6 +14,19 @@ import {
 import { addressesOf, assertCleanKernelLog, GUEST_SCRIPTS, KERNELS, sh, withMachine } from './support.js';
 
 const RELOADS = 20;
+/** `-c` compares what arrives, `-e` waits for events, `-o` and `-O` page on demand. */
+const PING_PONGS = [
+  'ibv_rc_pingpong -c',
+  'ibv_rc_pingpong -c -e',
+  'ibv_rc_pingpong -c -o',
+  'ibv_rc_pingpong -c -O',
+  'ibv_uc_pingpong -c',
+  'ibv_uc_pingpong -c -e',
+  'ibv_ud_pingpong -c',
+  'ibv_ud_pingpong -c -e',
+  'ibv_srq_pingpong -c',
+  'ibv_srq_pingpong -c -e',
+];
 
 describe('rdma under mlx5_core and mlx5_ib', () => {
   for (const kernel of KERNELS) {
@@ -73,19 +86,12 @@ describe('rdma under mlx5_core and mlx5_ib', () => {
           await driverReady(guest, 2);
           await portsActive(guest, 2);
           const [first, second] = await rdmaDeviceNames(guest);
-          for (const program of [
-            'ibv_rc_pingpong',
-            'ibv_rc_pingpong -e',
-            'ibv_rc_pingpong -o',
-            'ibv_rc_pingpong -O',
-            'ibv_uc_pingpong',
-            'ibv_ud_pingpong',
-            'ibv_srq_pingpong',
-            'ibv_srq_pingpong -e',
-          ]) {
-            await pingPong(guest, program, first!, second!);
-          }
-          await pingPong(guest, 'ibv_rc_pingpong', first!, first!);
+          const described = await sh(guest, 'ibv_devinfo -v');
+          assert.equal(described.match(/state:\s+PORT_ACTIVE/g)?.length, 2, described);
+          assert.equal(described.match(/ODP_SUPPORT_IMPLICIT/g)?.length, 2, described);
+          for (const program of PING_PONGS) await pingPong(guest, program, first!, second!);
+          for (const program of PING_PONGS.filter((name) => !name.includes('-o')))
+            await pingPong(guest, program, first!, first!);
           await assertCleanKernelLog(guest);
         },
         { packages: RDMA_PACKAGES },

@@ -61,6 +61,7 @@ export const cmdHcaCap = layout('cmd_hca_cap', 0x100, {
   cq_resize: [0x221, 1],
   cq_moderation: [0x222, 1],
   pg: [0x227, 1],
+  block_lb_mc: [0x228, 1],
   imaicl: [0x231, 1],
   set_deth_sqpn: [0x238, 1],
   xrc: [0x23c, 1],
