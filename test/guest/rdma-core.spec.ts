@@ -75,7 +75,9 @@ describe("rdma: rdma-core's own tests", () => {
             outcomes.filter((outcome) => !isExpected(outcome)),
             [],
           );
-          assert.ok(outcomes.filter(({ outcome }) => outcome === 'passed').length >= LEAST_CASES, text);
+          const skipped = outcomes.filter(({ outcome }) => outcome === 'skipped').map((outcome) => outcome.case);
+          console.error(`    … ${outcomes.length - skipped.length} cases passed; skipped: ${skipped.join(', ')}`);
+          assert.ok(outcomes.length - skipped.length >= LEAST_CASES, text);
           await assertCleanKernelLog(guest);
         },
         { packages: RDMA_PACKAGES },
