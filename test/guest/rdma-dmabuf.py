@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from dmabuf_sources import SIZE, VfioBar, hbm_buffer, heap_buffer, udmabuf_buffer, vram_buffer
+from dmabuf_sources import SIZE, VfioBar, exported_bar_buffer, hbm_buffer, heap_buffer, udmabuf_buffer, vram_buffer
 from pyverbs.addr import AHAttr, GlobalRoute
 from pyverbs.cq import CQ
 from pyverbs.device import Context
@@ -184,6 +184,8 @@ def main(server_name, client_name, kind, *place):
     if kind == "vfio":
         bar = VfioBar(place[0], int(place[1]))
         session = Session(server_name, client_name, *bar.buffer())
+    elif kind == "bar":
+        session = Session(server_name, client_name, *exported_bar_buffer(place[0], int(place[1])))
     else:
         make = {"heap": heap_buffer, "udmabuf": udmabuf_buffer, "vram": vram_buffer, "hbm": hbm_buffer}[kind]
         session = Session(server_name, client_name, *make())

@@ -4,13 +4,24 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Emulator } from '../../emulator/emulator.js';
 import { type Guest, heldBackModules } from '../../qemu/index.js';
-import { driverReady, objects, portsActive, RDMA_PACKAGES, rdmaDeviceNames, unload } from './rdma-support.js';
-import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
+import {
+  bytesMoved,
+  driverReady,
+  objects,
+  portsActive,
+  RDMA_PACKAGES,
+  rdmaDeviceNames,
+  unload,
+} from './rdma-support.js';
+import { addressesOf, assertCleanKernelLog, GUEST_SCRIPTS, KERNELS, sh, withMachine } from './support.js';
 
 const BAR_EXPORT = fileURLToPath(new URL('../../../qemu/guest-modules/bar-export', import.meta.url));
 
-/** RING_BASE_HI of the example (plugins/example/registers.ts): trapped, and keeps all 32 bits. */
+/** Its stores are posted: see there. */
+const SCRATCH = fileURLToPath(new URL('./scratch-registers.js', import.meta.url));
 const KEEPING_REGISTER = { bar: 0, offset: 0x24 };
+const EXPORTER = 'example0';
+const MEMORY_BAR = 2;
 const ORDER_ROUNDS = 2000;
 
 const PAIRS = 500;
@@ -58,14 +69,26 @@ async function objectsBesideKeys(emulator: Emulator): Promise<Record<string, num
   );
 }
 
-async function checkOrder(guest: Guest, emulator: Emulator, adapter: string): Promise<void> {
-  const address = (await addressesOf(guest, emulator)).get('example0')!;
+/** Reaches a neighbour's memory and another's register; the fabric counts exactly that, from the adapter straight to them. */
+async function checkNeighbours(guest: Guest, emulator: Emulator, names: readonly string[]): Promise<void> {
+  const addresses = await addressesOf(guest, emulator);
+  const server = emulator.functions.find(({ plugin }) => plugin === 'rdma')!.name;
+  const counted = async () => (await emulator.stateOf(server)).counters.peers;
+  const enable = (address: string) => sh(guest, `echo 1 > /sys/bus/pci/devices/${address}/enable`);
+  await sh(guest, 'modprobe ghostbus_bar_export');
+  const exporter = addresses.get(EXPORTER)!;
+  await enable(exporter);
+  await emulator.resetCounters();
+  const script = `python3 -B /mnt/share/rdma-dmabuf.py ${names.join(' ')} bar ${exporter} ${MEMORY_BAR}`;
+  assert.deepEqual({ [EXPORTER]: bytesMoved(await sh(guest, script)) }, await counted());
+  const scratch = addresses.get('scratch0')!;
+  await enable(scratch);
+  await emulator.resetCounters();
   const { bar, offset } = KEEPING_REGISTER;
-  await sh(
-    guest,
-    `modprobe ghostbus_bar_export; echo 1 > /sys/bus/pci/devices/${address}/enable
-     rdma-order ${adapter} ${address} ${bar} ${offset} ${ORDER_ROUNDS}`,
-  );
+  await sh(guest, `rdma-order ${names[0]} ${scratch} ${bar} ${offset} ${ORDER_ROUNDS}`);
+  // Two passes of so many READs, and one WRITE.
+  const registers = { registerReads: 2 * ORDER_ROUNDS, registerWrites: 1 };
+  assert.deepEqual(await counted(), { scratch0: { bytesRead: 0, bytesWritten: 0, ...registers } });
 }
 
 /** `share` of the whole load. */
@@ -97,17 +120,20 @@ async function checkScale(guest: Guest, emulator: Emulator, names: readonly stri
 
 describe('rdma among other functions and under load', () => {
   for (const kernel of KERNELS) {
-    it(`${kernel}: sees a CPU's stores to another function before its doorbell; 1,000 queue pairs, 10,000 keys and 100 torn connections leave nothing`, async () => {
+    it(`${kernel}: reaches another function's BAR; sees a CPU's stores to another before its doorbell; 1,000 queue pairs, 10,000 keys and 100 torn connections leave nothing`, async () => {
       await withMachine(
         kernel,
-        ['example', 'rdma,functions=2'],
+        ['example', SCRATCH, 'rdma,functions=2'],
         async ({ boot, emulator }) => {
           // The kernel maps no register of a BAR that a driver has claimed to user space (CONFIG_IO_STRICT_DEVMEM).
-          const guest = await boot({ blockedModules: [...heldBackModules, 'ghostbus_example'] });
+          const guest = await boot({
+            blockedModules: [...heldBackModules, 'ghostbus_example'],
+            shareDir: GUEST_SCRIPTS,
+          });
           await driverReady(guest, 2);
           await portsActive(guest, 2);
           const names = await rdmaDeviceNames(guest);
-          await checkOrder(guest, emulator, names[0]!);
+          await checkNeighbours(guest, emulator, names);
           await checkScale(guest, emulator, names);
           await unload(guest);
           for (const { name, plugin } of emulator.functions) {
