@@ -4,8 +4,8 @@
  * usage: export-vram GPU BYTES IMPORTER [ARGUMENT...]
  *
  * Exports VRAM of the GPU at a PCI address (drm/amdgpu: PRIME). The CPU fills and compares it through the mapped BAR, or wherever the
- * driver has moved it. The memory lives as long as a dma-buf of it. On demand other buffers take all of the VRAM, so that the driver
- * moves this one to system memory, where it stays while it is shared (drm/amdgpu/amdgpu_cs.c amdgpu_cs_bo_validate).
+ * driver has moved it. The memory lives as long as a dma-buf of it. On demand other buffers take all of the VRAM for a moment, so that
+ * the driver moves this one out.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -3,8 +3,9 @@
 /*
  * usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES
  *
- * Holds a memory region over a dma-buf whose driver moves it to system memory: RDMA before, writes that are under way while it moves,
- * and RDMA after, with the same key all the time. Each time the exporter's CPU sees every byte. Prints one JSON object a line.
+ * Holds a memory region over a dma-buf that its driver moves out of the VRAM for want of room: RDMA before, writes that are under way
+ * while it moves, and RDMA after, with the same key all the time. The adapter's next access faults and brings the buffer to where there is
+ * room by then. Each time the exporter's CPU sees every byte. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"
@@ -45,9 +46,9 @@ int main(int argc, char **argv)
 		fail("usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES");
 	bytes = strtoull(argv[3], NULL, 0);
 	register_ends(&dmabuf, &plain, argv + 1, DMABUF_FD, bytes);
-	write_and_read("in VRAM", 1);
+	write_and_read("before", 1);
 	write_while_moving("while it moves", 2);
-	write_and_read("in system memory", 3);
+	write_and_read("after", 3);
 	free_end(&dmabuf);
 	free_end(&plain);
 	finished();
