@@ -325,6 +325,29 @@ describe('verbs between two adapters', () => {
       assert.equal(received(), 69, 'all but the one that left meanwhile');
     });
 
+    it('hears its own multicasts unless it asked not to', () => {
+      setUp(SERVICE.UD);
+      const group = Uint8Array.from({ length: 16 }, (_, index) => (index === 0 ? 0xff : index));
+      const { driver, pd, key, buffer } = left;
+      const { eqn } = driver.createEq(3, 0n);
+      const to = vector(0xffffff);
+      to.set(group, 32);
+      for (const block_lb_mc of [0, 1]) {
+        const queues = driver.createQp(SERVICE.UD, pd, eqn, { block_lb_mc });
+        driver.connect(queues, pd, 0, group);
+        const input = new DataView(new ArrayBuffer(attachToMcgIn.sizeBytes));
+        attachToMcgIn.set(input, 'qpn', queues.qpn);
+        bytesOf(input).set(group, attachToMcgIn.byteOf('multicast_gid'));
+        driver.run('ATTACH_TO_MCG', input);
+        driver.postReceive(queues, 0, key, buffer, 200);
+        driver.post(queues, 0, workRequest(OPCODE.SEND, [to, dataSegment(key, buffer, 100)]));
+        bus.run();
+        const entries = [0, 1].map((index) => opcodeOf(driver.completion(queues, index)));
+        assert.equal(entries.filter((opcode) => opcode !== INVALID).length, block_lb_mc === 1 ? 1 : 2);
+        driver.runNumber('DESTROY_QP', queues.qpn);
+      }
+    });
+
     it('drops what nobody has room for, and the sender goes on', () => {
       setUp(SERVICE.UD);
       left.driver.post(
