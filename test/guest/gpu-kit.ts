@@ -14,7 +14,8 @@ const OUTPUT = '/tmp/gpu-program.log';
 export async function driverReady(guest: Guest, gpus: number): Promise<void> {
   await sh(guest, 'modprobe amdgpu; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug');
   assert.equal(await sh(guest, 'ls /dev/dri | grep -c renderD'), `${gpus}\n`);
-  await sh(guest, 'for gpu in /sys/kernel/debug/dri/0000:*; do cat $gpu/amdgpu_test_ib; done');
+  const tests = await sh(guest, 'for gpu in /sys/kernel/debug/dri/0000:*; do cat $gpu/amdgpu_test_ib; done');
+  assert.equal(tests, 'run ib test:\nib ring tests passed.\n'.repeat(gpus));
 }
 
 /** No taint, and no complaint in the kernel's log. */
