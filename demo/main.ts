@@ -17,15 +17,14 @@ import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
-const HELP = `usage: scripts/demo [--bytes SIZE] [--html FILE] [--no-matrix] [--verbose]
+const HELP = `usage: scripts/demo [--bytes SIZE] [--matrix] [--html FILE] [--verbose]
 
 Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs peer to peer:
-from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory. Ends with the matrix
-of the latest kernel: every exporter to every importer in every topology.
+from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory.
 
   --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
+  --matrix      end with the matrix of the latest kernel, every exporter to every importer in every topology: four minutes more
   --html FILE   where the matrix goes as an HTML page; default matrix.html in the folder for temporary files
-  --no-matrix   leave the matrix out; it takes some minutes
   --verbose     show the devices' log
 
 Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
@@ -49,7 +48,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
     options: {
       bytes: { type: 'string', default: '16M' },
       html: { type: 'string', default: join(tmpdir(), 'matrix.html') },
-      'no-matrix': { type: 'boolean', default: false },
+      matrix: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -59,7 +58,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
   if (bytes === 0 || bytes > LARGEST_BYTES || bytes % 4096 !== 0) {
     throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
   }
-  return { bytes, html: values.html, matrix: !values['no-matrix'], verbose: values.verbose };
+  return { bytes, html: values.html, matrix: values.matrix, verbose: values.verbose };
 }
 
 /**
@@ -145,7 +144,6 @@ async function main(argv: readonly string[]): Promise<number> {
   const report = new Report(process.stdout, process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
   try {
     await show(wishes, report);
-    report.evidence(`so far ${((performance.now() - started) / 1000).toFixed(0)} s`);
     if (wishes.matrix && report.broken === 0) await showMatrix(wishes, report);
   } catch (error) {
     if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);
