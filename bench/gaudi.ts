@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { output, withBenchGuest } from './guest.js';
+import { output, printCopies, withBenchGuest } from './guest.js';
 
 const WORKAROUND = fileURLToPath(new URL('../../plugins/habana/guest-workaround', import.meta.url));
 const PROBES = 5;
@@ -24,13 +24,14 @@ export async function measureGaudi(): Promise<void> {
       const probes = (await output(guest, timeProbes())).trim().split('\n').map(Number);
       console.log(`A Gaudi under the stock driver, guest under ${guest.accel}`);
       console.log('  copies, against memcpy in the guest (1.00 = as fast, more is faster)');
-      for (const [name, speed] of [
-        ['host to HBM', measured.hostToHbm],
-        ['HBM to HBM', measured.hbmToHbm],
-        ['HBM to host', measured.hbmToHost],
-      ] as const) {
-        console.log(`    ${name}: ${(speed / measured.memcpyMiBps).toFixed(2)}`);
-      }
+      printCopies(
+        [
+          ['host to HBM', measured.hostToHbm],
+          ['HBM to HBM', measured.hbmToHbm],
+          ['HBM to host', measured.hbmToHost],
+        ],
+        measured.memcpyMiBps,
+      );
       const { roundTripUs, informationUs } = measured;
       console.log(
         `  submission and wait, against an ioctl that does not reach the card: ${(roundTripUs / informationUs).toFixed(1)}   (${roundTripUs} µs against ${informationUs} µs)`,

@@ -1,4 +1,4 @@
-import { output, withBenchGuest } from './guest.js';
+import { output, printCopies, withBenchGuest } from './guest.js';
 
 const PROBES = 5;
 
@@ -23,13 +23,14 @@ export async function measureGpu(): Promise<void> {
     const probes = (await output(guest, timeProbes())).trim().split('\n').map(Number);
     console.log(`A GPU under the stock driver, guest under ${guest.accel}`);
     console.log('  copies by SDMA, against memcpy in the guest (1.00 = as fast, more is faster)');
-    for (const [name, speed] of [
-      ['VRAM to VRAM', measured.vramToVram],
-      ['VRAM to system memory', measured.vramToSystem],
-      ['system memory to VRAM', measured.systemToVram],
-    ] as const) {
-      console.log(`    ${name}: ${(speed / measured.memcpyMiBps).toFixed(2)}`);
-    }
+    printCopies(
+      [
+        ['VRAM to VRAM', measured.vramToVram],
+        ['VRAM to system memory', measured.vramToSystem],
+        ['system memory to VRAM', measured.systemToVram],
+      ],
+      measured.memcpyMiBps,
+    );
     const { barRead, barWrite, ramRead, roundTripUs, informationUs } = measured;
     console.log("  the CPU's memcpy from and to mapped VRAM, against its own memory (1.00 = as fast)");
     console.log(`    read: ${(barRead / ramRead).toFixed(2)}, write: ${(barWrite / ramRead).toFixed(2)}`);

@@ -45,3 +45,8 @@ export async function output(guest: Guest, script: string): Promise<string> {
 function hexadecimal(id: number): string {
   return `0x${id.toString(16).padStart(4, '0')}`;
 }
+
+/** Prints the speed of each kind of copy against memcpy in the same guest. */
+export function printCopies(speeds: readonly (readonly [name: string, mibps: number])[], memcpyMiBps: number): void {
+  for (const [name, mibps] of speeds) console.log(`    ${name}: ${(mibps / memcpyMiBps).toFixed(2)}`);
+}
