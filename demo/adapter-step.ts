@@ -1,8 +1,7 @@
-import { WatchedLog } from '../emulator/watched-log.js';
 import { generateCells, stepsOf } from '../matrix/declaration.js';
 import { expectationOf } from '../matrix/expectation.js';
 import { judge } from '../matrix/judge.js';
-import { MatrixMachine } from '../matrix/machine.js';
+import type { MatrixMachine } from '../matrix/machine.js';
 import type { DemoMachine } from './machine.js';
 import { inWords } from './report.js';
 
@@ -17,11 +16,10 @@ const PROBE_LINES = [
 const CELLS = { kernels: ['latest'], topologies: ['host-bridge'], importers: ['mlx5'], sizes: ['2M'] } as const;
 
 /** 5: dma-bufs of the Gaudi and of a GPU become memory regions of an adapter, and RDMA goes right into the device. */
-export async function moveToAdapter({ report, emulator, guest, image }: DemoMachine): Promise<void> {
+export async function moveToAdapter({ report, guest }: DemoMachine, matrix: MatrixMachine): Promise<void> {
   report.step(
     '5. Memory of the Gaudi, then of a GPU, becomes a memory region of an adapter (ibv_reg_dmabuf_mr): RDMA reaches it without a copy.',
   );
-  const machine = await MatrixMachine.of({ emulator, guest, image }, new WatchedLog());
   const log = (await guest.dmesg()).split('\n');
   for (const pattern of PROBE_LINES) {
     const line = log.find((candidate) => pattern.test(candidate));
@@ -29,7 +27,7 @@ export async function moveToAdapter({ report, emulator, guest, image }: DemoMach
     report.check(line !== undefined, 'the stock driver took its device');
   }
   for (const cell of generateCells({ ...CELLS, exporters: ['habanalabs-hbm', 'amdgpu-vram'] })) {
-    const observation = await machine.run(cell);
+    const observation = await matrix.run(cell);
     const { exporter, importer, size } = cell;
     const { problems } = judge(cell, expectationOf(cell), observation);
     const steps = stepsOf(cell).map(({ name }) => name);

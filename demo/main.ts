@@ -1,38 +1,34 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
-import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { InterruptedError, statusOfError, USAGE_STATUS } from '../emulator/cli/exit-status.js';
-import { sessionTools } from '../emulator/cli/tools.js';
 import { parseByteSize } from '../emulator/options.js';
-import { generateCells } from '../matrix/declaration.js';
-import { renderHtml } from '../matrix/html-report.js';
-import { runMatrix } from '../matrix/run.js';
-import { renderText } from '../matrix/text-report.js';
+import { WatchedLog } from '../emulator/watched-log.js';
+import { MatrixMachine } from '../matrix/machine.js';
+import type { MatrixRun } from '../matrix/run.js';
 import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
 import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.js';
+import { runAllTopologies, runThisTopology, showMatrix } from './matrix-step.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
 const HELP = `usage: scripts/demo [--bytes SIZE] [--matrix] [--html FILE] [--verbose]
 
 Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs peer to peer:
-from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory.
+from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory. It ends with the
+matrix of every exporter and every importer.
 
   --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
-  --matrix      end with the matrix of the latest kernel, every exporter to every importer in every topology: four minutes more
+  --matrix      the matrix in all topologies, not only in this machine: some minutes more
   --html FILE   where the matrix goes as an HTML page; default matrix.html in the folder for temporary files
   --verbose     show the devices' log
 
 Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
 `;
 const LARGEST_BYTES = 64 * 2 ** 20;
-
-/** Two of the matrix's sizes show as much as all of them, to a spectator. */
-const MATRIX_SIZES = ['4K', '2M', 'doorbell'];
 
 interface Wishes {
   readonly bytes: number;
@@ -65,7 +61,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
  * Both guests boot at once: loading amdgpu keeps one processor busy for most of that time, on hosts with two the other is
  * free. The second guest's part is shown when the first one's is over, and not at all when that failed.
  */
-async function show(wishes: Wishes, report: Report): Promise<void> {
+async function show(wishes: Wishes, report: Report): Promise<MatrixRun | undefined> {
   const { verbose } = wishes;
   let settleFirst: (succeeded: boolean) => void = () => undefined;
   const first = new Promise<boolean>((resolve) => {
@@ -77,10 +73,11 @@ async function show(wishes: Wishes, report: Report): Promise<void> {
   // Awaited below, after the first guest's part; a failure meanwhile waits there for its turn.
   second.catch(() => undefined);
   let succeeded = false;
+  let matrix: MatrixRun | undefined;
   try {
-    await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose }, report, (machine) =>
-      showPeerToPeer(machine, wishes),
-    );
+    await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose }, report, async (machine) => {
+      matrix = await showPeerToPeer(machine, wishes);
+    });
     succeeded = true;
   } finally {
     settleFirst(succeeded);
@@ -88,9 +85,11 @@ async function show(wishes: Wishes, report: Report): Promise<void> {
       if (succeeded) throw error;
     });
   }
+  return matrix;
 }
 
-async function showPeerToPeer(machine: DemoMachine, { bytes }: Wishes): Promise<void> {
+/** Returns the matrix of this machine, which is shown last. */
+async function showPeerToPeer(machine: DemoMachine, { bytes, matrix }: Wishes): Promise<MatrixRun | undefined> {
   const { report, description } = machine;
   report.chapter('On the latest kernel, which allows peer-to-peer DMA');
   report.evidence(description);
@@ -101,7 +100,9 @@ async function showPeerToPeer(machine: DemoMachine, { bytes }: Wishes): Promise<
   );
   await moveDmaBuf(machine, 'peer-to-peer', bytes);
   await ringDoorbell(machine);
-  await moveToAdapter(machine);
+  const matrixMachine = await MatrixMachine.of(machine, new WatchedLog());
+  await moveToAdapter(machine, matrixMachine);
+  return matrix ? undefined : runThisTopology(matrixMachine);
 }
 
 async function showStaging(machine: DemoMachine, { bytes }: Wishes): Promise<void> {
@@ -112,20 +113,6 @@ async function showStaging(machine: DemoMachine, { bytes }: Wishes): Promise<voi
     '6. The program of step 2: the driver stages the buffer in system memory, and the data are right all the same.',
   );
   await moveDmaBuf(machine, 'staged', bytes);
-}
-
-async function showMatrix({ html }: Wishes, report: Report): Promise<void> {
-  report.chapter('The matrix of the latest kernel: every exporter to every importer, in every topology');
-  const cells = generateCells({ kernels: ['latest'], sizes: MATRIX_SIZES });
-  const run = await runMatrix(cells, {
-    tools: sessionTools,
-    progress: (text) => process.stderr.write(`demo: ${text}\n`),
-  });
-  report.text(renderText(run, report.colours));
-  await writeFile(html, renderHtml(run));
-  report.evidence(`the same as an HTML page: ${html}`);
-  const failed = run.results.filter(({ problems }) => problems.length > 0).length;
-  report.check(failed === 0, 'every cell is what the kernel’s source says');
 }
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -143,8 +130,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const report = new Report(process.stdout, process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
   try {
-    await show(wishes, report);
-    if (wishes.matrix && report.broken === 0) await showMatrix(wishes, report);
+    const matrix = (await show(wishes, report)) ?? (report.broken === 0 ? await runAllTopologies() : undefined);
+    if (matrix !== undefined) await showMatrix(matrix, report, wishes.html);
   } catch (error) {
     if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);
     return statusOfError(error);

@@ -1,4 +1,5 @@
 /** Runs cells, those of one boot in one guest, and says of each how it went. */
+import { availableParallelism } from 'node:os';
 import { withCleanup } from '../emulator/cli/cleanup.js';
 import { InterruptedError } from '../emulator/cli/exit-status.js';
 import type { SessionTools } from '../emulator/cli/session.js';
@@ -30,29 +31,60 @@ export interface MatrixRun {
 export interface RunContext {
   readonly tools: SessionTools;
   readonly progress: (text: string) => void;
-  /** Called as soon as a cell is judged. */
+  /** How many guests may run at once. */
+  readonly jobs: number;
+  /** Called as soon as a cell is judged; cells of different guests in any order. */
   readonly onResult?: (result: CellResult) => void;
 }
 
+/** More guests than that want more memory than a laptop has to spare. */
+const MOST_USUAL_JOBS = 4;
+
+/** One guest for each processor: loading its drivers keeps one of a guest's virtual processors busy. */
+export const usualJobs = (): number => Math.min(availableParallelism(), MOST_USUAL_JOBS);
+
+/** Results are in the order of `cells`, whatever ended first. */
 export async function runMatrix(cells: readonly Cell[], context: RunContext): Promise<MatrixRun> {
   const started = performance.now();
-  const results: CellResult[] = [];
+  const results = new Map<Cell, CellResult>();
   const kernelReleases: Record<string, string> = {};
   const add = (result: CellResult) => {
-    results.push(result);
+    results.set(result.cell, result);
     context.onResult?.(result);
   };
-  let boots = 0;
-  for (const group of groupByBoot(cells)) {
-    const applicable = group.filter((cell) => expectationOf(cell).kind !== 'not-applicable');
-    for (const cell of group) if (!applicable.includes(cell)) add(notApplicable(cell));
-    if (applicable.length === 0) continue;
-    boots++;
-    await runGroup(applicable, context, add, (release) => {
-      kernelReleases[applicable[0]!.kernel] = release;
-    });
-  }
-  return { results, kernelReleases, boots, wallMs: performance.now() - started };
+  for (const cell of cells) if (!isApplicable(cell)) add(notApplicable(cell));
+  const groups = groupByBoot(cells.filter(isApplicable));
+  await inParallel(groups, context.jobs, (group) =>
+    runGroup(group, context, add, (release) => {
+      kernelReleases[group[0]!.kernel] = release;
+    }),
+  );
+  return {
+    results: cells.map((cell) => results.get(cell)!),
+    kernelReleases,
+    boots: groups.length,
+    wallMs: performance.now() - started,
+  };
+}
+
+/**
+ * Works through `items` in their order, at most `jobs` at a time. Once one has failed no other is begun; rejects as that one did when all
+ * that were begun have ended.
+ */
+export async function inParallel<T>(
+  items: readonly T[],
+  jobs: number,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const left = [...items];
+  const failures: unknown[] = [];
+  const workOff = async () => {
+    for (let item = left.shift(); item !== undefined && failures.length === 0; item = left.shift()) {
+      await work(item).catch((error: unknown) => failures.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: jobs }, workOff));
+  if (failures.length > 0) throw failures[0];
 }
 
 /** All cells of one kernel and topology share a guest. */
@@ -65,6 +97,19 @@ export function groupByBoot(cells: readonly Cell[]): Cell[][] {
     else group.push(cell);
   }
   return [...groups.values()];
+}
+
+/** Runs cells in a guest of their kernel and topology that is up already. */
+export async function runIn(machine: MatrixMachine, cells: readonly Cell[]): Promise<MatrixRun> {
+  const started = performance.now();
+  const results: CellResult[] = [];
+  for (const cell of cells) results.push(isApplicable(cell) ? await runCell(machine, cell) : notApplicable(cell));
+  const kernelReleases = Object.fromEntries(cells.map(({ kernel }) => [kernel, machine.kernelRelease]));
+  return { results, kernelReleases, boots: 0, wallMs: performance.now() - started };
+}
+
+function isApplicable(cell: Cell): boolean {
+  return expectationOf(cell).kind !== 'not-applicable';
 }
 
 function notApplicable(cell: Cell): CellResult {
@@ -82,8 +127,9 @@ async function runGroup(
   try {
     await withCleanup(async (cleanup) => {
       const { kernel, topology } = cells[0]!;
-      progress(`${kernel}, ${topology.title}: ${cells.length} cells`);
-      const machine = await MatrixMachine.start(kernel, topology, { tools, progress, cleanup });
+      const tell = (text: string) => progress(`${kernel}, ${topology.title}: ${text}`);
+      tell(`${cells.length} cells`);
+      const machine = await MatrixMachine.start(kernel, topology, { tools, progress: tell, cleanup });
       onBoot(machine.kernelRelease);
       for (let cell = left[0]; cell !== undefined; cell = left[0]) {
         const result = await runCell(machine, cell);

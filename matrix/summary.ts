@@ -66,6 +66,6 @@ export function sumsOf({ results, boots, wallMs }: MatrixRun): string {
   ] as const;
   const words = kinds.filter(([number]) => number > 0).map(([number, word]) => `${number} ${word}`);
   const failed = results.filter(({ problems }) => problems.length > 0).length;
-  const seconds = (wallMs / 1000).toFixed(0);
-  return `${results.length} cells: ${words.join(', ')}; ${failed} not as expected; ${boots} boots, ${seconds} s`;
+  const effort = [...(boots > 0 ? [`${boots} boots`] : []), `${(wallMs / 1000).toFixed(0)} s`];
+  return `${results.length} cells: ${words.join(', ')}; ${failed} not as expected; ${effort.join(', ')}`;
 }

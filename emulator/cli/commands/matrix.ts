@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { exporters, generateCells, importers, kernels, sizes, topologies } from '../../../matrix/declaration.js';
 import { renderHtml } from '../../../matrix/html-report.js';
-import { type CellResult, runMatrix } from '../../../matrix/run.js';
+import { type CellResult, runMatrix, usualJobs } from '../../../matrix/run.js';
 import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
 import { UsageError } from '../exit-status.js';
 import { printProgress } from '../progress.js';
@@ -37,6 +37,12 @@ function options(yargs: Argv) {
       exporter: narrowing('exporter'),
       importer: narrowing('importer'),
       size: narrowing('size'),
+      jobs: {
+        type: 'number',
+        requiresArg: true,
+        default: usualJobs(),
+        description: 'Guests at a time; each takes a processor or two, and some 2 GiB of memory',
+      },
       json: { type: 'boolean', default: false, description: 'Print one JSON object instead of tables' },
       ktap: { type: 'boolean', default: false, description: 'Print KTAP, a cell a line, instead of tables' },
       html: { type: 'string', requiresArg: true, description: 'Write one self-contained HTML page to this file, too' },
@@ -61,6 +67,7 @@ export function chosenNames(dimension: keyof typeof dimensions, text: string | u
 
 async function handler(args: Arguments): Promise<void> {
   if (args.json && args.ktap) throw new UsageError('--json and --ktap are two forms of the same output: give one');
+  if (!Number.isInteger(args.jobs) || args.jobs < 1) throw new UsageError('--jobs takes a whole number from 1 on');
   const cells = generateCells({
     kernels: chosenNames('kernel', args.kernel),
     topologies: chosenNames('topology', args.topology),
@@ -68,7 +75,12 @@ async function handler(args: Arguments): Promise<void> {
     importers: chosenNames('importer', args.importer),
     sizes: chosenNames('size', args.size),
   });
-  const run = await runMatrix(cells, { tools: sessionTools, progress: printProgress, onResult: tellProblems });
+  const run = await runMatrix(cells, {
+    tools: sessionTools,
+    progress: printProgress,
+    jobs: args.jobs,
+    onResult: tellProblems,
+  });
   const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
   process.stdout.write(args.json ? renderJson(run) : args.ktap ? renderKtap(run) : renderText(run, colours));
   if (args.html !== undefined) await writeFile(args.html, renderHtml(run));

@@ -1,0 +1,35 @@
+import { writeFile } from 'node:fs/promises';
+import { sessionTools } from '../emulator/cli/tools.js';
+import { generateCells } from '../matrix/declaration.js';
+import { renderHtml } from '../matrix/html-report.js';
+import type { MatrixMachine } from '../matrix/machine.js';
+import { type MatrixRun, runIn, runMatrix, usualJobs } from '../matrix/run.js';
+import { renderText } from '../matrix/text-report.js';
+import type { Report } from './report.js';
+
+/** Two of the matrix's sizes show as much as all of them, to a spectator. */
+const CELLS = { kernels: ['latest'], sizes: ['4K', '2M', 'doorbell'] } as const;
+
+/** The demo's machine is one of the matrix's: its guest is up already. */
+export function runThisTopology(machine: MatrixMachine): Promise<MatrixRun> {
+  return runIn(machine, generateCells({ ...CELLS, topologies: ['host-bridge'] }));
+}
+
+/** A guest for every topology. */
+export function runAllTopologies(): Promise<MatrixRun> {
+  return runMatrix(generateCells(CELLS), {
+    tools: sessionTools,
+    progress: (text) => process.stderr.write(`demo: ${text}\n`),
+    jobs: usualJobs(),
+  });
+}
+
+/** The end: every exporter to every importer, as a table and as a page. */
+export async function showMatrix(run: MatrixRun, report: Report, htmlPath: string): Promise<void> {
+  report.chapter('The matrix of the latest kernel: every exporter to every importer');
+  report.text(renderText(run, report.colours));
+  await writeFile(htmlPath, renderHtml(run));
+  report.evidence(`the same as an HTML page: ${htmlPath}`);
+  const failed = run.results.filter(({ problems }) => problems.length > 0).length;
+  report.check(failed === 0, 'every cell is what the kernel’s source says');
+}
