@@ -3,9 +3,7 @@
  * rules about the properties that are declared here; nothing is written down per cell.
  */
 import type { Topology } from '../qemu/index.js';
-
-export const kernels = ['lts', 'latest'] as const;
-export type KernelName = (typeof kernels)[number];
+import { type DebianKernel, type DriverName, debianKernels, type KernelTraits, type MatrixKernel } from './kernels.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -34,6 +32,8 @@ export interface Exporter {
   readonly title: string;
   /** Whose memory it is; undefined: the guest's. */
   readonly functionName?: string;
+  /** Without it, this exporter does not exist. */
+  readonly driver: DriverName;
   /** What lies behind the dma-buf: bytes, or a page of registers of which one is a doorbell. */
   readonly content: 'memory' | 'doorbell';
   /** The memory lives as long as the dma-buf; otherwise it is revoked when the exporter closes its device. */
@@ -46,6 +46,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'amdgpu-vram',
     title: 'amdgpu VRAM',
+    driver: 'amdgpu',
     functionName: 'gpu0',
     content: 'memory',
     outlives: true,
@@ -54,6 +55,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'habanalabs-hbm',
     title: 'habanalabs HBM',
+    driver: 'habanalabs',
     functionName: 'habana0',
     content: 'memory',
     outlives: true,
@@ -62,6 +64,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'vfio-bar',
     title: 'vfio-pci BAR',
+    driver: 'vfio-pci',
     functionName: 'example0',
     content: 'memory',
     // vfio_pci_dma_buf_cleanup, when the device is closed.
@@ -71,6 +74,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'mlx5-uar',
     title: 'mlx5 doorbell page',
+    driver: 'mlx5',
     functionName: 'rdma0p1',
     content: 'doorbell',
     outlives: false,
@@ -79,6 +83,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'udmabuf',
     title: 'udmabuf',
+    driver: 'udmabuf',
     content: 'memory',
     outlives: true,
     command: (_, bytes) => ['export-memory', 'udmabuf', String(bytes)],
@@ -86,6 +91,7 @@ export const exporters: readonly Exporter[] = [
   {
     name: 'dma-heap',
     title: 'dma-heap',
+    driver: 'dma-heap',
     content: 'memory',
     outlives: true,
     command: (_, bytes) => ['export-memory', 'heap', String(bytes)],
@@ -106,6 +112,8 @@ export interface Step {
 export interface Importer {
   readonly name: string;
   readonly title: string;
+  /** Without it, this importer does not exist. */
+  readonly driver: DriverName;
   /** The function that accesses the dma-buf. */
   readonly functionName: string;
   command(places: GuestPlaces, size: Size): readonly string[];
@@ -157,6 +165,7 @@ export const importers: readonly Importer[] = [
   {
     name: 'amdgpu',
     title: 'amdgpu (SDMA)',
+    driver: 'amdgpu',
     functionName: 'gpu1',
     ringBytes: 48 * KIB,
     command: ({ address }, size) => ['import-gpu', address('gpu1'), String(size.exportBytes), ...taskOf(size)],
@@ -168,6 +177,7 @@ export const importers: readonly Importer[] = [
   {
     name: 'mlx5',
     title: 'mlx5, on demand',
+    driver: 'mlx5',
     functionName: 'rdma0p0',
     ringBytes: 16 * KIB,
     command: (places, size) => rdmaCommand(places, size),
@@ -176,6 +186,7 @@ export const importers: readonly Importer[] = [
   {
     name: 'mlx5-pinned',
     title: 'mlx5, pinned',
+    driver: 'mlx5',
     functionName: 'rdma0p0',
     ringBytes: 16 * KIB,
     command: (places, size) => rdmaCommand(places, size, '--pinned'),
@@ -238,9 +249,11 @@ export const topologies: readonly TopologyPlan[] = [
 
 /** One square of the table. */
 export interface Cell {
-  /** `latest/switch/amdgpu-vram/mlx5/2M`. */
+  /** `latest/switch/amdgpu-vram/mlx5/2M`; a user's kernel appears as its release. */
   readonly id: string;
-  readonly kernel: KernelName;
+  /** `lts`, `latest`, or the path of a kernel of the user's own. */
+  readonly kernel: string;
+  readonly traits: KernelTraits;
   readonly topology: TopologyPlan;
   readonly exporter: Exporter;
   readonly importer: Importer;
@@ -248,7 +261,8 @@ export interface Cell {
 }
 
 export interface Selection {
-  readonly kernels?: readonly string[];
+  /** Default: both of Debian's. */
+  readonly kernels?: readonly (DebianKernel | MatrixKernel)[];
   readonly topologies?: readonly string[];
   readonly exporters?: readonly string[];
   readonly importers?: readonly string[];
@@ -256,17 +270,17 @@ export interface Selection {
 }
 
 /** Every combination, those of one boot together. */
-export function generateCells(selection: Selection = {}): Cell[] {
-  const { kernels: wantedKernels, ...names } = selection;
+export function generateCells({ kernels = ['lts', 'latest'], ...names }: Selection = {}): Cell[] {
   return kernels
-    .filter((kernel) => wantedKernels?.includes(kernel) ?? true)
-    .flatMap((kernel) =>
+    .map((kernel) => (typeof kernel === 'string' ? debianKernels[kernel] : kernel))
+    .flatMap(({ choice, label, traits }) =>
       chosen(topologies, names.topologies).flatMap((topology) =>
         chosen(exporters, names.exporters).flatMap((exporter) =>
           chosen(importers, names.importers).flatMap((importer) =>
             chosen(sizesFor(exporter), names.sizes).map((size) => ({
-              id: [kernel, topology.name, exporter.name, importer.name, size.name].join('/'),
-              kernel,
+              id: [label, topology.name, exporter.name, importer.name, size.name].join('/'),
+              kernel: choice,
+              traits,
               topology,
               exporter,
               importer,

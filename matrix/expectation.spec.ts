@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type Cell, generateCells, topologies } from './declaration.js';
 import { expectationOf, peerRoute } from './expectation.js';
+import { debianKernels } from './kernels.js';
 
 function cellOf(id: string): Cell {
   const cell = generateCells().find((candidate) => candidate.id === id);
@@ -27,13 +28,13 @@ describe('the matrix’s expectations', () => {
   });
 
   it('knows no peer-to-peer on 6.12', () => {
-    for (const plan of topologies) assert.equal(peerRoute('lts', plan).kind, 'none');
+    for (const plan of topologies) assert.equal(peerRoute(debianKernels.lts.traits, plan).kind, 'none');
     const kinds = new Set(generateCells({ kernels: ['lts'] }).map((cell) => expectationOf(cell).kind));
     assert.ok(!kinds.has('p2p'));
   });
 
   it('routes as pci_p2pdma does', () => {
-    const routes = topologies.map((plan) => [plan.name, peerRoute('latest', plan).kind]);
+    const routes = topologies.map((plan) => [plan.name, peerRoute(debianKernels.latest.traits, plan).kind]);
     assert.deepEqual(routes, [
       ['host-bridge', 'host-bridge'],
       ['switch', 'bus-address'],

@@ -1,7 +1,8 @@
 /**
- * What the kernel's source says about a cell. Paths are the kernel's, of 6.12.117 and 7.3.4; configurations are Debian's.
+ * What the kernel's source says about a cell. Paths are the kernel's, of 6.12.117 and 7.3.4.
  */
-import type { Cell, KernelName, TopologyPlan } from './declaration.js';
+import type { Cell, TopologyPlan } from './declaration.js';
+import type { KernelTraits } from './kernels.js';
 
 export type Expectation =
   /** Exactly the moved bytes go between importer and exporter, none of them through guest memory. */
@@ -24,11 +25,12 @@ export type PeerRoute =
   | { readonly kind: 'none'; readonly because: string; readonly message?: RegExp };
 
 const PAGE_BYTES = 4096;
-const NO_P2PDMA = 'Debian builds 6.12 without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1';
+const NO_P2PDMA =
+  'the kernel is built without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1 (include/linux/pci-p2pdma.h)';
 const NOT_WHITELISTED = /cannot be used for peer-to-peer DMA as the client and provider/;
 
-export function peerRoute(kernel: KernelName, { topology, cpu }: TopologyPlan): PeerRoute {
-  if (kernel === 'lts') return { kind: 'none', because: `${NO_P2PDMA} (include/linux/pci-p2pdma.h)` };
+export function peerRoute(traits: KernelTraits, { topology, cpu }: TopologyPlan): PeerRoute {
+  if (!traits.p2pdma) return { kind: 'none', because: NO_P2PDMA };
   if (topology === 'switch') {
     return { kind: 'bus-address', because: 'the functions share an upstream bridge without ACS redirect' };
   }
@@ -41,7 +43,7 @@ export function peerRoute(kernel: KernelName, { topology, cpu }: TopologyPlan): 
 
 /** What the kernel's source says about a cell. */
 export function expectationOf(cell: Cell): Expectation {
-  return exportRule(cell) ?? pinnedRule(cell) ?? peerRule(cell);
+  return driverRule(cell) ?? exportRule(cell) ?? pinnedRule(cell) ?? peerRule(cell);
 }
 
 /** Who cannot work behind a translating IOMMU at all. */
@@ -54,26 +56,34 @@ const NOT_BEHIND_TRANSLATION: Readonly<Record<string, string>> = {
     'function has no address for a peer’s doorbell',
 };
 
+/** What the kernel does not have at all. */
+function driverRule({ traits, topology, exporter, importer }: Cell): Expectation | undefined {
+  const behindIommu = topology.iommu === 'none' ? undefined : traits.missing['intel-iommu'];
+  const because = traits.missing[importer.driver] ?? traits.missing[exporter.driver] ?? behindIommu;
+  return because === undefined ? undefined : { kind: 'not-applicable', because };
+}
+
 /** What already the exporter makes impossible, whoever imports. */
-function exportRule({ kernel, topology, exporter }: Cell): Expectation | undefined {
+function exportRule({ traits, topology, exporter }: Cell): Expectation | undefined {
   if (exporter.name === 'vfio-bar' && topology.iommu === 'none') {
-    return {
-      kind: 'not-applicable',
-      because: 'vfio-pci needs an IOMMU: Debian builds neither CONFIG_VFIO_NOIOMMU nor CONFIG_IOMMUFD',
-    };
+    return { kind: 'not-applicable', because: 'vfio-pci gives a device to a program only behind an IOMMU' };
   }
   if (topology.iommu === 'translating') {
     const because = NOT_BEHIND_TRANSLATION[exporter.name];
     if (because !== undefined) return { kind: 'not-applicable', because };
   }
-  if (kernel === 'latest') return undefined;
-  if (exporter.name === 'vfio-bar') {
-    const because = 'vfio_pci_core_ioctl_feature of 6.12 does not know VFIO_DEVICE_FEATURE_DMA_BUF';
+  if (exporter.name === 'vfio-bar' && !traits.vfioDmabuf) {
+    const because =
+      'vfio_pci_core_ioctl_feature does not know VFIO_DEVICE_FEATURE_DMA_BUF without CONFIG_VFIO_PCI_DMABUF (6.19)';
     return { kind: 'refused', at: 'export', errno: 'ENOTTY', because };
   }
-  if (exporter.name === 'mlx5-uar') {
-    const because = 'ib_uverbs of 6.12 has no UVERBS_OBJECT_DMABUF (core/uverbs_ioctl.c ib_uverbs_cmd_verbs)';
+  if (exporter.name === 'mlx5-uar' && !traits.uverbsDmabuf) {
+    const because = 'ib_uverbs before 7.0 has no UVERBS_OBJECT_DMABUF (core/uverbs_ioctl.c ib_uverbs_cmd_verbs)';
     return { kind: 'refused', at: 'export', errno: 'EPROTONOSUPPORT', because };
+  }
+  if (exporter.name === 'mlx5-uar' && !traits.p2pdma) {
+    const because = `${NO_P2PDMA}; mlx5_ib_mmap_get_pfns gives -EOPNOTSUPP without a provider (infiniband/hw/mlx5/main.c)`;
+    return { kind: 'refused', at: 'export', errno: 'EOPNOTSUPP', because };
   }
   return undefined;
 }
@@ -93,9 +103,9 @@ function pinnedRule({ importer, size }: Cell): Expectation | undefined {
 }
 
 /** Memory of the guest is staged by nature; memory of a function goes from peer to peer, or as its driver decides. */
-function peerRule({ kernel, topology, exporter, importer }: Cell): Expectation {
+function peerRule({ traits, topology, exporter, importer }: Cell): Expectation {
   if (exporter.functionName === undefined) return { kind: 'staged', because: 'the exporter’s memory is the guest’s' };
-  const route = peerRoute(kernel, topology);
+  const route = peerRoute(traits, topology);
   if (route.kind !== 'none') return peerToPeer(topology, route.because);
   switch (exporter.name) {
     case 'amdgpu-vram':
@@ -106,7 +116,7 @@ function peerRule({ kernel, topology, exporter, importer }: Cell): Expectation {
     case 'habanalabs-hbm':
       return {
         kind: 'refused',
-        at: mappingStep(kernel, importer.name),
+        at: mappingStep(traits, importer.name),
         errno: 'EPERM',
         ...(route.message === undefined ? {} : { message: route.message }),
         because: `${route.because}; hl_map_dmabuf gives -EPERM without peer2peer`,
@@ -115,7 +125,7 @@ function peerRule({ kernel, topology, exporter, importer }: Cell): Expectation {
     case 'mlx5-uar':
       return {
         kind: 'refused',
-        at: mappingStep(kernel, importer.name),
+        at: mappingStep(traits, importer.name),
         errno: 'EINVAL',
         because: `${route.because}; dma_buf_phys_vec_to_sgt gives -EINVAL (drivers/dma-buf/dma-buf-mapping.c)`,
       };
@@ -125,13 +135,12 @@ function peerRule({ kernel, topology, exporter, importer }: Cell): Expectation {
 }
 
 /**
- * Where an exporter's refusal to map shows. 6.12 maps at once when a dynamic importer attaches to an exporter that does not pin
- * (dma_buf_dynamic_attach), 7.3 when the importer needs it: mlx5 at registration (mlx5_ib_init_dmabuf_mr), amdgpu with the first job
- * (amdgpu_ttm_backend_bind).
+ * Where an exporter's refusal to map shows, where nothing maps at attach: when the importer needs it. That is registration for mlx5
+ * (mlx5_ib_init_dmabuf_mr), the first job for amdgpu (amdgpu_ttm_backend_bind).
  */
-function mappingStep(kernel: KernelName, importer: string): string {
+function mappingStep({ mapsAtAttach }: KernelTraits, importer: string): string {
   if (importer === 'mlx5') return 'register';
-  return kernel === 'lts' ? 'import' : 'job';
+  return mapsAtAttach ? 'import' : 'job';
 }
 
 /** With a translating IOMMU the importer gets an IOVA (dma_map_resource, dma_iova_link), of which only QEMU knows the target. */

@@ -34,14 +34,14 @@ export function renderHtml(run: MatrixRun): string {
 <title>dma-buf matrix</title>
 <style>${STYLE}</style>
 <h1>dma-buf matrix</h1>
-<p>Every exporter to every importer, with the stock drivers of Debian’s kernels. ${escapeHtml(sumsOf(run))}.</p>
+<p>Every exporter to every importer, with the kernels’ stock drivers. ${escapeHtml(sumsOf(run))}.</p>
 <ul>${legend.join('')}</ul>
 ${tablesOf(run).map(renderKernel).join('\n')}
 </html>
 `;
 }
 
-function renderKernel({ kernel, release, topologies, rows }: KernelTable): string {
+function renderKernel({ kernel, release, topologies, rows, absent }: KernelTable): string {
   const head = ['exporter', 'importer', ...topologies.map(({ title }) => title)];
   const body = rows.map(({ exporter, importer, squares }) => {
     const cells = topologies.map(({ name }) => renderSquare(squares.get(name)));
@@ -49,7 +49,7 @@ function renderKernel({ kernel, release, topologies, rows }: KernelTable): strin
   });
   return `<h2>kernel ${escapeHtml(kernel)} <small>${escapeHtml(release ?? '')}</small></h2>
 <table><thead><tr>${head.map((title) => `<th>${escapeHtml(title)}</th>`).join('')}</tr></thead>
-<tbody>${body.join('\n')}</tbody></table>`;
+<tbody>${body.join('\n')}</tbody></table>${absent.map((text) => `<p>Not in it: ${escapeHtml(text)}.</p>`).join('')}`;
 }
 
 function renderSquare(square: Square | undefined): string {

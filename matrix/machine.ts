@@ -6,8 +6,9 @@ import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import { WatchedLog } from '../emulator/watched-log.js';
 import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
-import { type Cell, devices, type GuestPlaces, type KernelName, type TopologyPlan } from './declaration.js';
+import { type Cell, devices, type GuestPlaces, type TopologyPlan } from './declaration.js';
 import type { Observation, ProgramLine } from './judge.js';
+import { drivers, type KernelTraits, matrixKernel } from './kernels.js';
 
 /** A cell takes a second or two; a guest behind an IOMMU, emulated, on a busy host, takes its time. */
 const CELL_TIMEOUT_MS = 600_000;
@@ -20,27 +21,41 @@ const HARMLESS: readonly AllowedComplaint[] = [
   },
 ];
 
-/** Loads the drivers, brings the ports up, gives the example device to vfio-pci where there is an IOMMU; waits for each. */
+/**
+ * Loads the drivers that the kernel has ($DRIVERS), brings the ports up, gives the example devices to vfio-pci where there is an IOMMU;
+ * waits for each.
+ */
 const SET_UP = `
+has() { case " $DRIVERS " in *" $1 "*) return 0;; esac; return 1; }
 until_true() { for try in $(seq 1200); do if eval "$1"; then return 0; fi; sleep 0.1; done; echo "never became true: $1" >&2; return 1; }
-modprobe amdgpu; modprobe habanalabs; modprobe mlx5_ib; modprobe ib_uverbs
-until_true '[ "$(ls /dev/dri 2>/dev/null | grep -c renderD)" = 2 ]'
-until_true 'grep -qsx Operational /sys/class/accel/accel0/device/status'
-until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
-for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
-until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
-until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
-if [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
+if has amdgpu; then modprobe amdgpu; fi
+if has habanalabs; then modprobe habanalabs; fi
+if has mlx5; then modprobe mlx5_ib; modprobe ib_uverbs; fi
+if has amdgpu; then until_true '[ "$(ls /dev/dri 2>/dev/null | grep -c renderD)" = 2 ]'; fi
+if has habanalabs; then until_true 'grep -qsx Operational /sys/class/accel/accel0/device/status'; fi
+if has mlx5; then
+  until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
+  for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
+  until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
+  until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
+fi
+if has vfio-pci && [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
   modprobe vfio-pci; modprobe vfio_iommu_type1
-  example=/sys/bus/pci/devices/$(basename "$(dirname "$(grep -lx 0x6762 /sys/bus/pci/devices/*/device)")")
+  if has iommufd; then modprobe iommufd; fi
   udevadm settle
-  if [ -e $example/driver ]; then basename $example > $example/driver/unbind; fi
-  echo vfio-pci > $example/driver_override
-  basename $example > /sys/bus/pci/drivers_probe
-  until_true '[ "$(ls /dev/vfio | grep -cv vfio)" = 1 ]'
+  for id in $(grep -lx 0x6762 /sys/bus/pci/devices/*/device); do
+    example=$(dirname "$id")
+    if [ -e $example/driver ]; then basename $example > $example/driver/unbind; fi
+    echo vfio-pci > $example/driver_override
+    basename $example > /sys/bus/pci/drivers_probe
+    until_true "[ -e /dev/vfio/$(basename "$(readlink $example/iommu_group)") ]"
+    if has iommufd; then until_true "[ -e /dev/vfio/devices/$(ls $example/vfio-dev) ]"; fi
+  done
 fi
 udevadm settle
-for device in /sys/class/infiniband/*; do echo "$(basename "$device") $(basename "$(readlink -f "$device/device")")"; done
+for device in /sys/class/infiniband/*; do
+  if [ -e $device ]; then echo "$(basename "$device") $(basename "$(readlink -f "$device/device")")"; fi
+done
 `;
 
 /** One kernel in one topology. */
@@ -62,11 +77,7 @@ export class MatrixMachine {
   }
 
   /** Boots and sets up; all of it ends with the context's cleanup. @throws Error with what the guest said */
-  static async start(
-    kernel: KernelName,
-    plan: TopologyPlan,
-    context: Omit<SessionContext, 'log'>,
-  ): Promise<MatrixMachine> {
+  static async start(kernel: string, plan: TopologyPlan, context: Omit<SessionContext, 'log'>): Promise<MatrixMachine> {
     const log = new WatchedLog();
     const session = await startSession(
       { devices: devices.map(parseDeviceSpec), spinUs: undefined, logLevel: 'warn', logJson: false },
@@ -79,7 +90,9 @@ export class MatrixMachine {
   /** Sets up a guest that has booted with functions of these names. @throws Error with what the guest said */
   static async of(session: Pick<Session, 'emulator' | 'guest' | 'image'>, log: WatchedLog): Promise<MatrixMachine> {
     const { emulator, guest } = session;
-    const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', `set -e\n${SET_UP}`]);
+    const { traits } = await matrixKernel(session.image.kernel);
+    const script = `set -e\nDRIVERS='${driversOf(traits).join(' ')}'\n${SET_UP}`;
+    const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', script]);
     if (exitCode !== 0) throw new Error(`the guest could not be set up: ${stderr.toString().trim()}`);
     const addresses = await guestAddresses(guest, emulator);
     const address = (name: string) => found(addresses.get(name), `no function ${name}`);
@@ -131,9 +144,14 @@ export class MatrixMachine {
   }
 }
 
-function guestSettings(kernel: KernelName, { topology, cpu, iommu }: TopologyPlan): GuestSettings {
+function driversOf({ missing }: KernelTraits): string[] {
+  return drivers.filter((name) => missing[name] === undefined);
+}
+
+/** Without our own driver: the example devices are for vfio-pci. */
+function guestSettings(kernel: string, { topology, cpu, iommu }: TopologyPlan): GuestSettings {
   const kernelArgs = iommu === 'passthrough' ? ['iommu=pt'] : [];
-  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu: iommu !== 'none', kernelArgs };
+  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu: iommu !== 'none', kernelArgs, ownDrivers: false };
 }
 
 function parseLines(output: string): ProgramLine[] {

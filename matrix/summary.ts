@@ -1,5 +1,5 @@
 /** What the reports have in common: squares of the table, and sums. */
-import { type Cell, exporters, importers, kernels, topologies } from './declaration.js';
+import { type Cell, exporters, importers, topologies } from './declaration.js';
 import type { CellResult, MatrixRun } from './run.js';
 
 /** All sizes of one pair in one machine. */
@@ -22,20 +22,22 @@ export interface KernelTable {
   readonly release: string | undefined;
   readonly topologies: readonly Cell['topology'][];
   readonly rows: readonly Row[];
+  /** What has no rows because the kernel lacks it: `iommufd: Debian builds …`. */
+  readonly absent: readonly string[];
 }
 
 /** One table for each kernel that was run. */
 export function tablesOf({ results, kernelReleases }: Pick<MatrixRun, 'results' | 'kernelReleases'>): KernelTable[] {
-  return kernels.flatMap((kernel) => {
+  const kernels = [...new Set(results.map(({ cell }) => cell.kernel))];
+  return kernels.map((kernel) => {
     const ran = results.filter(({ cell }) => cell.kernel === kernel);
-    if (ran.length === 0) return [];
     const used = topologies.filter(({ name }) => ran.some(({ cell }) => cell.topology.name === name));
     const rows = exporters.flatMap((exporter) =>
       importers.flatMap((importer) => {
         const pair = ran.filter(
           ({ cell }) => cell.exporter.name === exporter.name && cell.importer.name === importer.name,
         );
-        if (pair.length === 0) return [];
+        if (pair.length === 0 || lacks(pair[0]!.cell, importer) || lacks(pair[0]!.cell, exporter)) return [];
         const squares = new Map<string, Square>();
         for (const { name } of used) {
           const inSquare = pair.filter(({ cell }) => cell.topology.name === name);
@@ -44,7 +46,23 @@ export function tablesOf({ results, kernelReleases }: Pick<MatrixRun, 'results' 
         return [{ exporter, importer, squares }];
       }),
     );
-    return [{ kernel, release: kernelReleases[kernel], topologies: used, rows }];
+    const absent = absentOf(ran.map(({ cell }) => cell));
+    return { kernel, release: kernelReleases[kernel], topologies: used, rows, absent };
+  });
+}
+
+type Party = Pick<Cell['exporter'] | Cell['importer'], 'driver' | 'title'>;
+
+function lacks({ traits }: Cell, { driver }: Party): boolean {
+  return traits.missing[driver] !== undefined;
+}
+
+function absentOf(cells: readonly Cell[]): string[] {
+  const { missing } = cells[0]!.traits;
+  const parties = new Set<Party>(cells.flatMap(({ exporter, importer }) => [exporter, importer]));
+  return [...parties].flatMap(({ driver, title }) => {
+    const reason = missing[driver];
+    return reason === undefined ? [] : [`${title}: ${reason}`];
   });
 }
 

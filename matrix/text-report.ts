@@ -37,7 +37,8 @@ export function renderTable(table: KernelTable, colours: boolean): string {
     }),
   );
   const title = `kernel ${table.kernel}${table.release === undefined ? '' : ` (${table.release})`}`;
-  return [title, line(head), ...rows, ''].join('\n');
+  const absent = table.absent.map((text) => `not in it: ${text}`);
+  return [title, line(head), ...rows, ...absent, ''].join('\n');
 }
 
 /** KTAP version 1 (Linux Documentation/dev-tools/ktap.rst): a cell a line, its problems as diagnostics. */

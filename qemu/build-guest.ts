@@ -6,12 +6,13 @@ import { cachedFolder, contentHash } from './cache.js';
 import { HostSetupError } from './errors.js';
 import type { GuestFile } from './guest-file.js';
 import type { GuestImage } from './image.js';
+import { userBuildTree } from './kernel-config.js';
 import { packageRoot } from './package-root.js';
 import type { Progress } from './provision.js';
 import { CommandError, runCommand } from './run-command.js';
 
 export interface GuestBuildOptions {
-  /** Kernel modules are built against the headers of this image's kernel, which has to be one of Debian's. */
+  /** Kernel modules are built against the headers of this image's kernel; for a kernel of the user's own, in the tree it was built in. */
   image: GuestImage;
   /** C files or folders of C files; each file becomes /usr/local/bin/NAME. Default: `qemu/guest` of this package. */
   programs?: readonly string[];
@@ -132,12 +133,7 @@ function compilerError(error: unknown, what: string): unknown {
 
 async function buildModules(folders: readonly string[], options: GuestBuildOptions): Promise<GuestFile[]> {
   const { image, onProgress } = options;
-  if (image.kernel !== 'lts' && image.kernel !== 'latest') {
-    throw new HostSetupError(
-      `Kernel modules cannot be built here for the kernel ${image.kernel}.`,
-      `Build and install them in its own tree, next to its other modules, or use --kernel lts or latest.`,
-    );
-  }
+  const make = await moduleMaker(image, onProgress);
   const sources = await Promise.all(folders.map(sourceFiles));
   const inputs = {
     recipe: 1,
@@ -145,10 +141,9 @@ async function buildModules(folders: readonly string[], options: GuestBuildOptio
     sources: sources.map((files) => [...files]),
   };
   const built = await cachedFolder('modules', inputs, async (target) => {
-    const root = await kernelBuildRoot(image.kernel, image.kernelRelease, onProgress);
     for (const [index, files] of sources.entries()) {
       onProgress?.(`Compiling the kernel module in ${folders[index]}`);
-      await withScratchFolder(root, (outside, inside) => makeModule(root, files, { outside, inside }, image, target));
+      await makeModule(make, files, target);
     }
     onProgress?.('Indexing the kernel modules');
     await indexModules(image, target);
@@ -156,23 +151,57 @@ async function buildModules(folders: readonly string[], options: GuestBuildOptio
   return moduleFiles(built, image.kernelRelease);
 }
 
-async function makeModule(
-  root: string,
+/** Writes sources to a folder, builds them there, and lets `work` take what came out. */
+type ModuleMaker = (
   sources: ReadonlyMap<string, string>,
-  { outside, inside }: { outside: string; inside: string },
-  image: GuestImage,
-  target: string,
-): Promise<void> {
-  await writeSources(sources, outside);
-  // Type information for BPF would need the kernel's own vmlinux, which Debian does not ship.
-  const script = 'exec make -s -C "/usr/src/linux-headers-$1" M="$2" CONFIG_DEBUG_INFO_BTF_MODULES= modules 2>&1';
-  await runInRoot(root, script, [image.kernelRelease, inside]).catch((error: unknown) => {
+  work: (builtFolder: string) => Promise<void>,
+) => Promise<void>;
+
+/** Type information for BPF would need the kernel's own vmlinux, which Debian does not ship. */
+const KBUILD_ARGUMENTS = ['CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules'];
+
+/** Debian's kernels have headers to build against, in a root of our own. A user's has the tree that it was built in, on this host. */
+async function moduleMaker(image: GuestImage, onProgress?: Progress): Promise<ModuleMaker> {
+  if (image.kernel === 'lts' || image.kernel === 'latest') {
+    return async (sources, work) => {
+      const root = await kernelBuildRoot(image.kernel, image.kernelRelease, onProgress);
+      const script = `exec make -s -C "/usr/src/linux-headers-$1" M="$2" ${KBUILD_ARGUMENTS.join(' ')} 2>&1`;
+      await withScratchFolder(root, async (outside, inside) => {
+        await writeSources(sources, outside);
+        await runInRoot(root, script, [image.kernelRelease, inside]);
+        await work(outside);
+      });
+    };
+  }
+  const tree = await userBuildTree(image.kernel);
+  if (tree === undefined) {
+    throw new HostSetupError(
+      `Kernel modules cannot be built here for the kernel ${image.kernel}: it is no tree in which "make modules" was run for ${image.kernelRelease}.`,
+      `Build and install them in its own tree, next to its other modules, or use --kernel lts or latest.`,
+    );
+  }
+  return async (sources, work) => {
+    const outside = await mkdtemp(join(tmpdir(), 'ghostbus-module-'));
+    try {
+      await writeSources(sources, outside);
+      await runCommand('make', ['-s', '-C', tree, `M=${outside}`, ...KBUILD_ARGUMENTS]);
+      await work(outside);
+    } finally {
+      await rm(outside, { recursive: true });
+    }
+  };
+}
+
+async function makeModule(make: ModuleMaker, sources: ReadonlyMap<string, string>, target: string): Promise<void> {
+  const build = make(sources, async (folder) => {
+    const modules = (await readdir(folder)).filter((name) => name.endsWith('.ko'));
+    if (modules.length === 0) throw new Error('a kernel module was made without a .ko file; its Kbuild needs "obj-m"');
+    await mkdir(join(target, 'extra'), { recursive: true });
+    for (const name of modules) await cp(join(folder, name), join(target, 'extra', name));
+  });
+  await build.catch((error: unknown) => {
     throw compilerError(error, [...sources.keys()].join(', '));
   });
-  const modules = (await readdir(outside)).filter((name) => name.endsWith('.ko'));
-  if (modules.length === 0) throw new Error('a kernel module was made without a .ko file; its Kbuild needs "obj-m"');
-  await mkdir(join(target, 'extra'), { recursive: true });
-  for (const name of modules) await cp(join(outside, name), join(target, 'extra', name));
 }
 
 /** Runs depmod over the image's modules and ours together, so that `modprobe` and udev find ours too. */

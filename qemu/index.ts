@@ -14,6 +14,7 @@ export { GuestError, GuestPanicError, GuestTimeoutError, HostSetupError, QemuExi
 export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
 export type { GuestFile } from './guest-file.js';
 export { ensureImage, type GuestImage, type ImageOptions } from './image.js';
+export { describeUserKernel, type UserKernel, userBuildTree } from './kernel-config.js';
 export { type AllowedComplaint, findKernelComplaints, type KernelComplaint } from './kernel-log.js';
 export { heldBackModules } from './machine.js';
 export { type FindQemuOptions, findQemu, type Progress, type Qemu } from './provision.js';

@@ -26,11 +26,13 @@ const debianKernels: Readonly<Record<string, string>> = {
 };
 
 /** A kernel and its modules as they lie in a folder, before packing. */
-interface KernelTree {
+export interface KernelTree {
   bzImagePath: string;
   release: string;
   /** The folder named after the release. */
   modulesFolder: string;
+  /** The folder that was given, or those in which a file that was given may have its modules. */
+  roots: readonly string[];
 }
 
 /**
@@ -67,7 +69,8 @@ async function userKernel(path: string, onProgress?: Progress): Promise<string> 
   return cachedFolder('kernel', { recipe: 1, inputs }, (target) => packKernel(tree, target, onProgress));
 }
 
-async function findKernelTree(path: string): Promise<KernelTree> {
+/** @throws HostSetupError saying what is missing. */
+export async function findKernelTree(path: string): Promise<KernelTree> {
   const state = await stat(path).catch(() => undefined);
   if (state === undefined) {
     throw new HostSetupError(`There is no kernel at ${path}.`, 'Give --kernel lts, latest, or the path of a kernel.');
@@ -83,7 +86,7 @@ async function findKernelTree(path: string): Promise<KernelTree> {
       `In the kernel's tree, run: make INSTALL_MOD_PATH=${roots[0]} modules_install`,
     );
   }
-  return { bzImagePath, release, modulesFolder };
+  return { bzImagePath, release, modulesFolder, roots };
 }
 
 async function findBzImage(folder: string): Promise<string> {

@@ -122,6 +122,8 @@ export interface GuestSettings extends MachineSettings {
   readonly packages: readonly string[];
   readonly moduleFolders: readonly string[];
   readonly workarounds: boolean;
+  /** Build our driver for example devices; default true. */
+  readonly ownDrivers?: boolean;
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
   /** Added to the kernel's command line. */

@@ -1,12 +1,13 @@
 import { fileURLToPath } from 'node:url';
-import type {
-  bootGuest,
-  buildGuestPrograms,
-  ensureImage,
-  findQemu,
-  Guest,
-  GuestImage,
-  Qemu,
+import {
+  type bootGuest,
+  type buildGuestPrograms,
+  type ensureImage,
+  type findQemu,
+  type Guest,
+  type GuestImage,
+  type Qemu,
+  userBuildTree,
 } from '../../qemu/index.js';
 import type { DeviceSpec } from '../device-spec.js';
 import type { Emulator, EmulatorLog, startEmulator } from '../emulator.js';
@@ -94,8 +95,8 @@ export async function startSession(
   const programs = await tools.buildGuestPrograms({
     image,
     moduleFolders: [
-      ...ownDrivers(emulatorSettings.devices),
-      ...workarounds(emulatorSettings.devices, guestSettings, image, progress),
+      ...ownDrivers(emulatorSettings.devices, guestSettings),
+      ...(await workarounds(emulatorSettings.devices, guestSettings, image, progress)),
       ...guestSettings.moduleFolders,
     ],
     onProgress: progress,
@@ -140,19 +141,28 @@ async function bootForCleanup(cleanup: Cleanup, boot: (abort: AbortSignal) => Pr
   return booting;
 }
 
-function ownDrivers(devices: readonly DeviceSpec[]): string[] {
-  return devices.some(({ plugin }) => plugin === 'example') ? [EXAMPLE_DRIVER] : [];
+function ownDrivers(
+  devices: readonly DeviceSpec[],
+  { ownDrivers = true }: Pick<GuestSettings, 'ownDrivers'>,
+): string[] {
+  return ownDrivers && devices.some(({ plugin }) => plugin === 'example') ? [EXAMPLE_DRIVER] : [];
 }
 
 /** Modules of ours around defects of the guest's stock drivers. Only for kernels whose modules can be built here. */
-function workarounds(
+async function workarounds(
   devices: readonly DeviceSpec[],
   settings: Pick<GuestSettings, 'workarounds'>,
-  image: Pick<GuestImage, 'kernel' | 'kernelRelease'>,
+  { kernel, kernelRelease }: Pick<GuestImage, 'kernel' | 'kernelRelease'>,
   progress: (text: string) => void,
-): string[] {
-  const concerned = devices.some(({ plugin }) => plugin === 'habana') && hasOpenDefect(image.kernelRelease);
-  if (!concerned || (image.kernel !== 'lts' && image.kernel !== 'latest')) return [];
+): Promise<string[]> {
+  const concerned = devices.some(({ plugin }) => plugin === 'habana') && hasOpenDefect(kernelRelease);
+  if (!concerned) return [];
+  if (kernel !== 'lts' && kernel !== 'latest' && (await userBuildTree(kernel)) === undefined) {
+    progress(
+      'habanalabs cannot be opened on this kernel, and no build tree of it is here for our workaround (docs/upstream)',
+    );
+    return [];
+  }
   if (!settings.workarounds) {
     progress('habanalabs cannot be opened on this kernel, and --no-workarounds leaves it so (docs/upstream)');
     return [];

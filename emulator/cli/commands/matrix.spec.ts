@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
+import { tmpdir } from 'node:os';
 import { UsageError } from '../exit-status.js';
-import { chosenNames } from './matrix.js';
+import { chosenKernels, chosenNames } from './matrix.js';
 
 describe('ghostbus matrix', () => {
   it('takes everything when nothing is named', () => {
-    assert.deepEqual(chosenNames('kernel', undefined), ['lts', 'latest']);
+    assert.deepEqual(chosenNames('importer', undefined), ['amdgpu', 'mlx5', 'mlx5-pinned']);
   });
 
   it('takes the named ones, with commas between', () => {
@@ -20,5 +21,25 @@ describe('ghostbus matrix', () => {
         return true;
       },
     );
+  });
+});
+
+describe('the kernels of ghostbus matrix', () => {
+  it('are Debian’s by name, each once', async () => {
+    const kernels = await chosenKernels('latest,lts,latest');
+    assert.deepEqual(
+      kernels.map(({ choice }) => choice),
+      ['latest', 'lts'],
+    );
+  });
+
+  it('are paths otherwise, and an unknown one is the command line’s fault', async () => {
+    for (const text of ['stable', 'lts,/no/such/kernel', '', 'lts,']) {
+      await assert.rejects(chosenKernels(text), UsageError, text);
+    }
+  });
+
+  it('need a kernel at the path', async () => {
+    await assert.rejects(chosenKernels(tmpdir()), /No kernel in/);
   });
 });

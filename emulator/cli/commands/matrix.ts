@@ -1,7 +1,11 @@
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { exporters, generateCells, importers, kernels, sizes, topologies } from '../../../matrix/declaration.js';
+import { exporters, generateCells, importers, sizes, topologies } from '../../../matrix/declaration.js';
 import { renderHtml } from '../../../matrix/html-report.js';
+import { debianKernels, isDebianKernel, type MatrixKernel, matrixKernel } from '../../../matrix/kernels.js';
 import { type CellResult, runMatrix, usualJobs } from '../../../matrix/run.js';
 import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
 import { UsageError } from '../exit-status.js';
@@ -12,7 +16,6 @@ const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) 
 
 /** The option that narrows each dimension, with the names it takes. */
 const dimensions = {
-  kernel: kernels,
   topology: names(topologies),
   exporter: names(exporters),
   importer: names(importers),
@@ -32,7 +35,13 @@ function options(yargs: Argv) {
         'what happens with what the kernel’s source says.',
     )
     .options({
-      kernel: { alias: 'k', ...narrowing('kernel') },
+      kernel: {
+        alias: 'k',
+        type: 'string',
+        requiresArg: true,
+        default: Object.keys(debianKernels).join(','),
+        description: 'Kernels, with commas between: lts, latest, or the path of a bzImage or build folder of yours',
+      },
       topology: narrowing('topology'),
       exporter: narrowing('exporter'),
       importer: narrowing('importer'),
@@ -49,6 +58,7 @@ function options(yargs: Argv) {
     } as const)
     .example('$0 matrix', 'everything')
     .example('$0 matrix -k latest --topology switch,acs --importer mlx5', 'a part')
+    .example('$0 matrix -k latest,~/linux', "a kernel of yours beside Debian's")
     .epilogue('Exit status: 0 when every cell was as expected, 1 when one was not; otherwise as of ghostbus run.');
 }
 
@@ -65,11 +75,38 @@ export function chosenNames(dimension: keyof typeof dimensions, text: string | u
   return wanted;
 }
 
+/**
+ * The kernels that were asked for, each once. A shell expands `~` only at the beginning of a word, so that of `lts,~/linux` is left to us.
+ * @throws UsageError for what is neither a name nor a path; HostSetupError for a path without a usable kernel
+ */
+export async function chosenKernels(text: string): Promise<MatrixKernel[]> {
+  const choices = new Set(text.split(',').map(kernelChoice));
+  const kernels = await Promise.all([...choices].map(matrixKernel));
+  const labels = kernels.map(({ label }) => label);
+  const twice = labels.find((label, index) => labels.indexOf(label) !== index);
+  if (twice !== undefined) {
+    throw new UsageError(
+      `--kernel ${text}: two of these kernels call themselves ${twice}; give one another CONFIG_LOCALVERSION`,
+    );
+  }
+  return kernels;
+}
+
+function kernelChoice(text: string): string {
+  if (isDebianKernel(text)) return text;
+  const path = resolve(text.startsWith('~/') ? join(homedir(), text.slice(2)) : text);
+  if (text !== '' && existsSync(path)) return path;
+  const names = Object.keys(debianKernels).join(', ');
+  throw new UsageError(
+    `--kernel: "${text}" is neither of ${names}, nor the path of a bzImage or a kernel build folder`,
+  );
+}
+
 async function handler(args: Arguments): Promise<void> {
   if (args.json && args.ktap) throw new UsageError('--json and --ktap are two forms of the same output: give one');
   if (!Number.isInteger(args.jobs) || args.jobs < 1) throw new UsageError('--jobs takes a whole number from 1 on');
   const cells = generateCells({
-    kernels: chosenNames('kernel', args.kernel),
+    kernels: await chosenKernels(args.kernel),
     topologies: chosenNames('topology', args.topology),
     exporters: chosenNames('exporter', args.exporter),
     importers: chosenNames('importer', args.importer),

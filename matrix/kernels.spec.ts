@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { generateCells } from './declaration.js';
+import { expectationOf } from './expectation.js';
+import { type MatrixKernel, traitsOf } from './kernels.js';
+
+/** All that the matrix asks for. */
+const OPTIONS = [
+  ...['DRM_AMDGPU', 'DRM_ACCEL_HABANALABS', 'KPROBES', 'UDMABUF', 'DMABUF_HEAPS', 'DMABUF_HEAPS_SYSTEM'],
+  ...['MLX5_CORE_EN', 'MLX5_INFINIBAND', 'INFINIBAND_USER_ACCESS', 'INFINIBAND_ON_DEMAND_PAGING'],
+  ...['VFIO_PCI', 'VFIO_GROUP', 'VFIO_CONTAINER', 'VFIO_IOMMU_TYPE1', 'INTEL_IOMMU', 'IRQ_REMAP'],
+  ...['PCI_P2PDMA', 'VFIO_PCI_DMABUF', 'IOMMUFD', 'VFIO_DEVICE_CDEV'],
+];
+
+interface Change {
+  readonly release?: string;
+  readonly without?: readonly string[];
+  readonly buildTree?: string | undefined;
+}
+
+function kernelWith({ release = '7.3.4-mine', without = [], ...rest }: Change = {}): MatrixKernel {
+  const options = new Set(OPTIONS.filter((option) => !without.includes(option)));
+  const buildTree = 'buildTree' in rest ? rest.buildTree : '/somewhere';
+  return { choice: '/somewhere', label: release, traits: traitsOf({ release, options, buildTree }) };
+}
+
+/** The outcome in a word, of a cell's name without its kernel. */
+function word(kernel: MatrixKernel, id: string): string {
+  const cell = generateCells({ kernels: [kernel] }).find((candidate) => candidate.id === `${kernel.label}/${id}`);
+  assert.ok(cell, `no cell ${id}`);
+  const expectation = expectationOf(cell);
+  if (expectation.kind === 'refused') return `${expectation.errno} at ${expectation.at}`;
+  return expectation.kind === 'not-applicable' ? `n/a: ${expectation.because}` : expectation.kind;
+}
+
+describe('a kernel of the user’s own in the matrix', () => {
+  it('lacks nothing when it has all options', () => {
+    assert.deepEqual(kernelWith().traits, {
+      missing: {},
+      p2pdma: true,
+      vfioDmabuf: true,
+      uverbsDmabuf: true,
+      mapsAtAttach: false,
+    });
+  });
+
+  it('is known by its release in names of cells, and by its path where it is booted', () => {
+    const [cell] = generateCells({ kernels: [kernelWith(), 'lts'] });
+    assert.match(cell!.id, /^7\.3\.4-mine\//);
+    assert.equal(cell!.kernel, '/somewhere');
+  });
+
+  for (const [option, id] of [
+    ['DRM_AMDGPU', 'switch/amdgpu-vram/mlx5/4K'],
+    ['DRM_AMDGPU', 'switch/udmabuf/amdgpu/4K'],
+    ['DRM_ACCEL_HABANALABS', 'switch/habanalabs-hbm/mlx5/4K'],
+    ['INFINIBAND_ON_DEMAND_PAGING', 'switch/udmabuf/mlx5/4K'],
+    ['VFIO_CONTAINER', 'iommu-pt/vfio-bar/mlx5/4K'],
+    ['UDMABUF', 'switch/udmabuf/mlx5/4K'],
+    ['DMABUF_HEAPS_SYSTEM', 'switch/dma-heap/mlx5/4K'],
+    ['INTEL_IOMMU', 'iommu/amdgpu-vram/mlx5/4K'],
+    ['KPROBES', 'switch/habanalabs-hbm/mlx5/4K'],
+  ] as const) {
+    it(`without CONFIG_${option}: ${id} is not applicable, and says why`, () => {
+      assert.doesNotMatch(word(kernelWith(), id), /^n\/a/);
+      assert.match(word(kernelWith({ without: [option] }), id), new RegExp(`^n/a: .*CONFIG_${option}`));
+    });
+  }
+
+  it('cannot have habanalabs opened from 6.12 on where our module cannot be built', () => {
+    const id = 'switch/habanalabs-hbm/mlx5/4K';
+    assert.match(word(kernelWith({ buildTree: undefined }), id), /^n\/a: .*tree/);
+    assert.doesNotMatch(word(kernelWith({ release: '6.11.2', buildTree: undefined }), id), /^n\/a/);
+  });
+
+  it('stages without CONFIG_PCI_P2PDMA, whatever its version', () => {
+    const kernel = kernelWith({ without: ['PCI_P2PDMA', 'VFIO_PCI_DMABUF'] });
+    assert.equal(word(kernel, 'switch/amdgpu-vram/mlx5/4K'), 'staged');
+    assert.equal(word(kernel, 'iommu-pt/vfio-bar/mlx5/4K'), 'ENOTTY at export');
+    assert.equal(word(kernel, 'switch/mlx5-uar/mlx5/doorbell'), 'EOPNOTSUPP at export');
+  });
+
+  it('with CONFIG_PCI_P2PDMA goes from peer to peer, be it 6.12', () => {
+    const kernel = kernelWith({ release: '6.12.9', without: ['VFIO_PCI_DMABUF'] });
+    assert.equal(word(kernel, 'switch/amdgpu-vram/mlx5/4K'), 'p2p');
+    assert.equal(word(kernel, 'refused/habanalabs-hbm/amdgpu/4K'), 'EPERM at import');
+    assert.equal(word(kernel, 'switch/mlx5-uar/mlx5/doorbell'), 'EPROTONOSUPPORT at export');
+  });
+});

@@ -1,0 +1,63 @@
+/** What can be told of a kernel of the user's own without booting it: how it was configured, and whether modules can be built for it. */
+import { existsSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { HostSetupError } from './errors.js';
+import { findKernelTree, type KernelTree } from './kernel.js';
+
+export interface UserKernel {
+  /** As `uname -r` prints it. */
+  readonly release: string;
+  /** Of `CONFIG_NAME=y` or `=m`: NAME. */
+  readonly options: ReadonlySet<string>;
+  /** Where its modules can be built. */
+  readonly buildTree: string | undefined;
+}
+
+/** @throws HostSetupError when there is no kernel at the path, or no configuration near it. */
+export async function describeUserKernel(path: string): Promise<UserKernel> {
+  const tree = await findKernelTree(resolve(path));
+  const candidates = configPaths(tree);
+  const configPath = candidates.find((candidate) => existsSync(candidate));
+  if (configPath === undefined) {
+    throw new HostSetupError(
+      `The configuration of the kernel ${tree.bzImagePath} (${tree.release}) was not found; looked for ${candidates.join(', ')}.`,
+      `Copy it to one of these places: it is the .config of the tree that the kernel was built in, or /proc/config.gz, unpacked, where it runs.`,
+    );
+  }
+  const options = parseKernelConfig(await readFile(configPath, 'utf8'));
+  return { release: tree.release, options, buildTree: buildTreeOf(tree) };
+}
+
+/** Where `make dir-pkg`, `make install`, distributions, and the build itself leave a configuration. */
+function configPaths({ release, modulesFolder, roots, bzImagePath }: KernelTree): string[] {
+  const besideImage = join(dirname(bzImagePath), `config-${release}`);
+  return [
+    ...roots.flatMap((root) => [join(root, '.config'), join(root, 'boot', `config-${release}`)]),
+    besideImage,
+    join(modulesFolder, 'config'),
+    join(modulesFolder, 'build', '.config'),
+  ].filter((path, index, all) => all.indexOf(path) === index);
+}
+
+/** Names, without CONFIG_, of the options that are built in or modules. */
+export function parseKernelConfig(text: string): ReadonlySet<string> {
+  return new Set([...text.matchAll(/^CONFIG_(\w+)=[ym]$/gm)].map(([, name]) => name!));
+}
+
+/** The tree of a kernel of the user's own in which modules can be built for it: after `make modules`, that is. */
+export async function userBuildTree(path: string): Promise<string | undefined> {
+  return buildTreeOf(await findKernelTree(resolve(path)));
+}
+
+/** `make modules` leaves the symbols' file; a tree may have been configured anew for another release since. */
+function buildTreeOf({ release, modulesFolder, roots }: KernelTree): string | undefined {
+  const isTree = (folder: string) =>
+    ['Makefile', 'Module.symvers'].every((name) => existsSync(join(folder, name))) &&
+    textOf(join(folder, 'include/config/kernel.release')).trim() === release;
+  return [...roots, join(modulesFolder, 'build')].find(isTree);
+}
+
+function textOf(path: string): string {
+  return existsSync(path) ? readFileSync(path, 'utf8') : '';
+}
