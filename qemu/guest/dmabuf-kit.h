@@ -23,7 +23,7 @@
 
 #define DMABUF_FD 3
 #define EXPORTER_FD 4
-/* Only where an exporter exports the same memory twice. */
+/* Only where an exporter was told --twice: the same memory once more. */
 #define SECOND_DMABUF_FD 5
 
 static inline uint64_t dmabuf_word(uint32_t pass, uint64_t index)
@@ -132,7 +132,9 @@ static inline void pass_descriptor(int from, int to)
 		fail("cannot pass a descriptor: %s", strerror(errno));
 }
 
-static inline pid_t start_importer(int dmabuf, int socket, char **argv)
+#define NO_SECOND_DMABUF (-1)
+
+static inline pid_t start_importer(int dmabuf, int second, int socket, char **argv)
 {
 	pid_t child = fork();
 
@@ -140,17 +142,19 @@ static inline pid_t start_importer(int dmabuf, int socket, char **argv)
 		fail("cannot fork: %s", strerror(errno));
 	if (child > 0)
 		return child;
-	/* Out of the way first: either may have the other's number. */
+	/* Out of the way first: each may have another's number. */
 	dmabuf = fcntl(dmabuf, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 	socket = fcntl(socket, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+	if (second != NO_SECOND_DMABUF)
+		pass_descriptor(fcntl(second, F_DUPFD_CLOEXEC, FIRST_FREE_FD), SECOND_DMABUF_FD);
 	pass_descriptor(dmabuf, DMABUF_FD);
 	pass_descriptor(socket, EXPORTER_FD);
 	execvp(argv[0], argv);
 	fail("cannot run %s: %s", argv[0], strerror(errno));
 }
 
-/* Starts the importer, serves it until it is gone, and ends as it did. */
-static inline _Noreturn void serve_importer(const struct exporter *exporter, int dmabuf, char **argv)
+/* Starts the importer, serves it until it is gone, and ends as it did. The importer alone keeps `second`, if there is one. */
+static inline _Noreturn void serve_importer_of_two(const struct exporter *exporter, int dmabuf, int second, char **argv)
 {
 	struct request request;
 	struct answer answer;
@@ -159,8 +163,10 @@ static inline _Noreturn void serve_importer(const struct exporter *exporter, int
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
 		fail("no socket pair: %s", strerror(errno));
-	child = start_importer(dmabuf, ends[1], argv);
+	child = start_importer(dmabuf, second, ends[1], argv);
 	close(ends[1]);
+	if (second != NO_SECOND_DMABUF)
+		close(second);
 	while (recv(ends[0], &request, sizeof(request), 0) == sizeof(request)) {
 		answer.value = exporter_answer(exporter, &request, &dmabuf);
 		if (send(ends[0], &answer, sizeof(answer), MSG_NOSIGNAL) != sizeof(answer))
@@ -169,6 +175,21 @@ static inline _Noreturn void serve_importer(const struct exporter *exporter, int
 	if (waitpid(child, &status, 0) != child)
 		fail("lost %s: %s", argv[0], strerror(errno));
 	exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+static inline _Noreturn void serve_importer(const struct exporter *exporter, int dmabuf, char **argv)
+{
+	serve_importer_of_two(exporter, dmabuf, NO_SECOND_DMABUF, argv);
+}
+
+/* Takes --twice from before an exporter's arguments: the importer wants a second dma-buf of the same memory. */
+static inline bool take_twice(int *argc, char ***argv)
+{
+	bool twice = *argc > 1 && strcmp((*argv)[1], "--twice") == 0;
+
+	*argc -= twice;
+	*argv += twice;
+	return twice;
 }
 
 /* ---- the importer's side ---------------------------------------------------------------------------------------- */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * usage: export-bar ADDRESS BAR BYTES IMPORTER [ARGUMENT...]
+ * usage: export-bar [--twice] ADDRESS BAR BYTES IMPORTER [ARGUMENT...]
  *
  * Exports the beginning of a memory BAR of a function that vfio-pci has bound (since 6.19: drivers/vfio/pci/vfio_pci_dmabuf.c). The
  * CPU fills and compares it through vfio's mapping. Closing the device revokes the dma-buf (vfio_pci_dma_buf_cleanup).
@@ -109,13 +109,16 @@ static int export_bar(uint32_t bar)
 int main(int argc, char **argv)
 {
 	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release };
+	bool twice = take_twice(&argc, &argv);
 	uint32_t bar;
+	int dmabuf;
 
 	if (argc < 5)
-		fail("usage: export-bar ADDRESS BAR BYTES IMPORTER [ARGUMENT...]");
+		fail("usage: export-bar [--twice] ADDRESS BAR BYTES IMPORTER [ARGUMENT...]");
 	bar = (uint32_t)strtoul(argv[2], NULL, 0);
 	memory_bytes = exporter.bytes = strtoull(argv[3], NULL, 0);
 	open_device(argv[1]);
 	map_bar(bar);
-	serve_importer(&exporter, export_bar(bar), argv + 4);
+	dmabuf = export_bar(bar);
+	serve_importer_of_two(&exporter, dmabuf, twice ? export_bar(bar) : NO_SECOND_DMABUF, argv + 4);
 }

@@ -3,7 +3,7 @@
  * usage: export-hbm [--twice] CARD BYTES IMPORTER [ARGUMENT...]
  *
  * Exports HBM of a Gaudi (accelCARD). The CPU cannot reach it: the card's own DMA fills it from, and copies it back to, mapped host
- * memory. With --twice a second dma-buf of the same memory is descriptor 5 of the importer. The driver keeps card and context while a dma-buf is open (habanalabs/common/memory.c hl_release_dmabuf).
+ * memory. The driver keeps card and context while a dma-buf is open (habanalabs/common/memory.c hl_release_dmabuf).
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"
@@ -51,17 +51,14 @@ static int export_memory(uint64_t bytes)
 int main(int argc, char **argv)
 {
 	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release };
-	bool twice = argc > 1 && strcmp(argv[1], "--twice") == 0;
+	bool twice = take_twice(&argc, &argv);
 	int dmabuf;
 
-	argv += twice;
-	if (argc - twice < 4)
+	if (argc < 4)
 		fail("usage: export-hbm [--twice] CARD BYTES IMPORTER [ARGUMENT...]");
 	exporter.bytes = strtoull(argv[2], NULL, 0);
 	card = open_card(atoi(argv[1]));
 	area = map_host(card, exporter.bytes);
-	dmabuf = fcntl(export_memory(exporter.bytes), F_DUPFD_CLOEXEC, FIRST_FREE_FD);
-	if (twice)
-		pass_descriptor(export_memory(exporter.bytes), SECOND_DMABUF_FD);
-	serve_importer(&exporter, dmabuf, argv + 3);
+	dmabuf = export_memory(exporter.bytes);
+	serve_importer_of_two(&exporter, dmabuf, twice ? export_memory(exporter.bytes) : NO_SECOND_DMABUF, argv + 3);
 }

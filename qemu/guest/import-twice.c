@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // link: -ldrm_amdgpu -ldrm -libverbs
 /*
- * usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS
+ * usage: export-... --twice ARGUMENT... import-twice GPU DEVICE PEER BYTES ROUNDS
  *
  * Two dma-bufs of the same memory (descriptors 3 and 5) and two importers at once: what the GPU's SDMA writes through one, the adapter
  * reads through the other, and the other way round. Meanwhile the other engine is at work, too. Prints one JSON object a line.
@@ -28,7 +28,7 @@ int main(int argc, char **argv)
 	int rounds, error;
 
 	if (argc != 6)
-		fail("usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS");
+		fail("usage: export-... --twice ARGUMENT... import-twice GPU DEVICE PEER BYTES ROUNDS");
 	bytes = parse_bytes(argv[4]);
 	rounds = atoi(argv[5]);
 	if (open_gpus(&gpu, 1, argv[1]) != 1)
