@@ -8,13 +8,14 @@ import { type DebianKernel, type DriverName, debianKernels, type KernelTraits, t
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Who takes part in every machine. The order gives the names: gpu0, gpu1, habana0, rdma0p0, rdma0p1, example0. */
+/** Who takes part in every machine. The order gives the names: gpu0, gpu1, habana0, rdma0p0, rdma0p1, example0, example1. */
 export const devices: readonly string[] = [
   'gpu,vram=256M',
   'gpu,vram=256M',
   'habana',
   'rdma,functions=2',
   'example,memory=128M',
+  'example',
 ];
 
 /** plugins/example/function.ts MEMORY_BAR. */
@@ -119,6 +120,8 @@ export interface Importer {
   command(places: GuestPlaces, size: Size): readonly string[];
   /** At most so many bytes of rings, indirect buffers, fences, completion and event entries go to and from guest memory. */
   readonly ringBytes: number;
+  /** What the function copies from and to: memory of its own or of another function, or the guest's, where the payload is then counted. */
+  readonly ownEnd: 'function' | 'guest-memory';
   /** How often the program reads all of its part of the dma-buf, writes it, and what it does to single words. */
   readonly transfers: readonly Transfer[];
 }
@@ -145,6 +148,11 @@ function stepOf(name: string, kind: Transfer[1], wholeBytes: number): Step {
 
 const taskOf = ({ offset, bytes, teardown }: Size) => [String(offset), String(bytes), teardown];
 
+const copies: readonly Transfer[] = [
+  ['read', 'read'],
+  ['write', 'write'],
+];
+
 const verbs: readonly Transfer[] = [
   ['read', 'read'],
   ['write', 'write'],
@@ -168,11 +176,9 @@ export const importers: readonly Importer[] = [
     driver: 'amdgpu',
     functionName: 'gpu1',
     ringBytes: 48 * KIB,
+    ownEnd: 'function',
     command: ({ address }, size) => ['import-gpu', address('gpu1'), String(size.exportBytes), ...taskOf(size)],
-    transfers: [
-      ['read', 'read'],
-      ['write', 'write'],
-    ],
+    transfers: copies,
   },
   {
     name: 'mlx5',
@@ -180,6 +186,8 @@ export const importers: readonly Importer[] = [
     driver: 'mlx5',
     functionName: 'rdma0p0',
     ringBytes: 16 * KIB,
+    // Its peer reads and writes the guest's memory, it does not.
+    ownEnd: 'function',
     command: (places, size) => rdmaCommand(places, size),
     transfers: verbs,
   },
@@ -189,8 +197,20 @@ export const importers: readonly Importer[] = [
     driver: 'mlx5',
     functionName: 'rdma0p0',
     ringBytes: 16 * KIB,
+    // Its peer reads and writes the guest's memory, it does not.
+    ownEnd: 'function',
     command: (places, size) => rdmaCommand(places, size, '--pinned'),
     transfers: verbs,
+  },
+  {
+    name: 'iommufd',
+    title: 'iommufd (vfio-pci)',
+    driver: 'iommufd',
+    functionName: 'example1',
+    ringBytes: 1 * KIB,
+    ownEnd: 'guest-memory',
+    command: ({ address }, size) => ['import-iommufd', address('example1'), ...taskOf(size)],
+    transfers: copies,
   },
 ];
 

@@ -62,6 +62,8 @@ describe('the matrix’s expectations', () => {
     ['latest/iommu/habanalabs-hbm/mlx5/4K', 'not-applicable'],
     ['latest/iommu/mlx5-uar/mlx5/doorbell', 'not-applicable'],
     ['latest/iommu-pt/mlx5-uar/mlx5/doorbell', 'P2P by fabric'],
+    ['lts/iommu/mlx5-uar/mlx5/doorbell', 'EPROTONOSUPPORT at export'],
+    ['latest/iommu/vfio-bar/iommufd/4K', 'not-applicable'],
     ['lts/switch/mlx5-uar/amdgpu/doorbell', 'EPROTONOSUPPORT at export'],
     ['latest/refused/mlx5-uar/amdgpu/doorbell', 'EINVAL at job'],
     ['latest/switch/mlx5-uar/amdgpu/doorbell', 'P2P by fabric'],

@@ -27,6 +27,8 @@ export type PeerRoute =
 const PAGE_BYTES = 4096;
 const NO_P2PDMA =
   'the kernel is built without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1 (include/linux/pci-p2pdma.h)';
+/** drivers/pci/p2pdma.c pci_p2pdma_distance_many. */
+const NO_PCI_DEVICE = /cannot be used for peer-to-peer DMA as it is not a PCI device/;
 const NOT_WHITELISTED = /cannot be used for peer-to-peer DMA as the client and provider/;
 
 export function peerRoute(traits: KernelTraits, { topology, cpu }: TopologyPlan): PeerRoute {
@@ -43,18 +45,22 @@ export function peerRoute(traits: KernelTraits, { topology, cpu }: TopologyPlan)
 
 /** What the kernel's source says about a cell. */
 export function expectationOf(cell: Cell): Expectation {
-  return driverRule(cell) ?? exportRule(cell) ?? pinnedRule(cell) ?? peerRule(cell);
+  return (
+    driverRule(cell) ??
+    exportRule(cell) ??
+    iommufdRule(cell) ??
+    doorbellRule(cell) ??
+    pinnedRule(cell) ??
+    peerRule(cell)
+  );
 }
 
-/** Who cannot work behind a translating IOMMU at all. */
-const NOT_BEHIND_TRANSLATION: Readonly<Record<string, string>> = {
-  'habanalabs-hbm':
-    'gaudi_mmap remaps virt_to_phys() of what dma_alloc_coherent gave, which is a vmalloc address behind a translating IOMMU: ' +
-    'the first command buffer that a program touches makes its kernel oops (habanalabs/gaudi/gaudi.c, no _HAS_DMA_MMAP_COHERENT)',
-  'mlx5-uar':
-    'QEMU maps no IOVA that leads to registers (hw/vfio/listener.c vfio_iommu_map_notify: “iommu map to non memory area”), so the ' +
-    'function has no address for a peer’s doorbell',
-};
+const NO_HABANA_BEHIND_TRANSLATION =
+  'gaudi_mmap remaps virt_to_phys() of what dma_alloc_coherent gave, which is a vmalloc address behind a translating IOMMU: ' +
+  'the first command buffer that a program touches makes its kernel oops (habanalabs/gaudi/gaudi.c, no _HAS_DMA_MMAP_COHERENT)';
+const NO_DOORBELL_BEHIND_TRANSLATION =
+  'QEMU maps no IOVA that leads to registers (hw/vfio/listener.c vfio_iommu_map_notify: “iommu map to non memory area”), so the ' +
+  'function has no address for a peer’s doorbell';
 
 /** What the kernel does not have at all. */
 function driverRule({ traits, topology, exporter, importer }: Cell): Expectation | undefined {
@@ -63,14 +69,16 @@ function driverRule({ traits, topology, exporter, importer }: Cell): Expectation
   return because === undefined ? undefined : { kind: 'not-applicable', because };
 }
 
+const NO_VFIO_WITHOUT_IOMMU = {
+  kind: 'not-applicable',
+  because: 'vfio-pci gives a device to a program only behind an IOMMU',
+} as const;
+
 /** What already the exporter makes impossible, whoever imports. */
 function exportRule({ traits, topology, exporter }: Cell): Expectation | undefined {
-  if (exporter.name === 'vfio-bar' && topology.iommu === 'none') {
-    return { kind: 'not-applicable', because: 'vfio-pci gives a device to a program only behind an IOMMU' };
-  }
-  if (topology.iommu === 'translating') {
-    const because = NOT_BEHIND_TRANSLATION[exporter.name];
-    if (because !== undefined) return { kind: 'not-applicable', because };
+  if (exporter.driver === 'vfio-pci' && topology.iommu === 'none') return NO_VFIO_WITHOUT_IOMMU;
+  if (exporter.driver === 'habanalabs' && topology.iommu === 'translating') {
+    return { kind: 'not-applicable', because: NO_HABANA_BEHIND_TRANSLATION };
   }
   if (exporter.name === 'vfio-bar' && !traits.vfioDmabuf) {
     const because =
@@ -86,6 +94,42 @@ function exportRule({ traits, topology, exporter }: Cell): Expectation | undefin
     return { kind: 'refused', at: 'export', errno: 'EOPNOTSUPP', because };
   }
   return undefined;
+}
+
+const NOT_VFIO =
+  'vfio_pci_dma_buf_iommufd_map takes no dma-buf but vfio-pci’s own (drivers/vfio/pci/vfio_pci_dmabuf.c)';
+
+/** drivers/iommu/iommufd/pages.c iopt_map_dmabuf: attach, pin, and then ask vfio-pci for the one physical range, or nobody. */
+function iommufdRule({ topology, exporter, importer }: Cell): Expectation | undefined {
+  if (importer.name !== 'iommufd') return undefined;
+  if (topology.iommu === 'none') return NO_VFIO_WITHOUT_IOMMU;
+  const refused = { kind: 'refused', at: 'map', errno: 'EOPNOTSUPP' } as const;
+  switch (exporter.name) {
+    case 'vfio-bar':
+      // The address space is the program's own, so translated with iommu=pt too.
+      return {
+        kind: 'p2p',
+        via: 'messages',
+        because: 'vfio_pci_dma_buf_iommufd_map gives the BAR’s address, which iommufd maps',
+      };
+    case 'mlx5-uar':
+      return { ...refused, because: 'uverbs_dmabuf_pin pins nothing (infiniband/core/uverbs_std_types_dmabuf.c)' };
+    case 'amdgpu-vram':
+      return {
+        ...refused,
+        because: `amdgpu_dma_buf_pin moves it to system memory: iommufd attaches no PCI device; ${NOT_VFIO}`,
+      };
+    case 'habanalabs-hbm':
+      return { ...refused, message: NO_PCI_DEVICE, because: `hl_dmabuf_attach finds no PCI device; ${NOT_VFIO}` };
+    default:
+      return { ...refused, because: NOT_VFIO };
+  }
+}
+
+/** Whoever imports a doorbell writes to its address. */
+function doorbellRule({ topology, exporter }: Cell): Expectation | undefined {
+  if (exporter.content !== 'doorbell' || topology.iommu !== 'translating') return undefined;
+  return { kind: 'not-applicable', because: NO_DOORBELL_BEHIND_TRANSLATION };
 }
 
 /** infiniband/hw/mlx5/mr.c reg_user_mr_dmabuf_by_data_direct: the one path that pins wants a second function, and whole pages. */

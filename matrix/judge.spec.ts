@@ -3,6 +3,7 @@ import { emptyFunctionCounters, type FunctionCounters } from '../emulator/memory
 import { type Cell, generateCells, stepsOf } from './declaration.js';
 import { expectationOf } from './expectation.js';
 import { judge, type Observation } from './judge.js';
+import { debianKernels } from './kernels.js';
 
 function cellOf(id: string): Cell {
   return generateCells().find((candidate) => candidate.id === id)!;
@@ -11,7 +12,8 @@ function cellOf(id: string): Cell {
 /** Counters in which `name` has moved bytes from and to `target`: a function, or `guestMemory`, or `messages`. */
 function countersWith(name: string, target: string, bytesRead: number, bytesWritten: number) {
   const counters: Record<string, FunctionCounters> = {};
-  for (const each of ['gpu0', 'gpu1', 'habana0', 'rdma0p0', 'rdma0p1']) counters[each] = emptyFunctionCounters();
+  for (const each of ['gpu0', 'gpu1', 'habana0', 'rdma0p0', 'rdma0p1', 'example0', 'example1'])
+    counters[each] = emptyFunctionCounters();
   const transfer = { bytesRead, bytesWritten, registerReads: 0, registerWrites: 0 };
   if (target === 'guestMemory' || target === 'messages') counters[name]![target] = transfer;
   else counters[name]!.peers[target] = transfer;
@@ -81,6 +83,26 @@ describe('judging a cell', () => {
     });
     assert.notDeepEqual(problemsOf(p2p, { ...good, counters }), []);
     assert.notDeepEqual(problemsOf(translated, observe(translated, { counters: good.counters })), []);
+  });
+
+  it('counts an importer’s own end in guest memory, no less and little more than the payload', () => {
+    const { traits } = debianKernels.latest;
+    const kernel = { choice: '/mine', label: 'mine', traits: { ...traits, missing: {} } };
+    const [cell] = generateCells({
+      kernels: [kernel],
+      topologies: ['iommu-pt'],
+      exporters: ['vfio-bar'],
+      importers: ['iommufd'],
+      sizes: ['4K'],
+    });
+    const problemsWith = (guestBytes: number) => {
+      const counters = countersWith('example1', 'messages', 4096, 4096);
+      counters.example1!.guestMemory.bytesRead = guestBytes;
+      return problemsOf(cell!, observe(cell!, { counters }));
+    };
+    assert.deepEqual(problemsWith(2 * 4096 + 100), []);
+    assert.match(problemsWith(2 * 4096 - 1).join(), /own end/);
+    assert.match(problemsWith(3 * 4096).join(), /own end/);
   });
 
   it('wants staged bytes in guest memory, and none between functions', () => {

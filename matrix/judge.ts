@@ -146,7 +146,10 @@ function checkPeerBytes(cell: Cell, via: 'fabric' | 'messages', { counters }: Ob
     }
   }
   const through = own.guestMemory.bytesRead + own.guestMemory.bytesWritten;
-  if (through > overheadBytes(cell)) problems.push(`${name} moved ${through} bytes through guest memory`);
+  const payload = cell.importer.ownEnd === 'guest-memory' ? total(steps, 'reads') + total(steps, 'writes') : 0;
+  if (through < payload || through > payload + overheadBytes(cell)) {
+    problems.push(`${name} moved ${through} bytes through guest memory, of which ${payload} are its own end’s`);
+  }
   return problems;
 }
 

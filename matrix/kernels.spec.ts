@@ -66,6 +66,34 @@ describe('a kernel of the user’s own in the matrix', () => {
     });
   }
 
+  for (const [id, expected] of [
+    ['iommu/vfio-bar/iommufd/64M', 'p2p'],
+    ['iommu-pt/vfio-bar/iommufd/unaligned', 'p2p'],
+    ['iommu-pt/amdgpu-vram/iommufd/4K', 'EOPNOTSUPP at map'],
+    ['iommu/amdgpu-vram/iommufd/4K', 'EOPNOTSUPP at map'],
+    ['iommu-pt/habanalabs-hbm/iommufd/4K', 'EOPNOTSUPP at map'],
+    ['iommu-pt/mlx5-uar/iommufd/doorbell', 'EOPNOTSUPP at map'],
+    ['iommu/mlx5-uar/iommufd/doorbell', 'EOPNOTSUPP at map'],
+    ['iommu/udmabuf/iommufd/4K', 'EOPNOTSUPP at map'],
+    ['iommu/dma-heap/iommufd/4K', 'EOPNOTSUPP at map'],
+  ] as const) {
+    it(`with iommufd: ${id} is ${expected}`, () => {
+      assert.equal(word(kernelWith(), id), expected);
+    });
+  }
+
+  it('has iommufd as an importer only behind an IOMMU, with the option, and from 6.19 on', () => {
+    assert.match(word(kernelWith(), 'switch/vfio-bar/iommufd/4K'), /^n\/a: .*IOMMU/);
+    assert.match(word(kernelWith({ without: ['IOMMUFD'] }), 'iommu/vfio-bar/iommufd/4K'), /^n\/a: .*CONFIG_IOMMUFD/);
+    assert.match(word(kernelWith({ release: '6.18.1' }), 'iommu/vfio-bar/iommufd/4K'), /^n\/a: .*6\.19/);
+  });
+
+  it('moves bytes that iommufd mapped by DMA messages, with iommu=pt too: the address space is a program’s own', () => {
+    const cells = generateCells({ kernels: [kernelWith()], exporters: ['vfio-bar'], importers: ['iommufd'] });
+    const ways = cells.map((cell) => expectationOf(cell)).flatMap((each) => (each.kind === 'p2p' ? [each.via] : []));
+    assert.deepEqual([...new Set(ways)], ['messages']);
+  });
+
   it('cannot have habanalabs opened from 6.12 on where our module cannot be built', () => {
     const id = 'switch/habanalabs-hbm/mlx5/4K';
     assert.match(word(kernelWith({ buildTree: undefined }), id), /^n\/a: .*tree/);

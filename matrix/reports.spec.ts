@@ -38,6 +38,17 @@ describe('the matrix’s reports', () => {
     );
   });
 
+  it('say in one line what a kernel lacks, instead of rows that are n/a', () => {
+    const all = generateCells({ kernels: ['latest'], topologies: ['switch'], importers: ['mlx5', 'iommufd'] });
+    const results = all.map((cell) => resultOf(cell, 'n/a'));
+    const run = { ...runWith(), results };
+    const text = renderText(run, false);
+    assert.match(text, /^not in it: iommufd \(vfio-pci\): Debian builds no kernel with CONFIG_IOMMUFD$/m);
+    assert.doesNotMatch(text, /^(?!not).*iommufd/m);
+    assert.match(renderHtml(run), /Not in it: iommufd/);
+    assert.match(renderKtap(run), /iommufd\/4K # SKIP Debian builds no kernel/);
+  });
+
   it('name what was not as expected', () => {
     const text = renderText(runWith(['read: 3 bytes are wrong']), true);
     assert.ok(text.includes('\u001b[31mFAILED 1/2'));

@@ -5,6 +5,15 @@ import { dirname, join, resolve } from 'node:path';
 import { HostSetupError } from './errors.js';
 import { findKernelTree, type KernelTree } from './kernel.js';
 
+/**
+ * Without these no guest comes up: its disks and what mounts them (guest-root/init; images are packed with lz4), its console, the ports
+ * that commands go through, and what udev works with.
+ */
+const bootOptions: readonly string[] = [
+  ...['BLK_DEV_INITRD', 'DEVTMPFS', 'TMPFS', 'MODULES', 'BINFMT_SCRIPT', 'UNIX', 'INOTIFY_USER'],
+  ...['VIRTIO_PCI', 'VIRTIO_BLK', 'VIRTIO_CONSOLE', 'SQUASHFS', 'SQUASHFS_LZ4', 'OVERLAY_FS', 'SERIAL_8250_CONSOLE'],
+];
+
 export interface UserKernel {
   /** As `uname -r` prints it. */
   readonly release: string;
@@ -14,7 +23,7 @@ export interface UserKernel {
   readonly buildTree: string | undefined;
 }
 
-/** @throws HostSetupError when there is no kernel at the path, or no configuration near it. */
+/** @throws HostSetupError when there is no kernel at the path, no configuration near it, or one with which no guest boots. */
 export async function describeUserKernel(path: string): Promise<UserKernel> {
   const tree = await findKernelTree(resolve(path));
   const candidates = configPaths(tree);
@@ -26,6 +35,13 @@ export async function describeUserKernel(path: string): Promise<UserKernel> {
     );
   }
   const options = parseKernelConfig(await readFile(configPath, 'utf8'));
+  const lacking = bootOptions.filter((option) => !options.has(option)).map((option) => `CONFIG_${option}`);
+  if (lacking.length > 0) {
+    throw new HostSetupError(
+      `The kernel ${tree.bzImagePath} (${tree.release}) is built without ${lacking.join(', ')}, as ${configPath} says: no guest boots with it.`,
+      'Build it with these options, as modules where they can be.',
+    );
+  }
   return { release: tree.release, options, buildTree: buildTreeOf(tree) };
 }
 

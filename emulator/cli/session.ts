@@ -117,16 +117,9 @@ export async function startSession(
   return { emulator, guest, image, qemu, timings };
 }
 
-/**
- * Where a translating IOMMU sees every request, a peer's bare BAR address faults; a switch without ACS turns it around before, and
- * `iommu=pt` lets the addresses of the kernel's own drivers through as they are.
- */
-export function routingOf({
-  viommu,
-  topology,
-  kernelArgs = [],
-}: Pick<GuestSettings, 'viommu' | 'topology' | 'kernelArgs'>): PeerRouting {
-  return viommu && topology !== 'switch' && !kernelArgs.includes('iommu=pt') ? 'mapped' : 'address';
+/** An IOMMU sees every request, except those that a switch without ACS redirection turns around before. */
+export function routingOf({ viommu, topology }: Pick<GuestSettings, 'viommu' | 'topology'>): PeerRouting {
+  return viommu && topology !== 'switch' ? 'iommu' : 'address';
 }
 
 /** Boots; the cleanup kills the guest, also while it boots. (By force, QEMU dies with this process.) */

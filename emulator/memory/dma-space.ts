@@ -70,6 +70,16 @@ export class DmaSpace {
     return this.#guestMemory?.key;
   }
 
+  /**
+   * Whether the client shows guest memory as it lies, its first byte at address 0, as QEMU does for a function whose requests
+   * no IOMMU translates. No translated space looks like that: Linux hands the first page to nobody (arch/x86/kernel/setup.c reserves it),
+   * so whatever is mapped at IOVA 0 is another one.
+   */
+  get isUntranslated(): boolean {
+    const first = this.#maps[0];
+    return first !== undefined && first.start === 0 && first.kind === 'guest-memory' && first.memoryOffset === 0;
+  }
+
   /** Calls `listener` whenever {@link guestMemoryKey} changed. Returns the end of it. */
   onGuestMemoryChange(listener: () => void): () => void {
     this.#keyListeners.add(listener);

@@ -241,48 +241,81 @@ describe('fabric', () => {
     });
   });
 
-  describe('with a translating IOMMU that every request passes', () => {
+  describe('with an IOMMU that every request passes', () => {
+    const flags = { offset: 0, readable: true, writable: true };
+
     beforeEach(() => {
       machine.close();
-      machine = new TestMachine('mapped');
+      machine = new TestMachine('iommu');
       guest = machine.addGuest(RAM_BYTES);
       gpu = machine.addFunction('gpu0');
       nic = machine.addFunction('rdma0');
-      for (const each of [gpu, nic]) guest.mapInto(each, 0, 0x1000);
       gpu.decodeAt(GPU);
       nic.decodeAt(NIC);
+      guest.mapInto(gpu, 0, RAM_BYTES);
     });
 
-    it('a bare BAR address faults', () => {
-      fails(() => nic.dma.readU32(GPU + MEMORY_OFFSET), 'unsupported-request');
-      fails(() => nic.dma.writeU32(GPU, 1), 'unsupported-request');
+    describe('and translates', () => {
+      // A page of the guest at IOVA 0, as a program may have it.
+      beforeEach(() => guest.mapInto(nic, 0, 0x1000, 0x1000));
+
+      it('a bare BAR address faults', () => {
+        fails(() => nic.dma.readU32(GPU + MEMORY_OFFSET), 'unsupported-request');
+        fails(() => nic.dma.writeU32(GPU, 1), 'unsupported-request');
+      });
+
+      it('a BAR mapped at an IOVA is reached by messages', () => {
+        const client = new TestClient(0xff00_0000, 0x1000);
+        nic.messages = client;
+        nic.dmaSpace.map({ ...flags, address: 0xff00_0000, sizeBytes: 0x1000 }, undefined);
+        nic.dma.writeU32(0xff00_0010, 6);
+        assert.equal(client.bytes[0x10], 6);
+      });
+
+      it('also at an IOVA that is some BAR’s address: it need not be that BAR', () => {
+        const address = GPU + MEMORY_OFFSET;
+        const client = new TestClient(address, 0x1000);
+        nic.messages = client;
+        nic.dmaSpace.map({ ...flags, address, sizeBytes: 0x1000 }, undefined);
+        nic.dma.writeU32(address, 6);
+        assert.equal(client.bytes[0], 6);
+        assert.equal(gpu.region.readU32(REGION_SHIFT), 0);
+        assert.deepEqual(nic.port.counters.peers, {});
+      });
+
+      it('guest memory mapped at an IOVA inside a window is guest memory, across the window’s parts', () => {
+        guest.mapInto(nic, GPU, MEMORY_OFFSET + 0x1000, 0x4000);
+        nic.dma.write(GPU + MEMORY_OFFSET - 1, Uint8Array.of(5, 6));
+        assert.deepEqual(guest.contents(0x4000 + MEMORY_OFFSET - 1, 2), Uint8Array.of(5, 6));
+        assert.equal(gpu.region.readU32(REGION_SHIFT), 0);
+        machine.runPosted();
+        assert.deepEqual(gpu.accesses, []);
+      });
+
+      it('a peer that it does not translate reaches BARs by address at the same time', () => {
+        gpu.dma.writeU32(NIC + MEMORY_OFFSET, 6);
+        assert.equal(nic.region.readU32(REGION_SHIFT), 6);
+      });
     });
 
-    it('a BAR mapped at an IOVA is reached by messages', () => {
-      const client = new TestClient(0xff00_0000, 0x1000);
-      nic.messages = client;
-      nic.dmaSpace.map(
-        { address: 0xff00_0000, sizeBytes: 0x1000, offset: 0, readable: true, writable: true },
-        undefined,
-      );
-      nic.dma.writeU32(0xff00_0010, 6);
-      assert.equal(client.bytes[0x10], 6);
-    });
+    describe('and does not translate', () => {
+      beforeEach(() => guest.mapInto(nic, 0, RAM_BYTES));
 
-    it('a BAR mapped at its own address is reached directly, as far as the map goes', () => {
-      const address = GPU + MEMORY_OFFSET;
-      nic.dmaSpace.map({ address, sizeBytes: 0x1000, offset: 0, readable: true, writable: true }, undefined);
-      nic.dma.writeU32(address, 6);
-      assert.equal(gpu.region.readU32(REGION_SHIFT), 6);
-      fails(() => nic.dma.write(address + 0xffe, Uint8Array.of(1, 2, 3)), 'unsupported-request');
-      assert.deepEqual(gpu.contents(REGION_SHIFT + 0xffe, 3), Uint8Array.of(1, 2, 0));
-    });
+      it('a BAR is reached by address, registers too', () => {
+        nic.dma.writeU32(GPU + MEMORY_OFFSET, 6);
+        assert.equal(gpu.region.readU32(REGION_SHIFT), 6);
+        nic.dma.writeU32(GPU + 0x20, 1);
+        machine.runPosted();
+        assert.deepEqual(gpu.accesses, ['write 20=01000000']);
+      });
 
-    it('guest memory mapped at an IOVA inside a window is guest memory', () => {
-      guest.mapInto(nic, GPU, 0x2000, 0x4000);
-      nic.dma.writeU32(GPU + MEMORY_OFFSET, 6);
-      assert.equal(guest.memory.readU32(0x5000), 6);
-      assert.equal(gpu.region.readU32(REGION_SHIFT), 0);
+      it('until it begins to, and again when it ends', () => {
+        nic.dmaSpace.unmap(0, RAM_BYTES);
+        fails(() => nic.dma.writeU32(GPU + MEMORY_OFFSET, 6), 'unsupported-request');
+        guest.mapInto(nic, 0, RAM_BYTES);
+        nic.dma.writeU32(GPU + MEMORY_OFFSET, 7);
+        assert.equal(gpu.region.readU32(REGION_SHIFT), 7);
+      });
     });
   });
 

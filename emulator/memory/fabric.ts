@@ -3,7 +3,8 @@
  *
  * A request of function R at address A is routed in this order (vfio-user reference §3.3):
  * 1. Bus Master Enable of R is clear: it fails.
- * 2. A lies in a BAR that decodes, of R itself or of a function in R's group: that function's memory or registers.
+ * 2. A lies in a BAR that decodes, of R itself or of a function in R's group: that function's memory or registers
+ *    (unless an IOMMU translates R's requests, see {@link PeerRouting}).
  * 3. A lies in a DMA map of R with a file: guest memory.
  * 4. A lies in a DMA map of R without a file: a DMA message to R's client.
  * 5. Nobody claims it: Unsupported Request.
@@ -44,12 +45,13 @@ export interface FabricMember {
  * the host bridge. Right also with a translating IOMMU when the functions share a switch without ACS redirect: the switch
  * routes by address before the IOMMU sees the request, and Linux keeps the bridges' windows out of the IOVA space.
  *
- * `mapped`: only when R's client mapped that very address without a file, which is what QEMU does with the memory of a
- * BAR in an address space that is not translated (`iommu=pt`). For a translating IOMMU that every request passes (root
- * ports, or a switch with ACS redirect): a bare BAR address faults there. A BAR that the guest mapped at some IOVA is
- * reached by DMA messages, because only QEMU knows the translation.
+ * `iommu`: an IOMMU sees every request (root ports, or a switch with ACS redirect) and may translate those of any function, as the guest
+ * decides for each: with `iommu=pt` those of the kernel's drivers pass as they are while those of a function that a program drives through
+ * vfio are translated. A function that is not translated ({@link DmaSpace.isUntranslated}) reaches BARs by address. For one that is,
+ * an address is an IOVA and means what its client mapped there, be it some BAR's address or not; a BAR that the guest mapped at
+ * an IOVA is reached by DMA messages, because only QEMU knows the translation.
  */
-export type PeerRouting = 'address' | 'mapped';
+export type PeerRouting = 'address' | 'iommu';
 
 export interface FabricOptions {
   /** Default `address`. */
@@ -65,6 +67,8 @@ export interface FabricOptions {
 export type Target = Segment<FabricPort> | DmaMap;
 
 type Direction = 'read' | 'write';
+
+const NO_SEGMENTS: readonly Segment<FabricPort>[] = [];
 
 export class Fabric {
   readonly #ports = new Map<string, FabricPort>();
@@ -193,22 +197,18 @@ export class FabricPort {
   resolve(direction: Direction, address: number, lengthBytes: number): Target {
     if (!this.member.busMasterEnabled) throw this.failed('bus-master-disabled', direction, address, lengthBytes);
     if (this.#generation !== this.#fabric.generation) this.#refresh();
-    const segments = this.#segments;
+    const { dmaSpace } = this.member;
+    const segments = this.#fabric.peerRouting === 'address' || dmaSpace.isUntranslated ? this.#segments : NO_SEGMENTS;
     const index = segmentIndexAtOrBelow(segments, address);
-    const below = segments[index];
-    const segment = below !== undefined && address < below.end ? below : undefined;
-    if (segment !== undefined && this.#fabric.peerRouting === 'address') {
+    const segment = segments[index];
+    if (segment !== undefined && address < segment.end) {
       this.limit = segment.end;
       return segment;
     }
-    const map = this.member.dmaSpace.lookup(address);
+    const map = dmaSpace.lookup(address);
     if (map === undefined) throw this.failed('unsupported-request', direction, address, lengthBytes);
     if (!(direction === 'read' ? map.readable : map.writable)) {
       throw this.failed('access-denied', direction, address, lengthBytes);
-    }
-    if (segment !== undefined && map.kind === 'messages') {
-      this.limit = Math.min(segment.end, map.end);
-      return segment;
     }
     const next = segments[index + 1];
     this.limit = next === undefined ? map.end : Math.min(map.end, next.start);

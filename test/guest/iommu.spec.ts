@@ -11,7 +11,7 @@ const GPUS = ['gpu,vram=256M', 'gpu,vram=256M'];
 
 describe('peer-to-peer behind a translating IOMMU, kernel latest', () => {
   for (const [topology, peerRouting] of [
-    ['root-ports', 'mapped'],
+    ['root-ports', 'iommu'],
     ['switch', 'address'],
   ] as const) {
     it(`moves every byte of a dma-buf by DMA messages (${topology})`, async () => {

@@ -54,7 +54,7 @@ describe('rdma and a BAR exported by vfio-pci, kernel latest', () => {
           await assertCleanKernelLog(guest);
           await guest.shutdown();
         },
-        { packages: RDMA_PACKAGES, peerRouting: 'mapped' },
+        { packages: RDMA_PACKAGES, peerRouting: 'iommu' },
       );
     });
   }

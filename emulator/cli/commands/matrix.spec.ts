@@ -5,7 +5,7 @@ import { chosenKernels, chosenNames } from './matrix.js';
 
 describe('ghostbus matrix', () => {
   it('takes everything when nothing is named', () => {
-    assert.deepEqual(chosenNames('importer', undefined), ['amdgpu', 'mlx5', 'mlx5-pinned']);
+    assert.deepEqual(chosenNames('importer', undefined), ['amdgpu', 'mlx5', 'mlx5-pinned', 'iommufd']);
   });
 
   it('takes the named ones, with commas between', () => {
