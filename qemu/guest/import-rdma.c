@@ -18,27 +18,6 @@
 
 #define ATOMIC_BYTES 8
 
-static void post(struct end *end, struct ibv_send_wr *request, const char *what)
-{
-	struct ibv_send_wr *bad;
-
-	if (ibv_post_send(end->qp, request, &bad))
-		fail("%s: cannot post: %s", what, strerror(errno));
-	completion(end, what);
-}
-
-static void send_message(struct end *from, struct end *to, uint64_t bytes, const char *what)
-{
-	struct ibv_sge source = entry(from, 0, bytes), target = entry(to, 0, bytes);
-	struct ibv_recv_wr receive = { .sg_list = &target, .num_sge = 1 }, *bad;
-	struct ibv_send_wr request = { .opcode = IBV_WR_SEND, .sg_list = &source, .num_sge = 1 };
-
-	if (ibv_post_recv(to->qp, &receive, &bad))
-		fail("%s: cannot post a receive: %s", what, strerror(errno));
-	post(from, &request, what);
-	completion(to, what);
-}
-
 /* An atomic on the first word of `to`; the old value lands in the first word of `from`. */
 static void atomic(struct end *from, struct end *to, enum ibv_wr_opcode opcode, uint64_t compare_add, uint64_t swap, const char *what)
 {

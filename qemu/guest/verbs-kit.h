@@ -118,6 +118,29 @@ static inline void rdma(struct end *from, struct end *to, enum ibv_wr_opcode opc
 	completion(from, what);
 }
 
+/* Posts one request and waits for it. */
+static inline void post(struct end *end, struct ibv_send_wr *request, const char *what)
+{
+	struct ibv_send_wr *bad;
+
+	if (ibv_post_send(end->qp, request, &bad))
+		fail("%s: cannot post: %s", what, strerror(errno));
+	completion(end, what);
+}
+
+/* SEND of the beginning of one region into the other. */
+static inline void send_message(struct end *from, struct end *to, uint64_t bytes, const char *what)
+{
+	struct ibv_sge source = entry(from, 0, bytes), target = entry(to, 0, bytes);
+	struct ibv_recv_wr receive = { .sg_list = &target, .num_sge = 1 }, *bad;
+	struct ibv_send_wr request = { .opcode = IBV_WR_SEND, .sg_list = &source, .num_sge = 1 };
+
+	if (ibv_post_recv(to->qp, &receive, &bad))
+		fail("%s: cannot post a receive: %s", what, strerror(errno));
+	post(from, &request, what);
+	completion(to, what);
+}
+
 /* Memory of the program's own, on the plain end of a connection. */
 static inline void register_plain(struct end *end, uint64_t bytes)
 {

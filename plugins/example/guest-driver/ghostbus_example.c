@@ -3,8 +3,9 @@
  * Driver of the ghostbus example copy engine: the worked example of developing a driver without hardware.
  *
  * One character device per function, /dev/ghostbus-exampleN. GBX_IOC_COPY runs one copy and sleeps until its interrupt;
- * read() and write() reach the device memory through the CPU's mapping of BAR2. The file is in the order in which things
- * happen: talk to the engine, copy, file operations, reset, probe.
+ * read() and write() reach the device memory through the CPU's mapping of BAR2. On request the end of it becomes pages that
+ * other drivers can do DMA to. The file is in the order in which things happen: talk to the engine, copy, file operations,
+ * reset, pages, probe.
  */
 #include <linux/capability.h>
 #include <linux/dma-mapping.h>
@@ -13,10 +14,12 @@
 #include <linux/interrupt.h>
 #include <linux/io.h>
 #include <linux/kref.h>
+#include <linux/memremap.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
@@ -39,7 +42,7 @@ struct gbx {
 	bool alive;			/* false once the function is gone */
 
 	void __iomem *registers;	/* BAR0 */
-	void __iomem *memory;		/* BAR2, write-combining */
+	void __iomem *memory;		/* BAR2, write-combining, without what was made pages */
 	u64 memory_bytes;
 
 	struct gbx_descriptor *ring;
@@ -53,6 +56,10 @@ struct gbx {
 };
 
 static DEFINE_IDA(gbx_ids);
+
+static unsigned int p2pmem_mib;
+module_param(p2pmem_mib, uint, 0444);
+MODULE_PARM_DESC(p2pmem_mib, "MiB at the end of device memory for other drivers and processes, as peer-to-peer pages (default 0)");
 
 /* --- the engine --- */
 
@@ -355,15 +362,38 @@ static const struct pci_error_handlers gbx_error_handlers = {
 	.reset_done = gbx_reset_done,
 };
 
+/* --- pages: what an NVMe drive does with its controller memory buffer (drivers/nvme/host/pci.c nvme_map_cmb) --- */
+
+/*
+ * Gives struct pages to the end of device memory, and these to whoever maps the function's p2pmem/allocate in sysfs. The kernel
+ * takes them back when the driver is unbound. Returns how many bytes; without CONFIG_PCI_P2PDMA there are none.
+ */
+static u64 gbx_offer_pages(struct pci_dev *pdev)
+{
+	u64 bytes = (u64)p2pmem_mib << 20, all = pci_resource_len(pdev, 2);
+	int error = -EINVAL;
+
+	if (!bytes)
+		return 0;
+	if (bytes < all && IS_ALIGNED(bytes, memremap_compat_align()))
+		error = pci_p2pdma_add_resource(pdev, 2, bytes, all - bytes);
+	if (error) {
+		dev_warn(&pdev->dev, "%u of %llu MiB cannot become peer-to-peer pages: %d\n", p2pmem_mib, all >> 20, error);
+		return 0;
+	}
+	pci_p2pmem_publish(pdev, true);
+	return bytes;
+}
+
 /* --- probe and remove --- */
 
 static int gbx_map(struct gbx *gbx)
 {
 	struct pci_dev *pdev = gbx->pdev;
 
-	gbx->memory_bytes = pci_resource_len(pdev, 2);
+	gbx->memory_bytes = pci_resource_len(pdev, 2) - gbx_offer_pages(pdev);
 	gbx->registers = pci_ioremap_bar(pdev, 0);
-	gbx->memory = pci_ioremap_wc_bar(pdev, 2);
+	gbx->memory = ioremap_wc(pci_resource_start(pdev, 2), gbx->memory_bytes);
 	return gbx->registers && gbx->memory ? 0 : -ENOMEM;
 }
 

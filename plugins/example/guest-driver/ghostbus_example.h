@@ -80,7 +80,7 @@ struct gbx_copy {
 };
 
 struct gbx_info {
-	__u64 memory_bytes;
+	__u64 memory_bytes;	/* without what was made pages: the engine reaches that, too, read() and write() do not */
 	__u32 version;
 	__u32 ring_entries;
 };
