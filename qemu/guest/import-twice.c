@@ -2,9 +2,11 @@
 // link: -ldrm_amdgpu -ldrm -libverbs
 /*
  * usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS
+ *        export-vram --twice GPU BYTES import-twice ...
  *
- * Two dma-bufs of the same memory (descriptors 3 and 5) and two importers at once: what the GPU's SDMA writes through one, the adapter
- * reads through the other, and the other way round. Meanwhile the other engine is at work, too. Prints one JSON object a line.
+ * Two importers at once of the same memory, as descriptors 3 and 5 show it (two dma-bufs, or one twice): what the GPU's SDMA writes through
+ * one, the adapter reads through the other, and the other way round. Meanwhile the other engine is at work, too. Prints one JSON object a
+ * line.
  */
 #define _GNU_SOURCE
 #include "amdgpu-kit.h"
@@ -28,7 +30,7 @@ int main(int argc, char **argv)
 	int rounds, error;
 
 	if (argc != 6)
-		fail("usage: export-hbm --twice CARD BYTES import-twice GPU DEVICE PEER BYTES ROUNDS");
+		fail("usage: export-... --twice ... import-twice GPU DEVICE PEER BYTES ROUNDS");
 	bytes = parse_bytes(argv[4]);
 	rounds = atoi(argv[5]);
 	if (open_gpus(&gpu, 1, argv[1]) != 1)
