@@ -12,10 +12,13 @@ import {
   type NamedExporter,
   PATIENCE_S,
   resetGpu,
+  STOP_WRITER,
   structPages,
+  UNDISTURBED,
   udmabuf,
   unboundAmdgpu,
   unboundHabana,
+  untilTrue,
   useGuest,
 } from './dmabuf-behaviour.js';
 
@@ -69,6 +72,63 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
   });
 
   resetGpu(scene);
+
+  describe('while an adapter writes, the exporting Gaudi is reset', () => {
+    const card = () => `/sys/bus/pci/devices/${scene.address('habana0')}`;
+    let resetsBefore: number;
+    let logLinesBefore: number;
+
+    const log = async () => (await scene.machine.guest.dmesg()).trimEnd().split('\n');
+    const resetCount = async () => Number(await scene.sh(`cat ${card()}/hard_reset_cnt`));
+
+    beforeEach(async () => {
+      resetsBefore = await resetCount();
+      logLinesBefore = (await log()).length;
+    });
+
+    /** The reset comes to its end in the driver's words, the card works again, and the adapter wrote nothing after its writer's end. */
+    async function assertBackAgain(words: RegExp): Promise<void> {
+      const written = (await scene.transfer('rdma0p0', 'habana0'))!.bytesWritten;
+      await scene.sh(untilTrue(`[ "$(cat ${card()}/hard_reset_cnt)" -gt ${resetsBefore} ]`));
+      await scene.sh(untilTrue(`grep -qx Operational ${card()}/status`));
+      await scene.assertServes(`${habana.command()} 65536`);
+      assert.equal((await scene.transfer('rdma0p0', 'habana0'))!.bytesWritten, written);
+      assert.deepEqual(
+        await scene.transfer('gpu1', 'habana0'),
+        { bytesRead: 65536, bytesWritten: 65536, registerReads: 0, registerWrites: 0 },
+        'the fresh export goes the same way',
+      );
+      assert.match((await log()).slice(logLinesBefore).join('\n'), words);
+    }
+
+    // A dma-buf holds the card's file (habanalabs/common/memory.c export_dmabuf), and device_kill_open_processes waits for the file's
+    // end: hl_device_reset kills the exporter, then gives way and tries again every 10 s, for 10 minutes.
+    it('by its driver: the exporter is killed, writes go on, and the reset waits for the importer', async () => {
+      const refused = 'Could not reset device (compute_ctx refcount';
+      const end = await scene.disturb(
+        `${habana.command()} 65536`,
+        PATIENCE_S,
+        `echo 1 > ${card()}/hard_reset
+         ${untilTrue(`dmesg | grep -qF '${refused}'`)}
+         [ "$(cat ${card()}/status)" = 'In reset' ]; [ "$(cat ${card()}/hard_reset_cnt)" = ${resetsBefore} ]
+         ended=0; wait $exporter || ended=$?; [ $ended = 137 ]
+         ${STOP_WRITER}`,
+      );
+      assert.deepEqual(end, UNDISTURBED);
+      await assertBackAgain(
+        /Going to reset device.*Killing user process pid=.*Could not reset device.*Successfully finished resetting/s,
+      );
+    });
+
+    // drivers/pci/pci.c pcie_flr: memory decoding is off until pci_restore_state, so that nobody answers the adapter.
+    it('by a function-level reset: the importer gets an error, and not one byte follows', async () => {
+      const { status } = await scene.disturb(`${habana.command()} 65536`, PATIENCE_S, `echo 1 > ${card()}/reset`);
+      assert.equal(status, 'remote access error');
+      const { failedRequests } = (await scene.machine.emulator.stateOf('rdma0p0')).counters;
+      assert.ok(failedRequests > 0, 'somebody answered the adapter');
+      await assertBackAgain(/Going to reset device.*Successfully finished resetting/s);
+    });
+  });
 
   unboundHabana(scene);
   unboundAmdgpu(scene);
