@@ -86,6 +86,9 @@ function kernelCommandLine(options: MachineOptions): string {
     'audit=0',
     // A busy host makes the clock's watchdog complain about virtual CPUs that did not run for a while.
     'tsc=nowatchdog',
+    // It also makes the timer's interrupt come too late for a check, with a panic behind an IOMMU (arch/x86/kernel/apic/io_apic.c
+    // timer_irq_works); under KVM the kernel leaves that check out by itself (kvm.c paravirt_ops_setup).
+    'no_timer_check',
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,
     ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),

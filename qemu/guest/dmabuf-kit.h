@@ -23,7 +23,7 @@
 
 #define DMABUF_FD 3
 #define EXPORTER_FD 4
-/* Only where an exporter was told --twice: the same memory once more. */
+/* Only where an exporter was told --twice: a second dma-buf of the same memory, or the one dma-buf there is. */
 #define SECOND_DMABUF_FD 5
 
 static inline uint64_t dmabuf_word(uint32_t pass, uint64_t index)
@@ -62,7 +62,7 @@ static inline uint64_t dmabuf_wrong(const void *memory, uint64_t offset, uint64_
 
 /* ---- what the two ends say to each other ------------------------------------------------------------------------ */
 
-enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE, EVICT };
+enum request_kind { FILL, COMPARE, CLOSE_FD, RELEASE, EVICT, USE };
 
 struct request {
 	enum request_kind kind;
@@ -88,6 +88,8 @@ struct exporter {
 	bool (*release)(void);
 	/* Makes the driver move the buffer out of the device's memory. NULL: this exporter's buffers never move. */
 	void (*evict)(void);
+	/* Lets the device itself work with the buffer. NULL: nothing would follow from that. */
+	void (*use)(void);
 };
 
 static inline uint64_t exporter_answer(const struct exporter *exporter, const struct request *request, int *dmabuf)
@@ -115,6 +117,11 @@ static inline uint64_t exporter_answer(const struct exporter *exporter, const st
 		if (!exporter->evict)
 			fail("this exporter's buffers never move");
 		exporter->evict();
+		return 0;
+	case USE:
+		if (!exporter->use)
+			fail("this exporter's device has no use for the buffer");
+		exporter->use();
 		return 0;
 	}
 	fail("the importer asks for %d, which no exporter knows", (int)request->kind);
@@ -182,14 +189,14 @@ static inline _Noreturn void serve_importer(const struct exporter *exporter, int
 	serve_importer_of_two(exporter, dmabuf, NO_SECOND_DMABUF, argv);
 }
 
-/* Takes --twice from before an exporter's arguments: the importer wants a second dma-buf of the same memory. */
-static inline bool take_twice(int *argc, char ***argv)
+/* Takes an option from before a program's arguments; whether it was there. */
+static inline bool take_option(int *argc, char ***argv, const char *name)
 {
-	bool twice = *argc > 1 && strcmp((*argv)[1], "--twice") == 0;
+	bool given = *argc > 1 && strcmp((*argv)[1], name) == 0;
 
-	*argc -= twice;
-	*argv += twice;
-	return twice;
+	*argc -= given;
+	*argv += given;
+	return given;
 }
 
 /* ---- the importer's side ---------------------------------------------------------------------------------------- */
@@ -223,6 +230,11 @@ static inline bool exporter_releases(void)
 static inline void exporter_evicts(void)
 {
 	ask((struct request){ .kind = EVICT });
+}
+
+static inline void exporter_uses(void)
+{
+	ask((struct request){ .kind = USE });
 }
 
 /* Both ends close the dma-buf: from now on only the importer's driver holds it. */

@@ -109,7 +109,7 @@ static int export_bar(uint32_t bar)
 int main(int argc, char **argv)
 {
 	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release };
-	bool twice = take_twice(&argc, &argv);
+	bool twice = take_option(&argc, &argv, "--twice");
 	uint32_t bar;
 	int dmabuf;
 

@@ -51,7 +51,7 @@ static int export_memory(uint64_t bytes)
 int main(int argc, char **argv)
 {
 	struct exporter exporter = { .fill = fill, .wrong = wrong, .release = release };
-	bool twice = take_twice(&argc, &argv);
+	bool twice = take_option(&argc, &argv, "--twice");
 	int dmabuf;
 
 	if (argc < 4)

@@ -100,12 +100,11 @@ static void use_dmabuf(struct end *dmabuf, struct end *plain, const struct task 
 
 int main(int argc, char **argv)
 {
-	bool pinned = argc > 1 && strcmp(argv[1], "--pinned") == 0;
+	bool pinned = take_option(&argc, &argv, "--pinned");
 	struct end dmabuf, plain;
 	struct task task;
 
-	argv += pinned;
-	if (argc - pinned != 6)
+	if (argc != 6)
 		fail("usage: export-... import-rdma [--pinned] DEVICE PEER OFFSET BYTES ORDER");
 	task = parse_task(argv + 3);
 	dmabuf = make_end(argv[1]);

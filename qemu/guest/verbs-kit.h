@@ -167,9 +167,10 @@ static inline void register_ends(struct end *dmabuf, struct end *plain, char **n
 	connect_end(plain, dmabuf);
 }
 
+/* The region may be gone before. */
 static inline void free_end(struct end *end)
 {
-	if (ibv_destroy_qp(end->qp) || ibv_dereg_mr(end->mr) || ibv_destroy_cq(end->cq) || ibv_dealloc_pd(end->pd) ||
+	if (ibv_destroy_qp(end->qp) || (end->mr && ibv_dereg_mr(end->mr)) || ibv_destroy_cq(end->cq) || ibv_dealloc_pd(end->pd) ||
 	    ibv_close_device(end->context))
 		fail("cannot take the objects down: %s", strerror(errno));
 }

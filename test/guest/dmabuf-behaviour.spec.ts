@@ -1,96 +1,63 @@
 /**
  * What the dma-buf matrix does not show by itself: buffers that move, exporters that die, fences, memory without pages, many at once.
- * One guest for all; a failed test may take those behind it along.
+ * One guest for all; a failed test may take those behind it along. On 6.12 much is different: dmabuf-behaviour-lts.spec.ts.
  */
 import assert from 'node:assert/strict';
-import { Cleanup } from '../../emulator/cli/cleanup.js';
-import { sessionTools } from '../../emulator/cli/tools.js';
-import type { TransferCounters } from '../../emulator/memory/counters.js';
-import { topologies } from '../../matrix/declaration.js';
-import { MatrixMachine } from '../../matrix/machine.js';
-import type { AllowedComplaint } from '../../qemu/index.js';
-import { assertCleanKernelLog, progress, sh } from './support.js';
-
-const MIB = 2 ** 20;
-const PATIENCE_S = 120;
-
-const HABANA_WORKAROUND: AllowedComplaint = {
-  pattern: /ghostbus_habana_open: .* taint/,
-  reason: 'the workaround is built out of the kernel tree and not signed',
-};
+import {
+  amdgpu,
+  BehaviourGuest,
+  fencesAndManyBuffers,
+  killedExporter,
+  MIB,
+  type NamedExporter,
+  PATIENCE_S,
+  resetGpu,
+  STOP_WRITER,
+  structPages,
+  UNDISTURBED,
+  udmabuf,
+  unboundAmdgpu,
+  unboundHabana,
+  untilTrue,
+  useGuest,
+} from './dmabuf-behaviour.js';
 
 describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
-  const cleanup = new Cleanup();
-  let machine: MatrixMachine;
-  /** Arguments by the function's name: PCI addresses of GPUs and the example, names of RDMA devices. */
-  let gpu0: string;
-  let gpu1: string;
-  let example: string;
-  let adapters: string;
+  const scene = new BehaviourGuest();
+  const gpu = amdgpu(scene);
+  const habana: NamedExporter = { name: 'habanalabs', command: () => 'export-hbm 0' };
+  const bar: NamedExporter = { name: 'vfio-pci', command: () => `export-bar ${scene.address('example0')} 2` };
 
-  before(async () => {
-    const plan = topologies.find(({ name }) => name === 'iommu-pt')!;
-    machine = await MatrixMachine.start('latest', plan, { tools: sessionTools, progress, cleanup });
-    const { address, rdmaDevice } = machine.places;
-    gpu0 = address('gpu0');
-    gpu1 = address('gpu1');
-    example = address('example0');
-    adapters = `${rdmaDevice('rdma0p0')} ${rdmaDevice('rdma0p1')}`;
-  });
-
-  beforeEach(() => machine.emulator.resetCounters());
-
-  afterEach(() => assertCleanKernelLog(machine.guest, [HABANA_WORKAROUND]));
-
-  after(() => cleanup.end());
-
-  /** Runs a command line in the guest; what it prints, an object a line. */
-  async function run(command: string): Promise<Record<string, unknown>[]> {
-    const output = await sh(machine.guest, command);
-    return output
-      .split('\n')
-      .filter((line) => line.startsWith('{'))
-      .map((line) => JSON.parse(line) as Record<string, unknown>);
-  }
-
-  async function transfer(name: string, target: string): Promise<TransferCounters | undefined> {
-    return (await machine.emulator.stateOf(name)).counters.peers[target];
-  }
+  useGuest(scene, 'latest', 'iommu-pt');
 
   it('move_notify: a memory region faults when its VRAM buffer has moved, is filled again, and no byte is stale', async () => {
-    const faults = async () => {
-      const { model } = await machine.emulator.stateOf('rdma0p0');
-      return (model as { pageFaults: { raised: number } }).pageFaults.raised;
-    };
     for (let round = 1; round <= 3; round++) {
-      const before = await faults();
-      const lines = await run(`export-vram ${gpu0} ${4 * MIB} follow-move ${adapters} ${4 * MIB}`);
+      const before = await scene.pageFaults();
+      const lines = await scene.run(`${gpu.command()} ${4 * MIB} follow-move ${scene.adapters} ${4 * MIB}`);
       assert.deepEqual(
         lines.map(({ step, wrong, finished }) => finished ?? `${step}: ${wrong}`),
         ['before: 0', 'before: 0', 'while it moves: 0', 'after: 0', 'after: 0', true],
       );
-      assert.ok((await faults()) > before, 'the buffer did not move');
+      assert.ok((await scene.pageFaults()) > before, 'the buffer did not move');
     }
   });
 
-  it('dma_fence: two GPUs hand a buffer over 1,000 times, each waiting by itself, and poll() tells when it is busy', async () => {
-    const [result] = await run(`fence-pingpong ${gpu0} ${gpu1} 256K 1000`);
-    assert.deepEqual([result!.rounds, result!.wrong], [1000, 0]);
-    assert.ok((result!.busy as number) > 0, 'poll() never found the buffer busy');
-  });
+  fencesAndManyBuffers(scene, { imported: 'VRAM' });
 
   for (const [name, target, exporter] of [
     ['habanalabs', 'habana0', () => `export-hbm --twice 0 ${MIB}`],
-    ['vfio-pci', 'example0', () => `export-bar --twice ${example} 2 ${MIB}`],
+    ['vfio-pci', 'example0', () => `export-bar --twice ${scene.address('example0')} 2 ${MIB}`],
   ] as const) {
     it(`two dma-bufs of the same memory of ${name} serve two importers at once`, async () => {
       const rounds = 10;
-      const lines = await run(`${exporter()} import-twice ${gpu1} ${adapters} 1M ${rounds}`);
+      const lines = await scene.run(
+        `${exporter()} import-twice ${scene.address('gpu1')} ${scene.adapters} 1M ${rounds}`,
+      );
       assert.deepEqual(lines, [{ step: 'both', bytes: MIB, wrong: 0 }, { finished: true }]);
       // The GPU writes it once a round and reads it twice, the adapter reads and writes it once (import-twice.c).
       const memory = { registerReads: 0, registerWrites: 0 };
       assert.deepEqual(
-        [await transfer('gpu1', target), await transfer('rdma0p0', target)],
+        [await scene.transfer('gpu1', target), await scene.transfer('rdma0p0', target)],
         [
           { ...memory, bytesRead: 2 * rounds * MIB, bytesWritten: rounds * MIB },
           { ...memory, bytesRead: rounds * MIB, bytesWritten: rounds * MIB },
@@ -99,126 +66,83 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
     });
   }
 
-  it('256 buffers, each imported by a GPU and an adapter, are taken down in random order', async () => {
-    const vramInUse = `cat /sys/bus/pci/devices/${gpu0}/mem_info_vram_used`;
-    const before = await sh(machine.guest, vramInUse);
-    for (const seed of [1, 2, 3]) {
-      const [result] = await run(`many-dmabufs ${gpu0} ${gpu1} ${adapters} 256 64K ${seed}`);
-      assert.deepEqual(result, { buffers: 256, wrong: 0 });
-    }
-    await sh(machine.guest, untilTrue(`[ "$(${vramInUse})" = ${before.trim()} ]`));
+  structPages(scene, [
+    [gpu, false],
+    [habana, false],
+    [bar, false],
+    [udmabuf, true],
+  ]);
+
+  killedExporter(scene, gpu);
+  killedExporter(scene, habana);
+
+  it("while an adapter writes, the exporter's process is killed: vfio-pci revokes the BAR, and not one byte follows", async () => {
+    const { status } = await scene.disturb(`${bar.command()} 65536`, PATIENCE_S, 'kill -9 $exporter');
+    assert.notEqual(status, 'success');
+    const written = (await scene.transfer('rdma0p0', 'example0'))!.bytesWritten;
+    await scene.sh(`${bar.command()} 65536 true`);
+    assert.equal((await scene.transfer('rdma0p0', 'example0'))!.bytesWritten, written);
   });
 
-  describe('no struct page', () => {
-    /** A return probe on the function that every importer maps with: whether the first entry of the table has a page. */
-    const PROBE = 'r:mapped dma_buf_map_attachment link=+0(+0($retval)):x64';
-    /** include/linux/scatterlist.h: the two lowest bits of page_link are flags. */
-    const FLAGS = 3n;
+  resetGpu(scene);
 
-    async function pagesOf(exporter: string): Promise<boolean[]> {
-      await sh(
-        machine.guest,
-        `cd /sys/kernel/tracing 2>/dev/null && [ -e kprobe_events ] || { mount -t tracefs tracefs /sys/kernel/tracing; cd /sys/kernel/tracing; }
-         echo > trace; echo '${PROBE}' > kprobe_events; echo 1 > events/kprobes/mapped/enable`,
-      );
-      await sh(machine.guest, `${exporter} 65536 import-rdma ${adapters} 0 65536 importer-first`);
-      const trace = await sh(
-        machine.guest,
-        'cd /sys/kernel/tracing; cat trace; echo 0 > events/kprobes/mapped/enable; echo > kprobe_events',
-      );
-      const links = [...trace.matchAll(/link=(0x[0-9a-f]+)/g)].map(([, link]) => BigInt(link!));
-      return links.map((link) => (link & ~FLAGS) !== 0n);
-    }
+  describe('while an adapter writes, the exporting Gaudi is reset', () => {
+    const card = () => `/sys/bus/pci/devices/${scene.address('habana0')}`;
+    let resetsBefore: number;
+    let logLinesBefore: number;
 
-    for (const [name, exporter, expected] of [
-      ['amdgpu', () => `export-vram ${gpu0}`, false],
-      ['habanalabs', () => 'export-hbm 0', false],
-      ['vfio-pci', () => `export-bar ${example} 2`, false],
-      ['udmabuf', () => 'export-memory udmabuf', true],
-    ] as const) {
-      it(`${name} hands out addresses ${expected ? 'with' : 'without'} pages`, async () => {
-        const found = await pagesOf(exporter());
-        assert.ok(found.length > 0, 'nothing was mapped');
-        assert.ok(
-          found.every((hasPage) => hasPage === expected),
-          `pages: ${found}`,
-        );
-      });
-    }
-  });
+    const log = async () => (await scene.machine.guest.dmesg()).trimEnd().split('\n');
+    const resetCount = async () => Number(await scene.sh(`cat ${card()}/hard_reset_cnt`));
 
-  describe('revocation: while an adapter writes,', () => {
-    const LOG = '/tmp/write-loop';
-
-    /** Starts writing into an export, lets `event` happen, and waits for the writer's end; how that was. */
-    async function disturb(exporter: string, seconds: number, event: string): Promise<Record<string, unknown>> {
-      const output = await run(
-        `rm -f ${LOG}; ${exporter} write-loop ${adapters} 65536 ${seconds} > ${LOG} 2>&1 & exporter=$!
-         ${untilTrue(`grep -q writing ${LOG}`)} || { cat ${LOG}; exit 1; }
-         ${event}
-         ${untilTrue(`grep -q finished ${LOG}`)} || { cat ${LOG}; exit 1; }
-         cat ${LOG}`,
-      );
-      return output.find(({ status }) => status !== undefined)!;
-    }
-
-    for (const [name, exporter] of [
-      ['amdgpu', () => `export-vram ${gpu0} 65536`],
-      ['habanalabs', () => 'export-hbm 0 65536'],
-    ] as const) {
-      it(`the exporter's process is killed: ${name} keeps the memory as long as it is imported`, async () => {
-        const { status } = await disturb(exporter(), 4, 'kill -9 $exporter');
-        assert.equal(status, 'success');
-      });
-    }
-
-    it("the exporter's process is killed: vfio-pci revokes the BAR, and not one byte follows", async () => {
-      const { status } = await disturb(`export-bar ${example} 2 65536`, PATIENCE_S, 'kill -9 $exporter');
-      assert.notEqual(status, 'success');
-      const written = (await transfer('rdma0p0', 'example0'))!.bytesWritten;
-      await sh(machine.guest, `export-bar ${example} 2 65536 true`);
-      assert.equal((await transfer('rdma0p0', 'example0'))!.bytesWritten, written);
+    beforeEach(async () => {
+      resetsBefore = await resetCount();
+      logLinesBefore = (await log()).length;
     });
 
-    it('the exporting GPU is reset: writes go on, and the buffer can be used afterwards', async () => {
-      const { status } = await disturb(
-        `export-vram ${gpu0} 65536`,
-        6,
-        `mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
-         cat /sys/kernel/debug/dri/${gpu0}/amdgpu_gpu_recover`,
+    /** The reset comes to its end in the driver's words, the card works again, and the adapter wrote nothing after its writer's end. */
+    async function assertBackAgain(words: RegExp): Promise<void> {
+      const written = (await scene.transfer('rdma0p0', 'habana0'))!.bytesWritten;
+      await scene.sh(untilTrue(`[ "$(cat ${card()}/hard_reset_cnt)" -gt ${resetsBefore} ]`));
+      await scene.sh(untilTrue(`grep -qx Operational ${card()}/status`));
+      await scene.assertServes(`${habana.command()} 65536`);
+      assert.equal((await scene.transfer('rdma0p0', 'habana0'))!.bytesWritten, written);
+      assert.deepEqual(
+        await scene.transfer('gpu1', 'habana0'),
+        { bytesRead: 65536, bytesWritten: 65536, registerReads: 0, registerWrites: 0 },
+        'the fresh export goes the same way',
       );
-      assert.equal(status, 'success');
-      const lines = await run(`export-vram ${gpu0} 65536 import-gpu ${gpu1} 65536 0 65536 importer-first`);
-      assert.deepEqual(lines.at(-1), { finished: true });
+      assert.match((await log()).slice(logLinesBefore).join('\n'), words);
+    }
+
+    // A dma-buf holds the card's file (habanalabs/common/memory.c export_dmabuf), and device_kill_open_processes waits for the file's
+    // end: hl_device_reset kills the exporter, then gives way and tries again every 10 s, for 10 minutes.
+    it('by its driver: the exporter is killed, writes go on, and the reset waits for the importer', async () => {
+      const refused = 'Could not reset device (compute_ctx refcount';
+      const end = await scene.disturb(
+        `${habana.command()} 65536`,
+        PATIENCE_S,
+        `echo 1 > ${card()}/hard_reset
+         ${untilTrue(`dmesg | grep -qF '${refused}'`)}
+         [ "$(cat ${card()}/status)" = 'In reset' ]; [ "$(cat ${card()}/hard_reset_cnt)" = ${resetsBefore} ]
+         ended=0; wait $exporter || ended=$?; [ $ended = 137 ]
+         ${STOP_WRITER}`,
+      );
+      assert.deepEqual(end, UNDISTURBED);
+      await assertBackAgain(
+        /Going to reset device.*Killing user process pid=.*Could not reset device.*Successfully finished resetting/s,
+      );
     });
 
-    // The driver lets go of its function only when the last importer is gone: what is written until then is memory of its own.
-    for (const [driver, name, exporter, ready] of [
-      [
-        'habanalabs',
-        'habana0',
-        () => 'export-hbm 0 65536',
-        'grep -qsx Operational /sys/class/accel/accel*/device/status',
-      ],
-      ['amdgpu', 'gpu0', () => `export-vram ${gpu0} 65536`, '[ "$(ls /dev/dri | grep -c renderD)" = 2 ]'],
-    ] as const) {
-      it(`the exporting driver is unbound: ${driver} waits for the importer, and can be bound again`, async () => {
-        const folder = `/sys/bus/pci/drivers/${driver}`;
-        const address = machine.places.address(name);
-        const { status } = await disturb(exporter(), 4, `echo ${address} > ${folder}/unbind &`);
-        assert.equal(status, 'success');
-        await sh(
-          machine.guest,
-          `${untilTrue(`[ ! -e ${folder}/${address} ]`)}; echo ${address} > ${folder}/bind; ${untilTrue(ready)}`,
-        );
-        const lines = await run(`${exporter()} import-gpu ${gpu1} 65536 0 65536 importer-first`);
-        assert.deepEqual(lines.at(-1), { finished: true });
-      });
-    }
+    // drivers/pci/pci.c pcie_flr: memory decoding is off until pci_restore_state, so that nobody answers the adapter.
+    it('by a function-level reset: the importer gets an error, and not one byte follows', async () => {
+      const { status } = await scene.disturb(`${habana.command()} 65536`, PATIENCE_S, `echo 1 > ${card()}/reset`);
+      assert.equal(status, 'remote access error');
+      const { failedRequests } = (await scene.machine.emulator.stateOf('rdma0p0')).counters;
+      assert.ok(failedRequests > 0, 'somebody answered the adapter');
+      await assertBackAgain(/Going to reset device.*Successfully finished resetting/s);
+    });
   });
+
+  unboundHabana(scene);
+  unboundAmdgpu(scene);
 });
-
-/** A shell line that tries until `condition` holds once, and fails when it never does. */
-function untilTrue(condition: string): string {
-  return `(for try in $(seq ${PATIENCE_S * 10}); do if ${condition}; then exit 0; fi; sleep 0.1; done; exit 1)`;
-}
