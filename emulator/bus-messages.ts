@@ -70,7 +70,8 @@ export interface BusRequest {
 }
 
 export type BusReport =
-  | { readonly kind: 'ready'; readonly functions: readonly ServedFunction[] }
+  /** `threadId` is Linux's, of the bus thread. */
+  | { readonly kind: 'ready'; readonly functions: readonly ServedFunction[]; readonly threadId: number }
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly kind: 'refused'; readonly id: number; readonly message: string }

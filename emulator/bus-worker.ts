@@ -1,5 +1,6 @@
 /** The bus thread: creates the functions, serves them, and answers the main thread. */
-import { join } from 'node:path';
+import { readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Bus } from './bus.js';
 import type {
@@ -94,7 +95,7 @@ async function main(): Promise<void> {
       answer(machine, bus, next.message as BusRequest);
     }
   });
-  report({ kind: 'ready', functions });
+  report({ kind: 'ready', functions, threadId: Number(basename(readlinkSync('/proc/thread-self'))) });
   bus.run();
   bus.unwatch(data.wakeFd);
   machine.close();

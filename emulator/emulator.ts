@@ -11,6 +11,7 @@ import type {
   ServedFunction,
 } from './bus-messages.js';
 import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
+import { HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
 import type { PeerRouting } from './memory/fabric.js';
 import type { GuestFile } from './plugin.js';
@@ -20,9 +21,6 @@ export type { FunctionState, ServedFunction } from './bus-messages.js';
 /** A spinning thread needs a core of its own beside the guest's; with fewer it only slows the guest. */
 const SPINNING_CORES = 4;
 const SPIN_US = 50;
-
-/** A handler takes microseconds; QEMU's x-msg-timeout is 5000. */
-const STUCK_HANDLER_MS = 2000;
 
 /** A logger such as pino's: fields first. */
 export interface EmulatorLog {
@@ -135,14 +133,18 @@ class BusThread {
   constructor(data: Omit<BusThreadData, 'wakeFd' | 'busySinceMs'>, onReport: (report: BusReport) => void) {
     this.#wakeFd = createEventfd();
     const busySinceMs = new Float64Array(new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT));
-    this.#watchdog = watchHandlers(busySinceMs, onReport);
+    let threadId = 0;
+    this.#watchdog = watchHandlers(busySinceMs, () => runDelayMs(threadId), onReport);
     this.#worker = new Worker(new URL('./bus-worker.js', import.meta.url), {
       workerData: { ...data, wakeFd: this.#wakeFd, busySinceMs } satisfies BusThreadData,
     });
     this.#worker.on('message', (report: BusReport) => {
       if (report.kind === 'reply') this.#settle(report.id)?.resolve(report.result);
       else if (report.kind === 'refused') this.#settle(report.id)?.reject(new Error(report.message));
-      else onReport(report);
+      else {
+        if (report.kind === 'ready') threadId = report.threadId;
+        onReport(report);
+      }
     });
     this.ended = new Promise((resolve, reject) => {
       this.#worker.once('error', (error) => {
@@ -188,18 +190,18 @@ class BusThread {
   }
 }
 
-/** Reports, once each time, a handler that holds the bus thread for so long that QEMU is about to give the function up. */
-function watchHandlers(busySinceMs: Float64Array, onReport: (report: BusReport) => void): NodeJS.Timeout {
-  let reportedSinceMs = 0;
-  const check = () => {
-    const sinceMs = busySinceMs[0]!;
-    const busyMs = Number(process.hrtime.bigint()) / 1e6 - sinceMs;
-    if (sinceMs === 0 || sinceMs === reportedSinceMs || busyMs < STUCK_HANDLER_MS) return;
-    reportedSinceMs = sinceMs;
-    const message = `one handler has held the bus thread for ${(busyMs / 1000).toFixed(1)} s; QEMU gives a function up after 5 s`;
-    onReport({ kind: 'log', level: 'error', source: 'bus', message, fields: {} });
+/** Looks at the bus thread's handlers until the interval is cleared. */
+function watchHandlers(
+  busySinceMs: Float64Array,
+  runDelay: () => number,
+  onReport: (report: BusReport) => void,
+): NodeJS.Timeout {
+  const watch = new HandlerWatch(runDelay);
+  const look = () => {
+    const found = watch.look(Number(process.hrtime.bigint()) / 1e6, busySinceMs[0]!);
+    if (found !== undefined) onReport({ kind: 'log', source: 'bus', fields: {}, ...found });
   };
-  return setInterval(check, STUCK_HANDLER_MS / 4).unref();
+  return setInterval(look, WATCH_INTERVAL_MS).unref();
 }
 
 /** Gives each spec its instance name: the plugin's name and a number. */

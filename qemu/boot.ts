@@ -42,7 +42,7 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     const end = () => guest.kill();
     options.abort?.addEventListener('abort', end);
     if (options.abort?.aborted) await end();
-    await guest.becomeReady(options.bootTimeoutMs ?? 120_000);
+    await guest.becomeReady(options.bootTimeoutMs ?? 300_000);
     options.abort?.removeEventListener('abort', end);
     return guest;
   } finally {

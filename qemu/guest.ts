@@ -28,7 +28,7 @@ export interface BootOptions {
   kernelArgs?: readonly string[];
   /** Modules kept from loading by themselves; default `heldBackModules`. */
   blockedModules?: readonly string[];
-  /** From start until the agent has answered and udev has loaded the drivers; default 120 000. */
+  /** From start until the agent has answered and udev has loaded the drivers; default 300 000, for hosts that have other work, too. */
   bootTimeoutMs?: number;
   /** A guest whose agent does not answer for this long counts as hung, and is ended; default 60 000: TCG on a busy host is slow. */
   agentTimeoutMs?: number;

@@ -153,7 +153,7 @@ export class RunningGuest implements Guest {
     }
   }
 
-  async settle(timeoutMs = 120_000): Promise<void> {
+  async settle(timeoutMs = 300_000): Promise<void> {
     const seconds = Math.max(1, Math.ceil(timeoutMs / 1000));
     const { exitCode } = await this.run(['udevadm', 'settle', `--timeout=${seconds}`], {
       timeoutMs: timeoutMs + 5_000,
@@ -162,7 +162,7 @@ export class RunningGuest implements Guest {
     throw new GuestTimeoutError(`The guest's drivers were not ready after ${seconds} s.`, this.log.tail());
   }
 
-  async reboot(how: 'guest' | 'reset' = 'guest', timeoutMs = 120_000): Promise<void> {
+  async reboot(how: 'guest' | 'reset' = 'guest', timeoutMs = 300_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     const reset = once(this.monitor, 'RESET');
     if (how === 'reset') await this.qmp('system_reset');
