@@ -86,6 +86,9 @@ function kernelCommandLine(options: MachineOptions): string {
     'audit=0',
     // A busy host makes the clock's watchdog complain about virtual CPUs that did not run for a while.
     'tsc=nowatchdog',
+    // As Linux does by itself under KVM. It waits for a few ticks in a time that a busy host may not give, and behind an IOMMU that remaps
+    // interrupts it then panics (arch/x86/kernel/apic/io_apic.c check_timer): seen with CONFIG_HZ=1000.
+    'no_timer_check',
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,
     ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),
