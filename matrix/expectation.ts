@@ -100,7 +100,7 @@ const NOT_VFIO =
   'vfio_pci_dma_buf_iommufd_map takes no dma-buf but vfio-pci’s own (drivers/vfio/pci/vfio_pci_dmabuf.c)';
 
 /** drivers/iommu/iommufd/pages.c iopt_map_dmabuf: attach, pin, and then ask vfio-pci for the one physical range, or nobody. */
-function iommufdRule({ topology, exporter, importer }: Cell): Expectation | undefined {
+function iommufdRule({ traits, topology, exporter, importer }: Cell): Expectation | undefined {
   if (importer.name !== 'iommufd') return undefined;
   if (topology.iommu === 'none') return NO_VFIO_WITHOUT_IOMMU;
   const refused = { kind: 'refused', at: 'map', errno: 'EOPNOTSUPP' } as const;
@@ -120,7 +120,11 @@ function iommufdRule({ topology, exporter, importer }: Cell): Expectation | unde
         because: `amdgpu_dma_buf_pin moves it to system memory: iommufd attaches no PCI device; ${NOT_VFIO}`,
       };
     case 'habanalabs-hbm':
-      return { ...refused, message: NO_PCI_DEVICE, because: `hl_dmabuf_attach finds no PCI device; ${NOT_VFIO}` };
+      return {
+        ...refused,
+        ...(traits.p2pdma ? { message: NO_PCI_DEVICE } : {}),
+        because: `hl_dmabuf_attach finds no PCI device; ${NOT_VFIO}`,
+      };
     default:
       return { ...refused, because: NOT_VFIO };
   }

@@ -94,6 +94,21 @@ describe('a kernel of the user’s own in the matrix', () => {
     assert.deepEqual([...new Set(ways)], ['messages']);
   });
 
+  it('says that iommufd is no PCI device only where CONFIG_PCI_P2PDMA has it looked for', () => {
+    const messageOf = (kernel: MatrixKernel) => {
+      const [cell] = generateCells({
+        kernels: [kernel],
+        topologies: ['iommu-pt'],
+        exporters: ['habanalabs-hbm'],
+        importers: ['iommufd'],
+      });
+      const expectation = expectationOf(cell!);
+      return expectation.kind === 'refused' ? expectation.message?.source : expectation.kind;
+    };
+    assert.match(messageOf(kernelWith()) ?? '', /not a PCI device/);
+    assert.equal(messageOf(kernelWith({ without: ['PCI_P2PDMA', 'VFIO_PCI_DMABUF'] })), undefined);
+  });
+
   it('cannot have habanalabs opened from 6.12 on where our module cannot be built', () => {
     const id = 'switch/habanalabs-hbm/mlx5/4K';
     assert.match(word(kernelWith({ buildTree: undefined }), id), /^n\/a: .*tree/);

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "dmabuf-kit.h"
 #include "ghostbus_example.h"
@@ -33,6 +34,8 @@ struct ioas_map_file {
 
 #define PAGE_BYTES 4096ull
 #define RING_LOG2 1
+/* A copy of 64 MiB by DMA messages takes some seconds. */
+#define PATIENCE_S 120
 #define READ_WRITE (IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
 struct engine {
@@ -191,10 +194,11 @@ static uint32_t execute(struct engine *engine, uint64_t to, uint64_t from, uint6
 	engine->tail = (engine->tail + 1) % (1u << RING_LOG2);
 	__sync_synchronize();
 	set(engine, GBX_DOORBELL, engine->tail);
-	while (descriptor->status == GBX_PENDING) {
+	for (time_t start = time(NULL); descriptor->status == GBX_PENDING; sched_yield()) {
 		if (get(engine, GBX_REG_ERROR))
 			fail("the engine halted for reason %u", get(engine, GBX_REG_ERROR));
-		sched_yield();
+		if (time(NULL) - start > PATIENCE_S)
+			fail("the engine left a descriptor untouched for %d s", PATIENCE_S);
 	}
 	if (descriptor->status == GBX_DONE && descriptor->copied != bytes)
 		fail("a copy of %" PRIu64 " bytes ended after %u", bytes, descriptor->copied);
