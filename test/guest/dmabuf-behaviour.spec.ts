@@ -115,7 +115,8 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
     }
 
     // A dma-buf holds the card's file (habanalabs/common/memory.c export_dmabuf), and device_kill_open_processes waits for the file's
-    // end: hl_device_reset kills the exporter, then gives way and tries again every 10 s, for 10 minutes.
+    // end: hl_device_reset kills the exporter, then gives way and tries again every 10 s. The test lets go after the first try. After 60
+    // (HL_PENDING_RESET_MAX_TRIALS), 13 minutes in this guest, the driver gives the card up until it is unbound and bound again.
     it('by its driver: the exporter is killed, writes go on, and the reset waits for the importer', async () => {
       const refused = 'Could not reset device (compute_ctx refcount';
       const end = await scene.disturb(
