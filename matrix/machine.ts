@@ -116,7 +116,7 @@ export class MatrixMachine {
     await this.emulator.resetCounters();
     const { exporter, importer, size } = cell;
     const argv = [...exporter.command(this.places, size.exportBytes), ...importer.command(this.places, size)];
-    const script = `"$@"; status=$?; echo '${LOG_MARK}'; dmesg | tail -n +${this.#logLines + 1}; exit $status`;
+    const script = `"$@"; status=$?; echo '${LOG_MARK}'; busybox dmesg | busybox tail -n +${this.#logLines + 1}; exit $status`;
     const { exitCode, signal, stdout, stderr } = await this.guest.capture(['sh', '-c', script, 'sh', ...argv], {
       timeoutMs: CELL_TIMEOUT_MS,
     });
