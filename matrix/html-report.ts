@@ -3,8 +3,8 @@ import type { MatrixRun } from './run.js';
 import { type KernelTable, type Square, sumsOf, tablesOf } from './summary.js';
 
 const STYLE = `
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222; background: #fff; }
-table { border-collapse: collapse; margin: 1em 0 2em; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; color: #222; background: #fff; }
+table { border-collapse: collapse; margin: 1em 0 2em; font-size: 13px; }
 th, td { border: 1px solid #ccc; padding: .35em .6em; text-align: left; vertical-align: top; }
 thead th { background: #f2f2f2; }
 .p2p { background: #c9efce; } .staged { background: #fdf0c0; } .refused { background: #cfe6f7; }
