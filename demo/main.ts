@@ -1,8 +1,7 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { InterruptedError, statusOfError, USAGE_STATUS } from '../emulator/cli/exit-status.js';
+import { writableFile } from '../emulator/cli/options.js';
 import { parseByteSize } from '../emulator/options.js';
 import { WatchedLog } from '../emulator/watched-log.js';
 import { MatrixMachine } from '../matrix/machine.js';
@@ -23,7 +22,7 @@ matrix of every exporter and every importer.
 
   --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
   --matrix      the matrix in all topologies, not only in this machine: some minutes more
-  --html FILE   where the matrix goes as an HTML page; default matrix.html in the folder for temporary files
+  --html FILE   where the matrix goes as an HTML page; default matrix.html in the current folder
   --verbose     show the devices' log
 
 Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
@@ -43,7 +42,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
     args: [...argv],
     options: {
       bytes: { type: 'string', default: '16M' },
-      html: { type: 'string', default: join(tmpdir(), 'matrix.html') },
+      html: { type: 'string', default: 'matrix.html' },
       matrix: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
@@ -54,7 +53,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
   if (bytes === 0 || bytes > LARGEST_BYTES || bytes % 4096 !== 0) {
     throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
   }
-  return { bytes, html: values.html, matrix: values.matrix, verbose: values.verbose };
+  return { bytes, html: writableFile('--html', values.html), matrix: values.matrix, verbose: values.verbose };
 }
 
 /**

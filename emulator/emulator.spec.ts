@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { type Emulator, type EmulatorLog, startEmulator } from './emulator.js';
 import { closeFd, connectUnix } from './host/index.js';
 
@@ -121,6 +124,24 @@ describe('startEmulator', () => {
     const served = await start();
     await served.control('stub0', 'hang');
     await log.until(/one handler has held the bus thread for [2-9]/);
+  });
+
+  // The second is for the bus thread to fall asleep; on a machine where it takes longer, this shows less.
+  it('does not keep a process that crashes', async () => {
+    const program = `
+      import { startEmulator } from ${JSON.stringify(new URL('./emulator.js', import.meta.url).href)};
+      const nothing = () => undefined;
+      const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+      await startEmulator({ devices: [{ plugin: ${JSON.stringify(plugin)}, options: {} }], log, socketDirectory: ${JSON.stringify(folder)} });
+      setTimeout(() => { throw new Error('crash'); }, 1000);`;
+    const path = join(folder, 'crash.mjs');
+    writeFileSync(path, program);
+    const child = spawn(process.execPath, [path], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const limit = setTimeout(() => child.kill('SIGKILL'), 60_000);
+    const [words, [status]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    clearTimeout(limit);
+    assert.match(words, /Error: crash/);
+    assert.equal(status, 1);
   });
 
   it('refuses a plugin that is none, and an unknown one, with what to do', async () => {

@@ -120,6 +120,12 @@ export class Emulator {
   }
 }
 
+/** The threads that run; at this process's exit each is ended. One listener for all: Node warns of more than ten. */
+const busThreads = new Set<BusThread>();
+process.on('exit', () => {
+  for (const thread of busThreads) thread.end();
+});
+
 /** The worker thread with its wake-up descriptor. */
 class BusThread {
   readonly ended: Promise<void>;
@@ -146,6 +152,7 @@ class BusThread {
         onReport(report);
       }
     });
+    busThreads.add(this);
     this.ended = new Promise((resolve, reject) => {
       this.#worker.once('error', (error) => {
         this.#abandon(error);
@@ -174,6 +181,15 @@ class BusThread {
     await this.ended.catch(() => undefined);
   }
 
+  /**
+   * Ends the thread where it is. Node joins its threads before it exits, after an uncaught exception too, and would wait for one
+   * that sleeps in epoll_wait.
+   */
+  end(): void {
+    void this.#worker.terminate();
+    signalEventfd(this.#wakeFd);
+  }
+
   #settle(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
@@ -183,6 +199,7 @@ class BusThread {
   #abandon(error: Error): void {
     if (!this.#alive) return;
     this.#alive = false;
+    busThreads.delete(this);
     clearInterval(this.#watchdog);
     closeFd(this.#wakeFd);
     for (const pending of this.#pending.values()) pending.reject(error);

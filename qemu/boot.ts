@@ -1,7 +1,8 @@
-import { createWriteStream, mkdtempSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtempSync } from 'node:fs';
+import { open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { kvmRunsKernel } from './accel.js';
 import type { BootOptions, Guest } from './guest.js';
 import { overlayArchive } from './image.js';
@@ -36,8 +37,8 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
       blockedModules: options.blockedModules ?? heldBackModules,
     });
     options.onProgress?.(`Booting kernel ${image.kernelRelease} (QEMU ${qemu.version}, ${accel})`);
+    const log = await openConsoleLog(options);
     const process = await QemuProcess.start(qemu, args, streamCount);
-    const log = options.consoleLogPath === undefined ? undefined : createWriteStream(options.consoleLogPath);
     const guest = new RunningGuest({ process, accel, layout, agentTimeoutMs: options.agentTimeoutMs ?? 60_000, log });
     const end = () => guest.kill();
     options.abort?.addEventListener('abort', end);
@@ -48,6 +49,16 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
   } finally {
     await rm(scratch, { recursive: true });
   }
+}
+
+/** The guest goes on when the file cannot take more, as on a full disk. Rejects with Node's error when it cannot be opened. */
+async function openConsoleLog({ consoleLogPath, onProgress }: BootOptions): Promise<Writable | undefined> {
+  if (consoleLogPath === undefined) return undefined;
+  const stream = (await open(consoleLogPath, 'w')).createWriteStream();
+  stream.on('error', (error) =>
+    onProgress?.(`The console is no longer written to ${consoleLogPath}: ${error.message}`),
+  );
+  return stream;
 }
 
 async function chooseAccelerator(options: BootOptions): Promise<'kvm' | 'tcg'> {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { relative } from 'node:path';
 import yargs from 'yargs';
 import { runCli, splitGuestCommand } from './cli.js';
 import { controlRequest } from './commands/ctl.js';
@@ -95,6 +96,7 @@ describe('options of run, shell and serve', () => {
       [['--kernel', '/no/such/kernel'], /neither lts nor latest/],
       [['--share', '/no/such/folder'], /--share \/no\/such\/folder is not a folder/],
       [['--module', '/no/such/folder'], /--module/],
+      [['--console-log', '/no/such/folder/log'], /--console-log \/no\/such\/folder\/log cannot be written: ENOENT/],
     ];
     for (const [argv, message] of rows) {
       const args = await parse(...argv);
@@ -110,10 +112,13 @@ describe('options of run, shell and serve', () => {
   it('make paths absolute, since QEMU may run elsewhere', async () => {
     const folder = mkdtempSync(`${tmpdir()}/spec-`);
     try {
-      const args = await parse('--share', `${folder}/../${folder.split('/').pop()}`, '--console-log', 'console.txt');
+      const console = `${relative('.', folder)}/console.txt`;
+      writeFileSync(console, 'of an earlier guest');
+      const args = await parse('--share', `${folder}/../${folder.split('/').pop()}`, '--console-log', console);
       const settings = guestSettings(args);
       assert.equal(settings.shareDir, folder);
-      assert.equal(settings.consoleLogPath, `${process.cwd()}/console.txt`);
+      assert.equal(settings.consoleLogPath, `${folder}/console.txt`);
+      assert.equal(readFileSync(console, 'utf8'), 'of an earlier guest');
     } finally {
       rmSync(folder, { recursive: true });
     }

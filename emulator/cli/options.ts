@@ -1,5 +1,5 @@
 /** The options that `run`, `shell` and `serve` share, and what they mean. */
-import { statSync } from 'node:fs';
+import { closeSync, openSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv } from 'yargs';
 import { type Accelerator, type Topology, topologies } from '../../qemu/index.js';
@@ -190,7 +190,7 @@ export function guestSettings(args: GuestArguments): GuestSettings {
     moduleFolders: args.module.map((folder) => existingFolder('--module', folder)),
     workarounds: args.workarounds,
     shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
-    consoleLogPath: args.consoleLog === undefined ? undefined : resolve(args.consoleLog),
+    consoleLogPath: args.consoleLog === undefined ? undefined : writableFile('--console-log', args.consoleLog),
   };
 }
 
@@ -219,6 +219,20 @@ function existingFolder(option: string, folder: string): string {
   const path = resolve(folder);
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
   throw new UsageError(`${option} ${folder} is not a folder`);
+}
+
+/**
+ * The absolute path, once it is sure that a file there can be written: whoever waits for minutes is told before. It is made when
+ * there is none, and keeps what is in it. @throws UsageError
+ */
+export function writableFile(option: string, file: string): string {
+  const path = resolve(file);
+  try {
+    closeSync(openSync(path, 'a'));
+  } catch (error) {
+    throw new UsageError(`${option} ${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
+  }
+  return path;
 }
 
 /** Runs `work`; what it throws is the command line's fault. */

@@ -9,6 +9,7 @@ import { debianKernels, isDebianKernel, type MatrixKernel, matrixKernel } from '
 import { type CellResult, runMatrix, usualJobs } from '../../../matrix/run.js';
 import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
 import { UsageError } from '../exit-status.js';
+import { writableFile } from '../options.js';
 import { printProgress } from '../progress.js';
 import { sessionTools } from '../tools.js';
 
@@ -112,6 +113,7 @@ async function handler(args: Arguments): Promise<void> {
     importers: chosenNames('importer', args.importer),
     sizes: chosenNames('size', args.size),
   });
+  const htmlPath = args.html === undefined ? undefined : writableFile('--html', args.html);
   const run = await runMatrix(cells, {
     tools: sessionTools,
     progress: printProgress,
@@ -120,7 +122,7 @@ async function handler(args: Arguments): Promise<void> {
   });
   const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
   process.stdout.write(args.json ? renderJson(run) : args.ktap ? renderKtap(run) : renderText(run, colours));
-  if (args.html !== undefined) await writeFile(args.html, renderHtml(run));
+  if (htmlPath !== undefined) await writeFile(htmlPath, renderHtml(run));
   process.exitCode = run.results.every(({ problems }) => problems.length === 0) ? 0 : 1;
 }
 
