@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { relative } from 'node:path';
 import yargs from 'yargs';
+import { Poller } from '../host/index.js';
 import { runCli, splitGuestCommand } from './cli.js';
 import { controlRequest } from './commands/ctl.js';
 import { timeoutMsOf } from './commands/run.js';
@@ -15,6 +17,7 @@ import {
   guestOptions,
   guestSettings,
   parseGuestMemory,
+  writableFile,
 } from './options.js';
 
 async function parse(...argv: string[]): Promise<EmulatorArguments & GuestArguments> {
@@ -120,6 +123,25 @@ describe('options of run, shell and serve', () => {
       assert.equal(settings.consoleLogPath, `${folder}/console.txt`);
       assert.equal(readFileSync(console, 'utf8'), 'of an earlier guest');
     } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('a file to be written', () => {
+  it('may be a FIFO, whose reader sees no end before there is anything', () => {
+    const folder = mkdtempSync(`${tmpdir()}/spec-`);
+    const path = `${folder}/fifo`;
+    execFileSync('mkfifo', [path]);
+    const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const poller = new Poller();
+    try {
+      poller.add(reader, 0);
+      assert.equal(writableFile('--console-log', path), path);
+      assert.equal(poller.wait(0), 0);
+    } finally {
+      poller.close();
+      closeSync(reader);
       rmSync(folder, { recursive: true });
     }
   });

@@ -228,7 +228,8 @@ function existingFolder(option: string, folder: string): string {
 export function writableFile(option: string, file: string): string {
   const path = resolve(file);
   try {
-    closeSync(openSync(path, 'a'));
+    // Whoever reads a FIFO would take our closing it for the end.
+    if (!statSync(path, { throwIfNoEntry: false })?.isFIFO()) closeSync(openSync(path, 'a'));
   } catch (error) {
     throw new UsageError(`${option} ${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
   }
