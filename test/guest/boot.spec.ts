@@ -55,7 +55,8 @@ for (const kernel of ['latest', 'lts']) {
       const image = await ensureImage({ kernel });
       const programs = await buildGuestPrograms({ image });
       const firmware = { path: '/lib/firmware/ghostbus/stub.bin', contents: Buffer.from([1, 2, 255]) };
-      guest = await boot(kernel, { shareDir: folder, extraFiles: [...programs, firmware] });
+      const consoleLogPath = join(folder, 'console');
+      guest = await boot(kernel, { shareDir: folder, extraFiles: [...programs, firmware], consoleLogPath });
     });
     after(async () => {
       await guest?.kill();
@@ -66,6 +67,13 @@ for (const kernel of ['latest', 'lts']) {
       const { kernelRelease } = await ensureImage({ kernel });
       assert.equal((await output(guest, 'uname', '-r')).trim(), kernelRelease);
       assert.deepEqual(findKernelComplaints(await guest.dmesg()), []);
+    });
+
+    it('has its console in a file', async () => {
+      await output(guest, 'sh', '-c', 'echo said on the console > /dev/console');
+      await eventually('the line in the file', () =>
+        readFileSync(join(folder, 'console'), 'latin1').includes('said on the console'),
+      );
     });
 
     it('tells exit status and signal apart', async () => {
@@ -219,6 +227,18 @@ describe('a guest that goes wrong', () => {
       assert.match(error.message, /nonexistent/);
       return true;
     });
+  });
+
+  it('does not start when its console cannot be written to a file', async () => {
+    await assert.rejects(boot('latest', { consoleLogPath: '/no/such/folder/console' }), { code: 'ENOENT' });
+  });
+
+  it('goes on when the file of its console is full, and says so', async () => {
+    const told: string[] = [];
+    guest = await boot('latest', { consoleLogPath: '/dev/full', onProgress: (text) => told.push(text) });
+    await output(guest, 'sh', '-c', 'echo said on the console > /dev/console');
+    await eventually('the message', () => told.some((text) => /no longer written to \/dev\/full: ENOSPC/.test(text)));
+    assert.equal(await output(guest, 'echo', 'alive'), 'alive\n');
   });
 
   it('reports a guest that does not come up', async () => {
