@@ -126,7 +126,7 @@ describe('startEmulator', () => {
     await log.until(/one handler has held the bus thread for [2-9]/);
   });
 
-  // The second is for the bus thread to fall asleep; on a machine where it takes longer, this shows less.
+  // One second, for the bus thread to fall asleep; on a machine where that takes longer, this shows less.
   it('does not keep a process that crashes', async () => {
     const program = `
       import { startEmulator } from ${JSON.stringify(new URL('./emulator.js', import.meta.url).href)};

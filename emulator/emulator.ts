@@ -134,7 +134,6 @@ class BusThread {
   readonly #pending = new Map<number, Pending>();
   readonly #watchdog: NodeJS.Timeout;
   #nextId = 1;
-  #alive = true;
 
   constructor(data: Omit<BusThreadData, 'wakeFd' | 'busySinceMs'>, onReport: (report: BusReport) => void) {
     this.#wakeFd = createEventfd();
@@ -168,7 +167,7 @@ class BusThread {
   }
 
   send(command: BusCommand): Promise<unknown> {
-    if (!this.#alive) return Promise.reject(new Error('the bus thread has ended'));
+    if (!busThreads.has(this)) return Promise.reject(new Error('the bus thread has ended'));
     const id = this.#nextId++;
     const reply = new Promise((resolve, reject) => this.#pending.set(id, { resolve, reject }));
     this.#worker.postMessage({ id, command });
@@ -197,9 +196,7 @@ class BusThread {
   }
 
   #abandon(error: Error): void {
-    if (!this.#alive) return;
-    this.#alive = false;
-    busThreads.delete(this);
+    if (!busThreads.delete(this)) return;
     clearInterval(this.#watchdog);
     closeFd(this.#wakeFd);
     for (const pending of this.#pending.values()) pending.reject(error);
