@@ -3,8 +3,8 @@ import { EmulatedFunction } from '../emulator/function.js';
 import { createMemfd, duplicateFd } from '../emulator/host/index.js';
 import { Fabric } from '../emulator/memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../emulator/memory/region.js';
-import type { FunctionPort, PcieFunction } from '../emulator/plugin.js';
-import { RecordingLog } from '../emulator/testing.js';
+import type { FunctionPort, PcieFunction } from '../emulator/plugin/index.js';
+import { RecordingLog } from '../emulator/testing/index.js';
 import { REGION } from '../emulator/vfio-user/device.js';
 
 const MEMORY_BYTES = 64 * 1024 * 1024;

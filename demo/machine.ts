@@ -1,11 +1,11 @@
-import { withCleanup } from '../emulator/cli/cleanup.js';
-import { createLog } from '../emulator/cli/log.js';
-import { ORDINARY_GUEST } from '../emulator/cli/options.js';
-import { startSession } from '../emulator/cli/session.js';
-import { sessionTools } from '../emulator/cli/tools.js';
 import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import type { Guest, GuestImage } from '../qemu/index.js';
+import { withCleanup } from '../session/cleanup.js';
+import { createLog } from '../session/log.js';
+import { startSession } from '../session/session.js';
+import { ORDINARY_GUEST } from '../session/settings.js';
+import { sessionTools } from '../session/tools.js';
 import type { Report } from './report.js';
 
 /** Small, so that the host can look through all of it. */

@@ -1,11 +1,11 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
 import { parseArgs } from 'node:util';
-import { InterruptedError, statusOfError, USAGE_STATUS } from '../emulator/cli/exit-status.js';
-import { writableFile } from '../emulator/cli/options.js';
-import { parseByteSize } from '../emulator/options.js';
-import { WatchedLog } from '../emulator/watched-log.js';
+import { parseByteSize } from '../emulator/plugin/options.js';
 import { MatrixMachine } from '../matrix/machine.js';
 import type { MatrixRun } from '../matrix/run.js';
+import { InterruptedError, statusOfError, USAGE_STATUS } from '../session/exit-status.js';
+import { WatchedLog } from '../session/watched-log.js';
+import { writableFile } from '../session/writable-file.js';
 import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';

@@ -1,10 +1,10 @@
 import { writeFile } from 'node:fs/promises';
-import { sessionTools } from '../emulator/cli/tools.js';
 import { generateCells } from '../matrix/declaration.js';
 import { renderHtml } from '../matrix/html-report.js';
 import type { MatrixMachine } from '../matrix/machine.js';
 import { type MatrixRun, runIn, runMatrix, usualJobs } from '../matrix/run.js';
 import { renderText } from '../matrix/text-report.js';
+import { sessionTools } from '../session/tools.js';
 import type { Report } from './report.js';
 
 /** Two of the matrix's sizes show as much as all of them, to a spectator. */

@@ -1,6 +1,6 @@
 /** What the main thread and the bus thread say to each other. Everything is structured-cloneable. */
 import type { PeerRouting } from './memory/fabric.js';
-import type { FunctionCounters, Identity } from './plugin.js';
+import type { FunctionCounters, Identity } from './plugin/index.js';
 
 /** One device instance to create on the bus thread. */
 export interface DeviceInstance {

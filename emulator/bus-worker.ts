@@ -14,7 +14,7 @@ import type {
 import { loadPlugin, parseOptions } from './device-spec.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
-import type { Log } from './plugin.js';
+import type { Log } from './plugin/index.js';
 
 const port = parentPort as MessagePort;
 const data = workerData as BusThreadData;

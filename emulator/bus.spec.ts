@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Bus } from './bus.js';
 import { closeFd, createEventfd, drainEventfd, signalEventfd } from './host/index.js';
-import { RecordingLog } from './testing.js';
+import { RecordingLog } from './testing/index.js';
 
 const always = () => true;
 

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BUILT_IN_PLUGINS, loadPlugin, parseDeviceSpec, parseOptions } from './device-spec.js';
-import { byteSize } from './options.js';
-import { definePlugin } from './plugin.js';
+import { definePlugin } from './plugin/index.js';
+import { byteSize } from './plugin/options.js';
 
 describe('device specs', () => {
   it('read a name and its options', () => {

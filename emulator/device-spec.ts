@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import type { Plugin } from './plugin.js';
+import type { Plugin } from './plugin/index.js';
 
 /** A device as the user asked for it: `gpu,vram=16G`. */
 export interface DeviceSpec {

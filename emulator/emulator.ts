@@ -14,7 +14,7 @@ import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
 import { HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
 import type { PeerRouting } from './memory/fabric.js';
-import type { GuestFile } from './plugin.js';
+import type { GuestFile } from './plugin/index.js';
 
 export type { FunctionState, ServedFunction } from './bus-messages.js';
 

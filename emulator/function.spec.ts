@@ -12,8 +12,8 @@ import {
   pciExpress,
   type RegisterHandler,
   type ResetKind,
-} from './plugin.js';
-import { RecordingLog } from './testing.js';
+} from './plugin/index.js';
+import { RecordingLog } from './testing/index.js';
 import { IRQ, REGION } from './vfio-user/device.js';
 
 const MEMORY_BYTES = 2 * 1024 * 1024;

@@ -11,7 +11,7 @@ import type { BarWindow, FabricBar } from './memory/windows.js';
 import { isMemory, memoryOffsetOf } from './pci/bar.js';
 import { BarDecoder } from './pci/bar-decoder.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace } from './pci/config-space.js';
-import type { Bar, Clock, FunctionPort, Log, PcieFunction, PrivateLink, ResetKind, Timer } from './plugin.js';
+import type { Bar, Clock, FunctionPort, Log, PcieFunction, PrivateLink, ResetKind, Timer } from './plugin/index.js';
 import {
   type DmaMapRequest,
   type DmaMessageChannel,

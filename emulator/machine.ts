@@ -4,7 +4,7 @@ import { EmulatedFunction } from './function.js';
 import { Fabric, type PeerRouting } from './memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion } from './memory/region.js';
 import { isMemory, memoryOffsetOf } from './pci/bar.js';
-import type { Log, PcieFunction } from './plugin.js';
+import type { Log, PcieFunction } from './plugin/index.js';
 import { type AnsweringGate, FunctionServer } from './vfio-user/server.js';
 
 interface Served {

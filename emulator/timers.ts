@@ -1,4 +1,4 @@
-import type { Clock, Timer } from './plugin.js';
+import type { Clock, Timer } from './plugin/index.js';
 
 interface Entry {
   readonly dueNs: bigint;

@@ -2,8 +2,9 @@
  * The kernels of the matrix, by what they have: expectations are rules about these properties, and no rule knows a kernel's name.
  * Of Debian's two they are declared; of a kernel of the user's own they come from its release and its configuration.
  */
-import { hasOpenDefect } from '../emulator/cli/session.js';
+
 import { describeUserKernel, type UserKernel } from '../qemu/index.js';
+import { hasOpenDefect } from '../session/session.js';
 
 /** Parts of a kernel that export or import. */
 export const drivers = [

@@ -1,11 +1,12 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
-import { guestAddresses } from '../emulator/cli/guest-addresses.js';
-import { type GuestSettings, ORDINARY_GUEST } from '../emulator/cli/options.js';
-import { type Session, type SessionContext, startSession } from '../emulator/cli/session.js';
+
 import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
-import { WatchedLog } from '../emulator/watched-log.js';
 import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+import { guestAddresses } from '../session/guest-addresses.js';
+import { type Session, type SessionContext, startSession } from '../session/session.js';
+import { type GuestSettings, ORDINARY_GUEST } from '../session/settings.js';
+import { WatchedLog } from '../session/watched-log.js';
 import { type Cell, devices, type GuestPlaces, type TopologyPlan } from './declaration.js';
 import type { Observation, ProgramLine } from './judge.js';
 import { drivers, type KernelTraits, matrixKernel } from './kernels.js';

@@ -1,8 +1,8 @@
 /** Runs cells, those of one boot in one guest, and says of each how it went. */
 import { availableParallelism } from 'node:os';
-import { withCleanup } from '../emulator/cli/cleanup.js';
-import { InterruptedError } from '../emulator/cli/exit-status.js';
-import type { SessionTools } from '../emulator/cli/session.js';
+import { withCleanup } from '../session/cleanup.js';
+import { InterruptedError } from '../session/exit-status.js';
+import type { SessionTools } from '../session/session.js';
 import type { Cell } from './declaration.js';
 import { type Expectation, expectationOf } from './expectation.js';
 import { judge } from './judge.js';

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
+import { InterruptedError, statusOfError, UsageError } from '../../session/exit-status.js';
 import { ctlCommand } from './commands/ctl.js';
 import { devicesCommand } from './commands/devices.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -8,7 +9,6 @@ import { prepareCommand } from './commands/prepare.js';
 import { runCommand } from './commands/run.js';
 import { serveCommand } from './commands/serve.js';
 import { shellCommand } from './commands/shell.js';
-import { InterruptedError, statusOfError, UsageError } from './exit-status.js';
 
 const HELP_COLUMNS = 110;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { z } from 'zod';
 import { loadPlugin } from '../device-spec.js';
-import { byteSize } from '../options.js';
+import { byteSize } from '../plugin/options.js';
 import { formatPlugin, formatSummary } from './commands/devices.js';
 import { describeOptions, describePlugin } from './describe-plugin.js';
 

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { parseOptions } from '../device-spec.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
-import { formatByteSize } from '../options.js';
-import type { Bar, Log, PcieFunction, Plugin } from '../plugin.js';
+import type { Bar, Log, PcieFunction, Plugin } from '../plugin/index.js';
+import { formatByteSize } from '../plugin/options.js';
 
 export interface OptionDescription {
   readonly key: string;

@@ -4,11 +4,12 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { relative } from 'node:path';
 import yargs from 'yargs';
+import { USAGE_STATUS, UsageError } from '../../session/exit-status.js';
+import { writableFile } from '../../session/writable-file.js';
 import { Poller } from '../host/index.js';
 import { runCli, splitGuestCommand } from './cli.js';
 import { controlRequest } from './commands/ctl.js';
 import { timeoutMsOf } from './commands/run.js';
-import { USAGE_STATUS, UsageError } from './exit-status.js';
 import {
   type EmulatorArguments,
   emulatorOptions,
@@ -17,7 +18,6 @@ import {
   guestOptions,
   guestSettings,
   parseGuestMemory,
-  writableFile,
 } from './options.js';
 
 async function parse(...argv: string[]): Promise<EmulatorArguments & GuestArguments> {

@@ -1,12 +1,14 @@
 /** The options that `run`, `shell` and `serve` share, and what they mean. */
-import { closeSync, openSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv } from 'yargs';
 import { type Accelerator, type Topology, topologies } from '../../qemu/index.js';
+import { UsageError } from '../../session/exit-status.js';
+import { type LogLevel, logLevels } from '../../session/log.js';
+import type { EmulatorSettings, GuestSettings, MachineSettings } from '../../session/settings.js';
+import { writableFile } from '../../session/writable-file.js';
 import { type DeviceSpec, loadPlugin, parseDeviceSpec, parseOptions } from '../device-spec.js';
-import { parseByteSize } from '../options.js';
-import { UsageError } from './exit-status.js';
-import { type LogLevel, logLevels } from './log.js';
+import { parseByteSize } from '../plugin/options.js';
 
 const MIB = 2 ** 20;
 /** Less than this and Debian's kernel does not reach user space. */
@@ -101,50 +103,6 @@ export type EmulatorArguments = Options<typeof emulatorOptions>;
 export type MachineArguments = Options<typeof machineOptions>;
 export type GuestArguments = Options<typeof guestOptions>;
 
-export interface EmulatorSettings {
-  readonly devices: readonly DeviceSpec[];
-  readonly spinUs: number | undefined;
-  readonly logLevel: LogLevel;
-  readonly logJson: boolean;
-}
-
-export interface MachineSettings {
-  readonly topology: Topology;
-  readonly viommu: boolean;
-  readonly memMiB: number;
-}
-
-export interface GuestSettings extends MachineSettings {
-  readonly kernel: string;
-  readonly cpu: string | undefined;
-  readonly smp: number;
-  readonly accel: Accelerator;
-  readonly packages: readonly string[];
-  readonly moduleFolders: readonly string[];
-  readonly workarounds: boolean;
-  /** Build our driver for example devices; default true. */
-  readonly ownDrivers?: boolean;
-  readonly shareDir: string | undefined;
-  readonly consoleLogPath: string | undefined;
-  /** Added to the kernel's command line. */
-  readonly kernelArgs?: readonly string[];
-}
-
-/** A guest about which nothing is asked but its kernel. */
-export const ORDINARY_GUEST: Omit<GuestSettings, 'kernel'> = {
-  topology: 'root-ports',
-  viommu: false,
-  memMiB: 2048,
-  cpu: undefined,
-  smp: 2,
-  accel: 'auto',
-  packages: [],
-  moduleFolders: [],
-  workarounds: true,
-  shareDir: undefined,
-  consoleLogPath: undefined,
-};
-
 /** Checks the devices against their plugins. @throws UsageError */
 export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
   const devices = await usage(async () => {
@@ -219,21 +177,6 @@ function existingFolder(option: string, folder: string): string {
   const path = resolve(folder);
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return path;
   throw new UsageError(`${option} ${folder} is not a folder`);
-}
-
-/**
- * The absolute path, once it is sure that a file there can be written: whoever waits for minutes is told before. It is made when
- * there is none, and keeps what is in it. @throws UsageError
- */
-export function writableFile(option: string, file: string): string {
-  const path = resolve(file);
-  try {
-    // Whoever reads a FIFO would take our closing it for the end.
-    if (!statSync(path, { throwIfNoEntry: false })?.isFIFO()) closeSync(openSync(path, 'a'));
-  } catch (error) {
-    throw new UsageError(`${option} ${file} cannot be written: ${(error as NodeJS.ErrnoException).code}`);
-  }
-  return path;
 }
 
 /** Runs `work`; what it throws is the command line's fault. */

@@ -1,6 +1,6 @@
 /** One function's DMA engine port: cuts each call into pieces that go to one place, and moves them. */
 import { ERRNO } from '../host/index.js';
-import type { Dma } from '../plugin.js';
+import type { Dma } from '../plugin/index.js';
 import type { DmaMessageChannel } from '../vfio-user/device.js';
 import type { MemoryMap } from './dma-space.js';
 import type { FabricPort, Target } from './fabric.js';

@@ -1,5 +1,5 @@
 /** Where the BARs of a group of functions are on the bus: a sorted table of what lies at which address. */
-import type { BarMemory } from '../plugin.js';
+import type { BarMemory } from '../plugin/index.js';
 import type { MemoryRegion } from './region.js';
 
 /** What DMA needs of memory; a function's region and a client's mapped file both offer it. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Bar, RegisterHandler } from '../plugin.js';
-import { HeapMemory } from '../testing.js';
+import type { Bar, RegisterHandler } from '../plugin/index.js';
+import { HeapMemory } from '../testing/index.js';
 import { BarDecoder } from './bar-decoder.js';
 
 /** Remembers every access; reads answer with the bytes of their own offset. */

@@ -1,6 +1,6 @@
-import { AccessTally, type UndeclaredAccess } from '../access-tally.js';
 import type { MemoryRegion } from '../memory/region.js';
-import type { Bar, BarMemory, BarRegisters, RegisterHandler } from '../plugin.js';
+import { AccessTally, type UndeclaredAccess } from '../plugin/access-tally.js';
+import type { Bar, BarMemory, BarRegisters, RegisterHandler } from '../plugin/index.js';
 import { isMemory, memoryOffsetOf } from './bar.js';
 
 /** What lies at one offset of a BAR, and for how many bytes from there on. */

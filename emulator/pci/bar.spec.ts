@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { Bar, RegisterHandler } from '../plugin.js';
-import { HeapMemory } from '../testing.js';
+import type { Bar, RegisterHandler } from '../plugin/index.js';
+import { HeapMemory } from '../testing/index.js';
 import { validateBars } from './bar.js';
 import { msix } from './capabilities.js';
 

@@ -1,4 +1,4 @@
-import type { Bar, BarMemory, BarRegisters } from '../plugin.js';
+import type { Bar, BarMemory, BarRegisters } from '../plugin/index.js';
 import type { Capability } from './capability.js';
 import { MSIX_ENTRY_BYTES, pendingBytes } from './msix.js';
 

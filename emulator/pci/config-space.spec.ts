@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { Bar, Identity } from '../plugin.js';
+import type { Bar, Identity } from '../plugin/index.js';
 import {
   accessControlServices,
   advancedErrorReporting,

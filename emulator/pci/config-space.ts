@@ -1,4 +1,4 @@
-import type { Bar, Identity } from '../plugin.js';
+import type { Bar, Identity } from '../plugin/index.js';
 import { validateBars } from './bar.js';
 import type { Capability, CapabilityEffect, InterruptCapability } from './capability.js';
 import { putLittleEndian, readU16, readU32 } from './capability-layout.js';

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Bar, Identity } from '../plugin.js';
+import type { Bar, Identity } from '../plugin/index.js';
 import {
   accessControlServices,
   advancedErrorReporting,

@@ -9,7 +9,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { ERRNO, SystemError } from '../host/index.js';
-import type { Log } from '../plugin.js';
+import type { Log } from '../plugin/index.js';
 import type { IncomingMessage } from './connection.js';
 import type { DmaMessageChannel } from './device.js';
 import {

@@ -14,7 +14,7 @@ import {
   vendorSpecificExtended,
 } from '../pci/capabilities.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace } from '../pci/config-space.js';
-import type { Bar } from '../plugin.js';
+import type { Bar } from '../plugin/index.js';
 import {
   type DmaMapRequest,
   type DmaMessageChannel,

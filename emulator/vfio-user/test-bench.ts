@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Bus } from '../bus.js';
 import { closeFd, createEventfd, createMemfd } from '../host/index.js';
-import type { Log } from '../plugin.js';
+import type { Log } from '../plugin/index.js';
 import { FixtureDevice, type FixtureOptions } from './fixture-device.js';
 import { FunctionServer, type FunctionServerOptions } from './server.js';
 import { type ReceivedMessage, TestClient } from './test-client.js';

@@ -11,7 +11,7 @@
  * |  24    |  4   | completion status, written by the engine; the driver stores 0 (PENDING)    |
  * |  28    |  4   | bytes copied, written by the engine in the same 8-byte write as the status |
  */
-import type { DmaFailure } from '../../emulator/plugin.js';
+import type { DmaFailure } from 'ghostbus';
 
 export const DESCRIPTOR_BYTES = 32;
 /** Where in the descriptor the engine writes status and count. */

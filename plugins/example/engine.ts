@@ -4,7 +4,7 @@
  * It never works inside a register handler. A doorbell only notes the new tail and posts a slice; every slice moves at most
  * {@link SLICE_BYTES} and posts the next one, so that register accesses of this and every other function stay quick.
  */
-import { DmaError, type FunctionPort, type MemoryRegion, SLICE_BYTES } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort, type MemoryRegion, SLICE_BYTES } from 'ghostbus';
 import {
   COMPLETION_OFFSET,
   DESCRIPTOR_BYTES,

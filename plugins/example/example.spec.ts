@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
+import { SLICE_BYTES } from 'ghostbus';
+import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
-import { SLICE_BYTES } from '../../emulator/plugin.js';
-import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
 import { COMPLETION_OFFSET, DESCRIPTOR_BYTES, type Descriptor, encodeDescriptor, flags, status } from './descriptor.js';
 import { haltReason } from './engine.js';
 import { MEMORY_BAR, vectors } from './function.js';

@@ -13,7 +13,7 @@ import {
   type PcieFunction,
   pciExpress,
   powerManagement,
-} from '../../emulator/plugin.js';
+} from 'ghostbus';
 import { DESCRIPTOR_BYTES } from './descriptor.js';
 import { CopyEngine, haltReason } from './engine.js';
 import {

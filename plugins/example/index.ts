@@ -1,7 +1,7 @@
 /** A small DMA copy engine: the tutorial for plugin authors. Start with README.md beside this file. */
+
+import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
-import { byteSize } from '../../emulator/options.js';
-import { definePlugin } from '../../emulator/plugin.js';
 import { ExampleFunction } from './function.js';
 
 const MIB = 2 ** 20;

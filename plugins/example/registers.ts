@@ -2,7 +2,7 @@
  * BAR0 as the data book of this engine would print it: two pages of registers declared as data. Behaviour comes in through
  * {@link RegisterHooks}, so that this file can be read as a map.
  */
-import { type Log, RegisterBlock } from '../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 
 /** Layout of BAR0; each page traps separately or belongs to MSI-X (QEMU serves table and pending bits itself). */
 export const bar0 = {

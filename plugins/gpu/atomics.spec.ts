@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { pm4, TestDriver } from './test-driver.js';
+import { pm4, TestDriver } from './test/driver.js';
 
 const AT = 0x6000;
 

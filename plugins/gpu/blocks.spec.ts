@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
 import { PRODUCTS } from './product.js';
-import { PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from './test-driver.js';
+import { PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from './test/driver.js';
 
 describe('gpu registers', () => {
   let driver: TestDriver;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { PLACE, TestDriver } from './test-driver.js';
+import { PLACE, TestDriver } from './test/driver.js';
 
 const [VMC, UTCL2] = [0x12, 0x1b];
 const MMHUB = 0x1ab80;

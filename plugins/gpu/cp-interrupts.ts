@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';
 import type { Mmio } from './mmio.js';
 import { bits } from './registers.js';

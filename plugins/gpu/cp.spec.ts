@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { FB, high, KCQ_DOORBELL, low, PLACE, pm4, TestDriver } from './test-driver.js';
+import { FB, high, KCQ_DOORBELL, low, PLACE, pm4, TestDriver } from './test/driver.js';
 
 const SCRATCH = 0xc040;
 const NOP_DWORD = 0xffff1000;

@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import { ComputeInterrupts } from './cp-interrupts.js';
 import type { Hub } from './gmc.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';

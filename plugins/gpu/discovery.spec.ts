@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
 import { discoveryTable } from './discovery.js';
 import { PRODUCTS } from './product.js';
-import { TestDriver } from './test-driver.js';
+import { TestDriver } from './test/driver.js';
 
 const sum = (bytes: Uint8Array) => bytes.reduce((total, byte) => (total + byte) & 0xffff, 0);
 

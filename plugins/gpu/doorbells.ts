@@ -1,4 +1,4 @@
-import type { RegisterHandler } from '../../emulator/plugin.js';
+import type { RegisterHandler } from 'ghostbus';
 
 /** BAR2: 2 MiB of doorbells (amdgpu_doorbell_mgr.c amdgpu_doorbell_init takes the size of resource 2). */
 export const DOORBELL_BYTES = 2 * 1024 * 1024;

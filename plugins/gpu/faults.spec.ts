@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { GART_TABLE, PLACE, PTE, pm4, TestDriver } from './test-driver.js';
+import { GART_TABLE, PLACE, PTE, pm4, TestDriver } from './test/driver.js';
 
 const [VMC, UTCL2, IH, GRBM_CP] = [0x12, 0x1b, 0, 20];
 /** First dwords of the two hubs. */

@@ -3,7 +3,7 @@
  * driver checks only that the header's size is the file's (amdgpu_ucode.c amdgpu_ucode_validate) and hands the rest to the
  * PSP, which here reads none of it. No vendor's file is needed; if the guest has the vendor's files they work as well.
  */
-import type { GuestFile } from '../../emulator/plugin.js';
+import type { GuestFile } from 'ghostbus';
 import { Image } from './bytes.js';
 import { discoveryTable } from './discovery.js';
 import { PRODUCTS, type ProductId } from './product.js';

@@ -1,4 +1,4 @@
-import type { FunctionPort, MemoryRegion, PrivateLink } from '../../emulator/plugin.js';
+import type { FunctionPort, MemoryRegion, PrivateLink } from 'ghostbus';
 
 /**
  * A hive: GPUs that reach each other's VRAM over private links (XGMI). The hive's physical address space has a segment for

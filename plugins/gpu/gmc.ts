@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import type { FrameBuffer } from './frame-buffer.js';
 import type { GpuHost } from './host.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from './ih.js';

@@ -13,7 +13,7 @@ import {
   type RegisterHandler,
   type ResetKind,
   vendorSpecificExtended,
-} from '../../emulator/plugin.js';
+} from 'ghostbus';
 import { parseCommand } from './commands.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
 import { DOORBELL_BYTES } from './doorbells.js';

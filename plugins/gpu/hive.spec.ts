@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
+import { FakeBus } from 'ghostbus/testing';
 import { describe, it } from 'mocha';
-import { FakeBus } from '../../emulator/testing.js';
-import { BLOCK_FRAGMENT_9, FB, GART_TABLE, high, low, PDE_VALID, PTE, TestDriver, VRAM_BYTES } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, FB, GART_TABLE, high, low, PDE_VALID, PTE, TestDriver, VRAM_BYTES } from './test/driver.js';
 
 const HIVE = { id: '740f', hive: 'gpu0+gpu1' } as const;
 const SEGMENT = VRAM_BYTES;

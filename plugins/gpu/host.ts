@@ -1,4 +1,4 @@
-import type { FunctionPort, Log } from '../../emulator/plugin.js';
+import type { FunctionPort, Log } from 'ghostbus';
 import type { FrameBuffer } from './frame-buffer.js';
 import type { Product } from './product.js';
 

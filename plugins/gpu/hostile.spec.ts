@@ -9,7 +9,7 @@ import {
   pm4,
   SDMA_DOORBELL,
   TestDriver,
-} from './test-driver.js';
+} from './test/driver.js';
 
 /** Deterministic noise. */
 function* noise(seed: number): Generator<number, never> {

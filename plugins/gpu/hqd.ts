@@ -1,4 +1,4 @@
-import type { RegisterHandler } from '../../emulator/plugin.js';
+import type { RegisterHandler } from 'ghostbus';
 import type { ComputeInterrupts } from './cp-interrupts.js';
 import type { Doorbells } from './doorbells.js';
 import { type HardwareScheduler, newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
 import { HQD, MQD_FIRST_DWORD } from './hqd.js';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from './test/driver.js';
 
 /** In guest memory; the process maps guest memory one to one in its first 2 MiB. */
 const [SDMA_MQD, SDMA_RING, COMPUTE_MQD, COMPUTE_RING, WPTR, RUN_LIST] = [

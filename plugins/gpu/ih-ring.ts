@@ -1,4 +1,4 @@
-import { DmaError, type RegisterBlock } from '../../emulator/plugin.js';
+import { DmaError, type RegisterBlock } from 'ghostbus';
 import type { Doorbells } from './doorbells.js';
 import type { GpuHost } from './host.js';
 import type { Mmio } from './mmio.js';

@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import type { Doorbells } from './doorbells.js';
 import { type GpuHost, referenceTicks } from './host.js';
 import { InterruptRing, RING_PLACES, reached, VECTOR_BYTES } from './ih-ring.js';

@@ -1,7 +1,7 @@
 /** An AMD data-centre GPU that the stock amdgpu driver accepts. What is and is not modelled: README.md beside this file. */
+
+import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
 import { z } from 'zod';
-import { byteSize } from '../../emulator/options.js';
-import { definePlugin, type GuestFile } from '../../emulator/plugin.js';
 import { firmwareFiles } from './firmware.js';
 import { Gpu } from './gpu.js';
 import { PRODUCTS, type ProductId } from './product.js';

@@ -1,4 +1,4 @@
-import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from '../../emulator/plugin.js';
+import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from 'ghostbus';
 import { hex, MMIO_BYTES, type StorageRange } from './registers.js';
 
 /** Registers of one block: name to declaration; `dw` is the dword number in BAR5. */

@@ -1,4 +1,4 @@
-import type { MemoryRegion, RegisterBlock } from '../../emulator/plugin.js';
+import type { MemoryRegion, RegisterBlock } from 'ghostbus';
 import type { GpuHost } from './host.js';
 import type { Mmio } from './mmio.js';
 import { MMIO_BYTES } from './registers.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'mocha';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from './test/driver.js';
 
 /** First dword of each engine's registers, as sdma_v4_0_get_reg_offset finds it. */
 const ENGINES = [0x1260, 0x1860, 0x1e000, 0x1e400, 0x1e800];

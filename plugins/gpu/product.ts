@@ -1,5 +1,5 @@
 /** What can be built of the blocks in this folder: a synthetic ASIC, and a real product. See README, "Ids". */
-import type { Identity } from '../../emulator/plugin.js';
+import type { Identity } from 'ghostbus';
 import { BASES, SDMA_BASES } from './registers.js';
 
 /** A block that a discovery table lists. */

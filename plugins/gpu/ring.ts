@@ -5,7 +5,7 @@
  * Rings are the guest's: contents are untrusted. A packet can at most stop its own ring; a ring never keeps the bus for
  * longer than a slice.
  */
-import { SLICE_BYTES, type Timer } from '../../emulator/plugin.js';
+import { SLICE_BYTES, type Timer } from 'ghostbus';
 import type { Complaints, GpuHost } from './host.js';
 import type { AddressSpace } from './vm.js';
 

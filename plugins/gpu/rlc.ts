@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import { type GpuHost, referenceTicks } from './host.js';
 import type { Mmio } from './mmio.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
+import { SLICE_BYTES } from 'ghostbus';
 import { beforeEach, describe, it } from 'mocha';
-import { SLICE_BYTES } from '../../emulator/plugin.js';
-import { FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from './test-driver.js';
+import { FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from './test/driver.js';
 
 const SDMA_CLIENT = 8;
 const TRAP = 224;

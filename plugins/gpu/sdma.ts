@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import type { AtomicResult } from './atomics.js';
 import type { Doorbells } from './doorbells.js';
 import { HUB_CLIENT } from './gmc.js';

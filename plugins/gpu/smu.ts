@@ -1,4 +1,4 @@
-import type { RegisterBlock } from '../../emulator/plugin.js';
+import type { RegisterBlock } from 'ghostbus';
 import { Image } from './bytes.js';
 import { HUB_CLIENT, type Hub } from './gmc.js';
 import type { GpuHost } from './host.js';

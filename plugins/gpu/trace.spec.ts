@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { FakeBus, fakeContext } from 'ghostbus/testing';
 import { before, describe, it } from 'mocha';
-import { FakeBus, fakeContext } from '../../emulator/testing.js';
 import { Gpu } from './gpu.js';
 import { hex } from './registers.js';
 

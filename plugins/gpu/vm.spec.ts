@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
+import type { FunctionPort } from 'ghostbus';
+import { FakeBus, HeapMemory } from 'ghostbus/testing';
 import { beforeEach, describe, it } from 'mocha';
-import type { FunctionPort } from '../../emulator/plugin.js';
-import { FakeBus, HeapMemory } from '../../emulator/testing.js';
 import { FrameBuffer } from './frame-buffer.js';
 import { PRODUCTS } from './product.js';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from './test-driver.js';
+import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from './test/driver.js';
 import { AddressSpace, type TranslationContext } from './vm.js';
 
 const VRAM = 2 ** 26;

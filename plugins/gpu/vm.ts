@@ -4,7 +4,7 @@
  *
  * Nothing is cached beyond one call: the driver rewrites page tables by CPU, by SDMA and through peers at any time.
  */
-import { DmaError, type FunctionPort, type MemoryRegion } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort, type MemoryRegion } from 'ghostbus';
 import type { FrameBuffer } from './frame-buffer.js';
 
 /** Page table entry bits (amdgpu_vm.h): low half and high half of the 64-bit entry. */

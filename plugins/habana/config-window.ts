@@ -3,7 +3,7 @@
  * the guest maps. The device's own engines reach the same registers through {@link ConfigWindow.read32} and
  * {@link ConfigWindow.write32}.
  */
-import type { BarMemory, BarRegisters, MemoryRegion, RegisterHandler } from '../../emulator/plugin.js';
+import type { BarMemory, BarRegisters, MemoryRegion, RegisterHandler } from 'ghostbus';
 import { BAR2_BYTES, CFG_BYTES, CFG_IN_BAR2, PAGE_BYTES } from './address-map.js';
 
 interface Block {

@@ -1,5 +1,5 @@
 /** The device behind the BARs: its blocks and how they are wired to each other. The bus side is in `function.ts`. */
-import type { FunctionPort, Log, MemoryRegion, RegisterBlock, Timer } from '../../emulator/plugin.js';
+import type { FunctionPort, Log, MemoryRegion, RegisterBlock, Timer } from 'ghostbus';
 import { CFG_IN_BAR2, cfg, engines, PAGE_BYTES } from './address-map.js';
 import { DmaCore } from './blocks/dma-core.js';
 import { gicRegisters, INTERRUPT_ID, interruptId } from './blocks/gic.js';

@@ -2,7 +2,7 @@
  * The ELBI mailbox: four vendor registers at the end of configuration space through which the driver reaches the register
  * space before its BARs are mapped. L/common/pci/pci.c hl_pci_elbi_read, hl_pci_elbi_write.
  */
-import { type BarRegisters, type Log, RegisterBlock } from '../../emulator/plugin.js';
+import { type BarRegisters, type Log, RegisterBlock } from 'ghostbus';
 import { CFG_BASE, CFG_BYTES } from './address-map.js';
 import type { ConfigWindow } from './config-window.js';
 

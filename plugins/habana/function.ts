@@ -10,13 +10,13 @@ import {
   type PcieFunction,
   pciExpress,
   type ResetKind,
-} from '../../emulator/plugin.js';
+} from 'ghostbus';
+import { FloodGuard } from 'ghostbus/kit';
 import { BAR0_BYTES, BAR2_BYTES, SRAM_BYTES } from './address-map.js';
 import type { BootFailure } from './blocks/psoc.js';
 import { Device } from './device.js';
 import { ElbiMailbox } from './elbi.js';
 import { control } from './faults.js';
-import { RateLimitedLog } from './rate-limited-log.js';
 
 /** L/common/habanalabs_drv.c ids: PCI_VENDOR_ID_HABANALABS, PCI_IDS_GAUDI. Class: processing accelerator. */
 export const identity: Identity = {
@@ -63,13 +63,13 @@ export class HabanaFunction implements PcieFunction {
   readonly #sram: MemoryRegion;
   readonly #hbm: MemoryRegion;
   readonly #elbi: ElbiMailbox;
-  readonly #log: RateLimitedLog;
+  readonly #log: FloodGuard;
 
   constructor(context: CreateContext, options: HabanaOptions) {
     const isSecured = options.profile === 'secured';
     this.identity = isSecured ? { ...identity, deviceId: SECURED_DEVICE_ID } : identity;
     this.#serialNumber = serialNumber(context.instance);
-    this.#log = new RateLimitedLog(context.log);
+    this.#log = new FloodGuard(context.log);
     this.#sram = context.createMemory('sram', SRAM_BYTES);
     this.#hbm = context.createMemory('hbm', options.hbm);
     const registers = context.createMemory('registers', BAR2_BYTES);

@@ -1,7 +1,7 @@
 /** A first-generation Gaudi accelerator for the stock driver habanalabs. Start with README.md beside this file. */
+
+import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
-import { byteSize } from '../../emulator/options.js';
-import { definePlugin } from '../../emulator/plugin.js';
 import { HBM_BYTES } from './address-map.js';
 import { bootFailures } from './blocks/psoc.js';
 import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';

@@ -2,7 +2,7 @@
  * The device's interconnect: takes an engine's access to wherever its address leads, be it HBM, SRAM, registers, the host, or
  * first through the MMU. All addresses come from the guest and are checked here.
  */
-import { DmaError, type FunctionPort, type MemoryRegion } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort, type MemoryRegion } from 'ghostbus';
 import {
   ADDRESS_END,
   BAR2_BASE,

@@ -2,7 +2,7 @@
  * Lets all engines work in turns, in slices after the doorbell has been answered, so that no register access waits for
  * them. An engine that has nothing to do, or waits for something, is not asked again until someone wakes it.
  */
-import { type FunctionPort, SLICE_BYTES } from '../../emulator/plugin.js';
+import { type FunctionPort, SLICE_BYTES } from 'ghostbus';
 
 export interface Engine {
   /**

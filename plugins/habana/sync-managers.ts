@@ -2,7 +2,7 @@
  * All sync managers together: writes out what their monitors want written. A payload may arm or satisfy another monitor, in
  * a circle if the guest wants it so; a slice writes a bounded number of them.
  */
-import type { Log } from '../../emulator/plugin.js';
+import type { Log } from 'ghostbus';
 import { MONITORS, type PayloadWrite, type SyncManager, syncManagerOffsets } from './blocks/sync-manager.js';
 import { DeviceFault } from './fault.js';
 import { type Interconnect, PHYSICAL } from './interconnect.js';

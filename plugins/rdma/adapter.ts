@@ -1,5 +1,5 @@
 /** One adapter between two resets: its blocks, wired together. */
-import type { FunctionPort, MemoryRegion } from '../../emulator/plugin.js';
+import type { FunctionPort, MemoryRegion } from 'ghostbus';
 import { AccessRegisters } from './access-registers.js';
 import { Allocators } from './allocators.js';
 import { Capabilities, LIMITS } from './capabilities.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { SERVICE } from './queue-pair.js';
-import { dataSegment, type TestDriver, type TestQueues, twoDrivers, workRequest } from './test-driver.js';
+import { dataSegment, type TestDriver, type TestQueues, twoDrivers, workRequest } from './test/driver.js';
 import { TURN_BYTES } from './transfer.js';
 import { OPCODE } from './work-queue-entry.js';
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { FakeBus } from '../../emulator/testing.js';
+import { FakeBus } from 'ghostbus/testing';
 import { STATUS } from './command.js';
 import { subview } from './layout.js';
 import { cmdHcaCap } from './layouts/capabilities.js';
-import { TestDriver } from './test-driver.js';
+import { TestDriver } from './test/driver.js';
 
 const header = () => new DataView(new ArrayBuffer(16));
 

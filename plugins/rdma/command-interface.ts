@@ -2,7 +2,7 @@
  * The command queue: 32 slots in a page of the driver's, inputs and outputs in chains of mailboxes. Works the same for a
  * driver that polls the ownership bit and for one that waits for the event.
  */
-import { DmaError, type FunctionPort } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort } from 'ghostbus';
 import { CommandCall, CommandError, type CommandHandler, type CommandTable, STATUS } from './command.js';
 import { reportDmaError } from './dma-report.js';
 import { LOG_SLOTS } from './init-segment.js';

@@ -1,6 +1,6 @@
 /** Completion queues: entries of 64 or 128 bytes, arming, moderation, resizing, overrun. */
 
-import { DmaError, type FunctionPort, type Timer } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort, type Timer } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
 import { reportDmaError } from './dma-report.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';

@@ -1,6 +1,6 @@
 /** Unreliable datagrams: UD queue pairs and the special ones of the general services, with multicast. */
 
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
 import { reportDmaError } from './dma-report.js';

@@ -4,7 +4,7 @@ import { bar0 } from './function.js';
 import { allocMemicIn, allocMemicOut, createMkeyIn, deallocMemicIn } from './layouts/commands.js';
 import { mkc } from './layouts/contexts.js';
 import { SERVICE } from './queue-pair.js';
-import { type Answer, dataSegment, remoteSegment, type TestDriver, twoDrivers, workRequest } from './test-driver.js';
+import { type Answer, dataSegment, remoteSegment, type TestDriver, twoDrivers, workRequest } from './test/driver.js';
 import { OPCODE } from './work-queue-entry.js';
 
 const PAGE_BYTES = 4096;

@@ -2,7 +2,7 @@
  * Memory on the adapter itself (MEMIC): the driver lets processes map pages of it out of BAR 0, and keys of that mode reach it
  * without the bus. Source: drivers/infiniband/hw/mlx5/dm.c.
  */
-import type { Dma, MemoryRegion } from '../../emulator/plugin.js';
+import type { Dma, MemoryRegion } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
 import { allocMemicIn, allocMemicOut, deallocMemicIn } from './layouts/commands.js';
 

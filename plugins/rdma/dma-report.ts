@@ -1,5 +1,5 @@
 /** How a failed DMA request of an adapter is told. */
-import type { DmaError, Log } from '../../emulator/plugin.js';
+import type { DmaError, Log } from 'ghostbus';
 
 /**
  * Logs it: loudly, unless the guest has just taken bus mastering away, which every unbind and reboot does while queues may still

@@ -1,6 +1,6 @@
 /** Receive queues of the netdev and of raw packet queues. */
 
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';
 import { reportDmaError } from './dma-report.js';

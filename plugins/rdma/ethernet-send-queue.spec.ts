@@ -4,7 +4,7 @@ import { swap32 } from './init-segment.js';
 import { subview } from './layout.js';
 import { createSqIn, modifySqIn } from './layouts/commands.js';
 import { sqc, wq } from './layouts/contexts.js';
-import { dataSegment, type TestDriver, twoDrivers, workRequest } from './test-driver.js';
+import { dataSegment, type TestDriver, twoDrivers, workRequest } from './test/driver.js';
 import { OPCODE } from './work-queue-entry.js';
 
 /** Ethernet, IPv4 and TCP headers of a frame to the second adapter. */

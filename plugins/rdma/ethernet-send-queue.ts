@@ -1,6 +1,6 @@
 /** Send queues of the netdev: frames, checksums and segmentation on the way out. */
 
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import type { Adapter } from './adapter.js';
 import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';
 import { reportDmaError } from './dma-report.js';

@@ -1,5 +1,5 @@
 /** Event queues: 64-byte entries, an interrupt when armed. Source: include/linux/mlx5/device.h `struct mlx5_eqe`. */
-import { DmaError, type FunctionPort } from '../../emulator/plugin.js';
+import { DmaError, type FunctionPort } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
 import { reportDmaError } from './dma-report.js';
 import { GuestBuffer, writeEntry } from './guest-buffer.js';

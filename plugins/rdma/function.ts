@@ -11,7 +11,7 @@ import {
   pciExpress,
   powerManagement,
   vendorSpecific,
-} from '../../emulator/plugin.js';
+} from 'ghostbus';
 import { Adapter } from './adapter.js';
 import { formatGuid, formatMac } from './addresses.js';
 import { control } from './control.js';

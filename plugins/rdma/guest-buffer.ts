@@ -1,5 +1,5 @@
 /** Rings in guest memory: a list of equal pages, a start inside the first. */
-import type { Dma } from '../../emulator/plugin.js';
+import type { Dma } from 'ghostbus';
 import { type CommandCall, CommandError, STATUS } from './command.js';
 import type { Budget } from './object-table.js';
 

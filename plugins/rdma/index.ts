@@ -1,6 +1,7 @@
 /** A ConnectX-7 adapter for the stock drivers mlx5_core and mlx5_ib. */
+
+import { definePlugin } from 'ghostbus';
 import { z } from 'zod';
-import { definePlugin } from '../../emulator/plugin.js';
 import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
 import { SPEED_BITS, type Speed } from './profile.js';

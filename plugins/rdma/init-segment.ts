@@ -1,6 +1,6 @@
 /** The initialization segment: version, command queue address, command doorbell, health. */
-import type { Clock, Log } from '../../emulator/plugin.js';
-import { RegisterBlock, type RegisterDeclaration } from '../../emulator/plugin.js';
+import type { Clock, Log } from 'ghostbus';
+import { RegisterBlock, type RegisterDeclaration } from 'ghostbus';
 
 /** Two pages at the start of BAR0; the third page of `struct mlx5_init_seg` lies under the MSI-X table, as on the card. */
 export const INIT_SEGMENT_BYTES = 0x2000;

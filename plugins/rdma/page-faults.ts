@@ -1,5 +1,5 @@
 /** On-demand paging: page fault events, and the driver's answers to them. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import type { FunctionPort } from 'ghostbus';
 import type { CommandTable } from './command.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';
 import { memPageFaultInfo } from './layouts/commands.js';

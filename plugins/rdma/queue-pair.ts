@@ -1,5 +1,5 @@
 /** Queue pairs: context, states and their transitions, errors and flushing. What they send is in requester.ts. */
-import type { Timer } from '../../emulator/plugin.js';
+import type { Timer } from 'ghostbus';
 import type { Adapter } from './adapter.js';
 import { CommandError, STATUS } from './command.js';
 import { type CompletionQueue, CQE, CQE_OPCODE, doorbellAddress, operationByte } from './completion-queue.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
+import type { PcieFunction } from 'ghostbus';
+import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
-import type { PcieFunction } from '../../emulator/plugin.js';
-import { FakeBus, type FakeFunction, fakeContext } from '../../emulator/testing.js';
 import { formatGuid, formatMac, macAddress, nodeGuid } from './addresses.js';
 import plugin from './index.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { FakeBus } from 'ghostbus/testing';
 import type { z } from 'zod';
-import { FakeBus } from '../../emulator/testing.js';
 import { controlCommandNames } from './control.js';
 import plugin from './index.js';
 import { type Layout, subview } from './layout.js';
@@ -14,7 +14,7 @@ import {
   perProtocolNetworkingOffloadCaps,
   roceCap,
 } from './layouts/capabilities.js';
-import { TestDriver } from './test-driver.js';
+import { TestDriver } from './test/driver.js';
 
 // Specs run from dist/; the README stands beside the sources.
 const readme = readFileSync(new URL('../../../plugins/rdma/README.md', import.meta.url), 'utf8');

@@ -1,5 +1,5 @@
 /** Receive queues: a queue pair's own ring, and the linked lists of shared ones. */
-import type { Dma } from '../../emulator/plugin.js';
+import type { Dma } from 'ghostbus';
 import type { GuestBuffer } from './guest-buffer.js';
 import { subview } from './layout.js';
 import { SPECIAL_KEY } from './memory-key.js';

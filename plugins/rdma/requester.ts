@@ -1,6 +1,6 @@
 /** What a queue pair does with one send: every verb of RC, UC, XRC and UD. */
 
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
 import { sendDatagram } from './datagram.js';
 import { reportDmaError } from './dma-report.js';

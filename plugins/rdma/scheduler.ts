@@ -1,5 +1,5 @@
 /** Round robin between queues that have work: each turn is one slice, and register accesses are answered between turns. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import type { FunctionPort } from 'ghostbus';
 
 export interface Runnable {
   /** Does about a slice of work; true when there is more to do at once. Must not throw. */

@@ -1,6 +1,6 @@
 /** Executes a queue pair's sends in order, a slice per turn; flushes them when the queue pair is in error. */
 
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import { CQE, CQE_OPCODE, operationByte } from './completion-queue.js';
 import { reportDmaError } from './dma-report.js';
 import { EVENT } from './event-queue.js';

@@ -1,5 +1,5 @@
 /** A ring of sends, as software fills it: blocks of 64 bytes, a producer counter in the doorbell record. */
-import type { Dma } from '../../emulator/plugin.js';
+import type { Dma } from 'ghostbus';
 import type { GuestBuffer } from './guest-buffer.js';
 import { BLOCK_BYTES, parseControl, type SendEntry } from './work-queue-entry.js';
 

@@ -1,5 +1,5 @@
 /** Shared receive queues: the driver makes a basic one as an RMP (receive memory pool), an XRC one as an XRC_SRQ. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import type { FunctionPort } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
 import { doorbellAddress } from './completion-queue.js';
 import { EVENT, type EventQueues } from './event-queue.js';

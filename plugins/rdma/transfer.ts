@@ -1,5 +1,5 @@
 /** Moving the bytes of a message from one function's memory to another's (or the same one's). */
-import { DmaError } from '../../emulator/plugin.js';
+import { DmaError } from 'ghostbus';
 import type { KeyedMemory } from './device-memory.js';
 import { AccessRefused, type Extent, type MemoryKeys, PageMissing, type Requester, type Right } from './memory-key.js';
 import type { PageFaults } from './page-faults.js';

@@ -2,7 +2,7 @@
  * User Access Regions: 4 KiB pages of doorbells, one or more per process. They always trap. Every doorbell is big-endian; one of
  * eight bytes may also come as two halves, and then the second one rings.
  */
-import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from '../../emulator/plugin.js';
+import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from 'ghostbus';
 import { swap32 } from './init-segment.js';
 
 /** include/linux/mlx5/device.h MLX5_ADAPTER_PAGE_SIZE: the size of a page with `uar_4k` clear on amd64. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { FakeBus } from '../../emulator/testing.js';
+import type { FakeBus } from 'ghostbus/testing';
 import { bytesOf } from './layout.js';
 import { attachToMcgIn, createMkeyIn } from './layouts/commands.js';
 import { mkc } from './layouts/contexts.js';
@@ -11,7 +11,7 @@ import {
   type TestQueues,
   twoDrivers,
   workRequest,
-} from './test-driver.js';
+} from './test/driver.js';
 import { OPCODE } from './work-queue-entry.js';
 
 /** cqe64 (include/linux/mlx5/device.h), as software reads it. */

@@ -15,7 +15,7 @@ import {
   modifyNicVportFieldSelect,
   nicVportContext,
 } from './layouts/contexts.js';
-import { gidOf, type TestDriver, twoDrivers } from './test-driver.js';
+import { gidOf, type TestDriver, twoDrivers } from './test/driver.js';
 
 const PTYS = 0x5004;
 const header = () => new DataView(new ArrayBuffer(16));

@@ -1,5 +1,5 @@
 /** The port as the driver sees it: addresses, state, GIDs, MTU; for Ethernet and for InfiniBand. */
-import type { FunctionPort } from '../../emulator/plugin.js';
+import type { FunctionPort } from 'ghostbus';
 import { ROCE_ADDRESS_TABLE_SIZE } from './capabilities.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';

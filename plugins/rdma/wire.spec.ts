@@ -11,7 +11,7 @@ import {
   type TestQueues,
   twoDrivers,
   workRequest,
-} from './test-driver.js';
+} from './test/driver.js';
 import { WireFaults } from './wire-faults.js';
 import { OPCODE } from './work-queue-entry.js';
 

@@ -1,11 +1,11 @@
 /** What the specs of dma-buf behaviour share: a guest with every exporter and importer, and the tests that hold on both kernels. */
 import assert from 'node:assert/strict';
-import { Cleanup } from '../../emulator/cli/cleanup.js';
-import { sessionTools } from '../../emulator/cli/tools.js';
 import type { TransferCounters } from '../../emulator/memory/counters.js';
 import { topologies } from '../../matrix/declaration.js';
 import { MatrixMachine } from '../../matrix/machine.js';
-import { OUR_MODULE } from './habana-kit.js';
+import { OUR_MODULE } from '../../plugins/habana/test/guest-kit.js';
+import { Cleanup } from '../../session/cleanup.js';
+import { sessionTools } from '../../session/tools.js';
 import { assertCleanKernelLog, type Kernel, progress, sh } from './support.js';
 
 export const MIB = 2 ** 20;

@@ -1,10 +1,8 @@
 /** What every guest test starts from: served functions, a booted guest, and nothing left behind. */
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
-import { guestAddresses } from '../../emulator/cli/guest-addresses.js';
 import { parseDeviceSpec } from '../../emulator/device-spec.js';
 import { type Emulator, type EmulatorOptions, startEmulator } from '../../emulator/emulator.js';
-import { WatchedLog } from '../../emulator/watched-log.js';
 import {
   type AllowedComplaint,
   type BootOptions,
@@ -15,12 +13,12 @@ import {
   findQemu,
   type Guest,
 } from '../../qemu/index.js';
+import { guestAddresses } from '../../session/guest-addresses.js';
+import { WatchedLog } from '../../session/watched-log.js';
 
 export const KERNELS = ['lts', 'latest'] as const;
 export type Kernel = (typeof KERNELS)[number];
 
-/** Scripts that guest tests show to the guest at /mnt/share. */
-export const GUEST_SCRIPTS = fileURLToPath(new URL('../../../test/guest', import.meta.url));
 const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
 export const progress = (text: string) => console.error(`    … ${text}`);

@@ -1,8 +1,13 @@
 import { join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { askControl, CONTROL_SOCKET_NAME, type ControlRequest, findControlSockets } from '../control-socket.js';
-import { UsageError } from '../exit-status.js';
-import { socketRoot } from '../socket-folder.js';
+import {
+  askControl,
+  CONTROL_SOCKET_NAME,
+  type ControlRequest,
+  findControlSockets,
+} from '../../../session/control-socket.js';
+import { UsageError } from '../../../session/exit-status.js';
+import { socketRoot } from '../../../session/socket-folder.js';
 
 function options(yargs: Argv) {
   return yargs

@@ -1,7 +1,7 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
+import { UsageError } from '../../../session/exit-status.js';
 import { BUILT_IN_PLUGINS, loadPlugin } from '../../device-spec.js';
 import { describePlugin, type PluginDescription } from '../describe-plugin.js';
-import { UsageError } from '../exit-status.js';
 
 function options(yargs: Argv) {
   return yargs

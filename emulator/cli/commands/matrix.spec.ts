@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
-import { UsageError } from '../exit-status.js';
+import { UsageError } from '../../../session/exit-status.js';
 import { chosenKernels, chosenNames } from './matrix.js';
 
 describe('ghostbus matrix', () => {

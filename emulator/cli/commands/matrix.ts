@@ -8,10 +8,10 @@ import { renderHtml } from '../../../matrix/html-report.js';
 import { debianKernels, isDebianKernel, type MatrixKernel, matrixKernel } from '../../../matrix/kernels.js';
 import { type CellResult, runMatrix, usualJobs } from '../../../matrix/run.js';
 import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
-import { UsageError } from '../exit-status.js';
-import { writableFile } from '../options.js';
+import { UsageError } from '../../../session/exit-status.js';
+import { sessionTools } from '../../../session/tools.js';
+import { writableFile } from '../../../session/writable-file.js';
 import { printProgress } from '../progress.js';
-import { sessionTools } from '../tools.js';
 
 const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
 

@@ -1,7 +1,7 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { buildGuestPrograms, ensureImage, findQemu } from '../../../qemu/index.js';
+import { EXAMPLE_DRIVER } from '../../../session/session.js';
 import { printProgress } from '../progress.js';
-import { EXAMPLE_DRIVER } from '../session.js';
 
 function options(yargs: Argv) {
   return yargs

@@ -1,10 +1,10 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { EXIT_STATUS_HELP, UsageError } from '../exit-status.js';
-import { createLog } from '../log.js';
+import { EXIT_STATUS_HELP, UsageError } from '../../../session/exit-status.js';
+import { createLog } from '../../../session/log.js';
+import { runInGuest } from '../../../session/run-in-guest.js';
+import { sessionTools } from '../../../session/tools.js';
 import { emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
 import { printProgress } from '../progress.js';
-import { runInGuest } from '../run-in-guest.js';
-import { sessionTools } from '../tools.js';
 
 function options(yargs: Argv) {
   return guestOptions(emulatorOptions(yargs))

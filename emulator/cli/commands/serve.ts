@@ -2,21 +2,16 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, normalize, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { type AttachFormat, attachFormats, renderAttachment } from '../../../qemu/index.js';
+import { withCleanup } from '../../../session/cleanup.js';
+import { CONTROL_SOCKET_NAME } from '../../../session/control-socket.js';
+import { UsageError } from '../../../session/exit-status.js';
+import { createLog } from '../../../session/log.js';
+import { routingOf, startServing } from '../../../session/session.js';
+import type { MachineSettings } from '../../../session/settings.js';
+import { givenSocketFolder, newSocketFolder } from '../../../session/socket-folder.js';
 import { type Emulator, startEmulator } from '../../emulator.js';
-import type { GuestFile } from '../../plugin.js';
-import { withCleanup } from '../cleanup.js';
-import { CONTROL_SOCKET_NAME } from '../control-socket.js';
-import { UsageError } from '../exit-status.js';
-import { createLog } from '../log.js';
-import {
-  emulatorOptions,
-  emulatorSettings,
-  type MachineSettings,
-  machineOptions,
-  machineSettings,
-} from '../options.js';
-import { routingOf, startServing } from '../session.js';
-import { givenSocketFolder, newSocketFolder } from '../socket-folder.js';
+import type { GuestFile } from '../../plugin/index.js';
+import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
 
 function options(yargs: Argv) {
   return machineOptions(emulatorOptions(yargs))

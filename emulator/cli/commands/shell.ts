@@ -1,11 +1,11 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { withCleanup } from '../cleanup.js';
-import { UsageError } from '../exit-status.js';
-import { createLog } from '../log.js';
+import { withCleanup } from '../../../session/cleanup.js';
+import { UsageError } from '../../../session/exit-status.js';
+import { createLog } from '../../../session/log.js';
+import { emulatorFailure, startSession } from '../../../session/session.js';
+import { sessionTools } from '../../../session/tools.js';
 import { emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
 import { printProgress } from '../progress.js';
-import { emulatorFailure, startSession } from '../session.js';
-import { sessionTools } from '../tools.js';
 
 function options(yargs: Argv) {
   return guestOptions(emulatorOptions(yargs))

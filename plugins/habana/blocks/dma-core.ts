@@ -4,7 +4,7 @@
  *
  * Source: Linux asic_reg/dma0_core_regs.h, dma0_core_masks.h; gaudi.c (gaudi_init_dma_core, gaudi_dma_core_transfer).
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { addressOf, PAGE_BYTES } from '../address-map.js';
 import { DeviceFault } from '../fault.js';
 import type { Interconnect, Requester } from '../interconnect.js';

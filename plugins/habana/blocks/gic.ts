@@ -4,7 +4,7 @@
  *
  * Source: gaudi_reg_map.h mmGIC_DISTRIBUTOR__5_GICD_SETSPI_NSR; numbers: gaudi_async_ids_map_extended.h `cpu_id`.
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { PAGE_BYTES } from '../address-map.js';
 
 /** cpu_id of GAUDI_EVENT_PI_UPDATE, _HALT_MACHINE, _INTS_REGISTER. */

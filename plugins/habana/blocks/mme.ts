@@ -2,7 +2,7 @@
  * The control page of one matrix engine (MME). As with the TPCs nothing is computed; a command is logged and its sync object
  * written at once. Source: mme0_ctrl_regs.h, gaudi_masks.h MME_ARCH_IDLE_MASK.
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { addressOf, PAGE_BYTES } from '../address-map.js';
 import { protectionBits } from './protection-bits.js';
 import type { ComputeEvents } from './tpc.js';

@@ -5,7 +5,7 @@
  * Source: Linux gaudi.c (gaudi_mmu_init, gaudi_mmu_update_asid_hop0_addr, gaudi_mmu_invalidate_cache,
  * gaudi_print_and_get_mmu_error_info), common/mmu/mmu_v1.c and include/hw_ip/mmu/mmu_general.h.
  */
-import { type Log, type MemoryRegion, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, type MemoryRegion, RegisterBlock } from 'ghostbus';
 import { PAGE_BYTES } from '../address-map.js';
 import { type AccessDirection, DeviceFault } from '../fault.js';
 

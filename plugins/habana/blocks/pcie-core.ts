@@ -1,5 +1,5 @@
 /** The register of the PCIe core through which engines send the function's interrupt (mmPCIE_CORE_MSI_REQ). */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { PAGE_BYTES } from '../address-map.js';
 
 export function pcieCoreRegisters(sendInterrupt: () => void, log?: Log) {

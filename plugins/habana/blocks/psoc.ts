@@ -6,7 +6,7 @@
  * Source: Linux common/firmware_if.c (hl_fw_wait_preboot_ready, hl_fw_static_init_cpu), include/gaudi/gaudi_reg_map.h,
  * include/linux/habanalabs/hl_boot_if.h, gaudi.c gaudi_hw_fini.
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { PAGE_BYTES, SRAM_BASE } from '../address-map.js';
 import { Comms, commsDescriptor, isMessage } from '../firmware/comms.js';
 

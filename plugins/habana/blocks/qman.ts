@@ -5,7 +5,7 @@
  * Source: Linux asic_reg/dma0_qm_regs.h, dma0_qm_masks.h; gaudi.c (gaudi_init_pci_dma_qman, gaudi_init_hbm_dma_qman,
  * gaudi_handle_qman_err_generic, gaudi_is_device_idle).
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../address-map.js';
 import type { ConfigWindow } from '../config-window.js';
 import { DeviceFault } from '../fault.js';

@@ -5,7 +5,7 @@
  * Source: Linux gaudi.c (gaudi_add_mon_pkts, gaudi_add_arm_monitor_pkt, gaudi_print_single_monitor),
  * gaudi_masks.h (SYNC_MNGR_W_S_SYNC_MNGR_OBJS_MON_ARM_0_*, MON_STATUS_0_*), gaudi_packets.h (GAUDI_PKT_SHORT_VAL_SOB_*).
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { addressOf } from '../address-map.js';
 
 /** NUM_OF_SOB_IN_BLOCK, NUM_OF_MONITORS_IN_BLOCK, MONITOR_MAX_SOBS (gaudiP.h). */

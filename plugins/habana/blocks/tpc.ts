@@ -4,7 +4,7 @@
  *
  * Source: tpc0_cfg_regs.h, tpc0_cfg_masks.h; gaudi.c _gaudi_init_tpc_mem, gaudi_run_tpc_kernel.
  */
-import { type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { type Log, RegisterBlock } from 'ghostbus';
 import { CFG_BASE, PAGE_BYTES } from '../address-map.js';
 import { protectionBits } from './protection-bits.js';
 

@@ -5,7 +5,7 @@
  * Source: gaudi.c gaudi_init_cpu_queues; common/firmware_if.c hl_fw_send_cpu_message; cpu_if_regs.h; gaudiP.h
  * GAUDI_PCI_TO_CPU_ADDR, GAUDI_CPU_TO_PCI_ADDR.
  */
-import { DmaError, type FunctionPort, type Log, RegisterBlock } from '../../../emulator/plugin.js';
+import { DmaError, type FunctionPort, type Log, RegisterBlock } from 'ghostbus';
 import { HOST_BASE, PAGE_BYTES } from '../address-map.js';
 import type { Cpucp, CpucpReply } from './cpucp.js';
 import { EVENT_ENTRY_BYTES, type EventQueue } from './event-queue.js';

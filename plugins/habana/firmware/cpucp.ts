@@ -2,7 +2,7 @@
  * The packets of the management processor (CPU-CP): what it answers to each opcode. Packet layout and opcodes:
  * include/linux/habanalabs/cpucp_if.h struct cpucp_packet, enum cpucp_packet_id.
  */
-import type { Log } from '../../../emulator/plugin.js';
+import type { Log } from 'ghostbus';
 import { pllOutputsMhz } from '../blocks/pll.js';
 import type { SensorKind, Sensors } from './sensors.js';
 

@@ -2,7 +2,7 @@
  * The event queue (EQ): a ring of 64-byte entries in the driver's memory into which the firmware reports what happened.
  * Source: include/linux/habanalabs/cpucp_if.h struct hl_eq_entry, EQ_CTL_*; common/irq.c hl_irq_handler_eq.
  */
-import { DmaError, type FunctionPort } from '../../../emulator/plugin.js';
+import { DmaError, type FunctionPort } from 'ghostbus';
 
 export const EVENT_ENTRY_BYTES = 64;
 export const EVENT_DATA_BYTES = 56;

@@ -2,7 +2,7 @@
  * What the card's sensors say. Types and attributes are numbers of the kernel's hwmon (include/linux/hwmon.h): with no
  * CPU_BOOT_DEV_STS0_MAP_HWMON_EN the driver passes them through (common/hwmon.c hl_read).
  */
-import type { Clock } from '../../../emulator/plugin.js';
+import type { Clock } from 'ghostbus';
 
 /** enum hwmon_sensor_types. */
 export const sensorType = { temperature: 1, voltage: 2, current: 3, power: 4 } as const;

@@ -1,0 +1,6 @@
+import { startEmulator } from '../emulator/emulator.js';
+import { bootGuest, buildGuestPrograms, ensureImage, findQemu } from '../qemu/index.js';
+import type { SessionTools } from './session.js';
+
+/** The real ones. */
+export const sessionTools: SessionTools = { startEmulator, findQemu, ensureImage, buildGuestPrograms, bootGuest };
