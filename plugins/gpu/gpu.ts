@@ -14,15 +14,15 @@ import {
   type ResetKind,
   vendorSpecificExtended,
 } from 'ghostbus';
+import { DOORBELL_BYTES } from './bus/doorbells.js';
+import { MMIO_BYTES } from './bus/registers.js';
 import { parseCommand } from './commands.js';
-import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './discovery.js';
-import { DOORBELL_BYTES } from './doorbells.js';
-import { FrameBuffer, type Hive } from './frame-buffer.js';
 import { Complaints } from './host.js';
-import { PRODUCTS, type Product, type ProductId } from './product.js';
-import { MMIO_BYTES } from './registers.js';
+import { FrameBuffer, type Hive } from './memory/frame-buffer.js';
+import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './product/discovery.js';
+import { PRODUCTS, type Product, type ProductId } from './product/product.js';
+import { vbios } from './product/vbios.js';
 import { Soc } from './soc.js';
-import { vbios } from './vbios.js';
 
 export interface GpuOptions {
   readonly id: ProductId;

@@ -1,6 +1,6 @@
 import type { FunctionPort, Log } from 'ghostbus';
-import type { FrameBuffer } from './frame-buffer.js';
-import type { Product } from './product.js';
+import type { FrameBuffer } from './memory/frame-buffer.js';
+import type { Product } from './product/product.js';
 
 /** What every block of the GPU shares: the machine, what is built, the memory. */
 export interface GpuHost {

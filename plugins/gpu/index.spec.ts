@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
 import { parseOptions } from '../../emulator/device-spec.js';
 import gpu from './index.js';
-import { PRODUCTS } from './product.js';
+import { PRODUCTS } from './product/product.js';
 
 type Options = Parameters<typeof gpu.create>[0];
 

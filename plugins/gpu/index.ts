@@ -2,9 +2,9 @@
 
 import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
 import { z } from 'zod';
-import { firmwareFiles } from './firmware.js';
 import { Gpu } from './gpu.js';
-import { PRODUCTS, type ProductId } from './product.js';
+import { firmwareFiles } from './guest/firmware-stubs.js';
+import { PRODUCTS, type ProductId } from './product/product.js';
 
 const size = byteSize({ minBytes: 2 ** 28, maxBytes: 2 ** 36, powerOfTwo: true });
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, it } from 'mocha';
-import { PM4_PACKETS } from './pm4-packets.js';
-import { PRODUCTS } from './product.js';
-import { MISSING_SDMA_PACKETS, SDMA_PACKETS } from './sdma-packets.js';
+import { PM4_PACKETS } from './packets/pm4.js';
+import { MISSING_SDMA_PACKETS, SDMA_PACKETS } from './packets/sdma.js';
+import { PRODUCTS } from './product/product.js';
 
 const readme = readFileSync(new URL('../../../plugins/gpu/README.md', import.meta.url), 'utf8');
 

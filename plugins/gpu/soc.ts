@@ -1,20 +1,20 @@
+import { declareDataFabric } from './bus/data-fabric.js';
+import { Doorbells } from './bus/doorbells.js';
+import { declareHdp, declareSmuio } from './bus/hdp.js';
+import { Mmio } from './bus/mmio.js';
+import { Nbio } from './bus/nbio.js';
+import { storageRanges } from './bus/registers.js';
 import type { Command } from './commands.js';
-import { CommandProcessor } from './cp.js';
-import { declareDataFabric } from './data-fabric.js';
-import { Doorbells } from './doorbells.js';
-import { declareHive, Hub } from './gmc.js';
-import { declareHdp, declareSmuio } from './hdp.js';
+import { Psp } from './firmware/psp.js';
+import { declareRlc } from './firmware/rlc.js';
+import { Smu } from './firmware/smu.js';
 import type { GpuHost } from './host.js';
-import { InterruptHandler } from './ih.js';
-import { Mmio } from './mmio.js';
-import { Nbio } from './nbio.js';
-import { Psp } from './psp.js';
-import { storageRanges } from './registers.js';
-import { Scheduler } from './ring.js';
-import { declareRlc } from './rlc.js';
-import { Sdma } from './sdma.js';
-import { Smu } from './smu.js';
-import type { Extent } from './vm.js';
+import { InterruptHandler } from './interrupts/ih.js';
+import type { Extent } from './memory/address-space.js';
+import { declareHive, Hub } from './memory/hub.js';
+import { Scheduler } from './queues/command-queue.js';
+import { CommandProcessor } from './queues/cp.js';
+import { Sdma } from './queues/sdma.js';
 
 const VMIDS = 16;
 /** More stretches than a buffer of any test has. */

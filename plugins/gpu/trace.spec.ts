@@ -6,11 +6,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { FakeBus, fakeContext } from 'ghostbus/testing';
 import { before, describe, it } from 'mocha';
+import { hex } from './bus/registers.js';
 import { Gpu } from './gpu.js';
-import { hex } from './registers.js';
 
 /** Lines of `R` or `W`, dword number, value; both in hexadecimal. */
-const TRACE = new URL('../../../plugins/gpu/traces/probe-7.2.13.txt', import.meta.url);
+const TRACE = new URL('../../../plugins/gpu/test/traces/probe-7.2.13.txt', import.meta.url);
 const VRAM_BYTES = 2 ** 30;
 
 const RINGS = 'a ring wrote it, whose packets are not in the trace';

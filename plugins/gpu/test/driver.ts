@@ -4,8 +4,8 @@
  */
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { Gpu, type GpuOptions } from '../gpu.js';
-import { HQD, MQD_FIRST_DWORD } from '../hqd.js';
-import { VECTOR_BYTES } from '../ih.js';
+import { VECTOR_BYTES } from '../interrupts/ih.js';
+import { HQD, MQD_FIRST_DWORD } from '../queues/hqd.js';
 
 export const VRAM_BYTES = 64 * 2 ** 20;
 /** MC address of VRAM's first byte. */

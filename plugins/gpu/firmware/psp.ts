@@ -1,0 +1,160 @@
+import type { RegisterBlock } from 'ghostbus';
+import type { Mmio } from '../bus/mmio.js';
+import { address48, bits } from '../bus/registers.js';
+import type { GpuHost } from '../host.js';
+import { IH_CLIENT, type InterruptHandler } from '../interrupts/ih.js';
+import { HUB_CLIENT, type Hub } from '../memory/hub.js';
+import type { Scheduler } from '../queues/command-queue.js';
+
+/** Mailbox commands in C2PMSG_64 b19:16 (psp_gfx_if.h, GFX_CTRL_CMD_ID_*). */
+const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7, GBR_IH_SET: 8 } as const;
+
+/** Ready and response flag; status in b15:0, 0 = good (amdgpu_psp.h MBOX_TOS_READY_FLAG). */
+const READY = 0x8000_0000;
+
+/** Clients by their index in GBR_IH_SET (psp_v12_0_reroute_ih); this ASIC has no UMC. */
+const IH_CLIENT_OF_INDEX: Readonly<Record<number, number>> = { 3: IH_CLIENT.VMC };
+const UMC_INDEX = 4;
+
+/** struct psp_gfx_rb_frame, struct psp_gfx_cmd_resp (psp_gfx_if.h). */
+const FRAME_BYTES = 64;
+const RESPONSE = { STATUS: 864, SESSION_ID: 868 } as const;
+
+/** Names of the ring's commands, for inspection only: none has an effect that the driver could see (GFX_CMD_ID_*). */
+const COMMANDS: Readonly<Record<number, string>> = {
+  1: 'LOAD_TA',
+  2: 'UNLOAD_TA',
+  3: 'INVOKE_CMD',
+  4: 'LOAD_ASD',
+  5: 'SETUP_TMR',
+  6: 'LOAD_IP_FW',
+  7: 'DESTROY_TMR',
+};
+
+/** What the PSP needs of the GPU. `modeReset` is called when the driver asks for a MODE1 reset. */
+export interface PspParts {
+  readonly host: GpuHost;
+  readonly mmio: Mmio;
+  readonly hub: Hub;
+  readonly interrupts: InterruptHandler;
+  readonly scheduler: Scheduler;
+  readonly modeReset: () => void;
+}
+
+/**
+ * Platform security processor (MP0 12.0.1, driven by psp_v12_0.c and amdgpu_psp.c): the mailbox and the command ring. Every
+ * command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
+ */
+export class Psp {
+  readonly #host: GpuHost;
+  readonly #hub: Hub;
+  readonly #scheduler: Scheduler;
+  readonly #modeReset: () => void;
+  readonly #interrupts: InterruptHandler;
+  readonly #registers: RegisterBlock<'C2PMSG_64' | 'C2PMSG_67' | 'C2PMSG_69' | 'C2PMSG_70' | 'C2PMSG_71'>;
+  #ring: { readonly address: number; readonly sizeBytes: number } | undefined;
+  #position = 0;
+  #scheduled = false;
+  readonly #commands = new Map<string, number>();
+
+  constructor(parts: PspParts) {
+    this.#host = parts.host;
+    this.#hub = parts.hub;
+    this.#interrupts = parts.interrupts;
+    this.#scheduler = parts.scheduler;
+    this.#modeReset = parts.modeReset;
+    this.#registers = parts.mmio.declare('psp', {
+      // Bit 31: the boot firmware has finished (amdgpu_discovery_get_tmr_info, psp_v12_0_mode1_reset).
+      C2PMSG_33: { dw: 0x16061, writable: 0, reset: READY },
+      C2PMSG_35: { dw: 0x16063, onWrite: () => READY, reset: READY },
+      C2PMSG_36: { dw: 0x16064 },
+      C2PMSG_64: { dw: 0x16080, reset: READY, onWrite: (value) => this.#mailbox(value) },
+      C2PMSG_67: { dw: 0x16083, onWrite: () => this.#submitted() },
+      C2PMSG_69: { dw: 0x16085 },
+      C2PMSG_70: { dw: 0x16086 },
+      C2PMSG_71: { dw: 0x16087 },
+      // Zero: no secure OS was left running by an earlier driver (soc15_need_reset_on_init).
+      C2PMSG_81: { dw: 0x16091, writable: 0 },
+    });
+  }
+
+  #mailbox(value: number): number {
+    const registers = this.#registers;
+    switch (bits(value, 19, 16)) {
+      case MAILBOX.INIT_GPCOM_RING:
+        this.#ring = {
+          address: address48(registers.get('C2PMSG_69'), registers.get('C2PMSG_70')),
+          sizeBytes: registers.get('C2PMSG_71'),
+        };
+        this.#position = 0;
+        registers.set('C2PMSG_67', 0);
+        break;
+      case MAILBOX.DESTROY_RINGS:
+        this.#ring = undefined;
+        break;
+      case MAILBOX.MODE1_RESET:
+        this.#modeReset();
+        break;
+      case MAILBOX.GBR_IH_SET:
+        this.#routeInterrupts(registers.get('C2PMSG_69'), registers.get('C2PMSG_70'));
+        break;
+      default:
+        this.#host.complaints.warn(
+          'psp mailbox',
+          `psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`,
+        );
+    }
+    return READY;
+  }
+
+  /** IH_CLIENT_CFG_DATA of one client; 6.12 moves page faults to ring 1 with it (psp_v12_0_reroute_ih). RING_ID b21:20. */
+  #routeInterrupts(index: number, configuration: number): void {
+    const client = IH_CLIENT_OF_INDEX[index];
+    if (client !== undefined) this.#interrupts.route(client, bits(configuration, 21, 20));
+    else if (index !== UMC_INDEX)
+      this.#host.complaints.warn('psp mailbox', `psp: interrupt client index ${index} is not known, not routed`);
+  }
+
+  #submitted(): undefined {
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      this.#scheduler.post(() => {
+        this.#scheduled = false;
+        this.#consume();
+      });
+    }
+    return undefined;
+  }
+
+  /** Executes the frames up to the write pointer, at most one lap. */
+  #consume(): void {
+    const ring = this.#ring;
+    const frames = ring === undefined ? 0 : Math.floor(Math.min(ring.sizeBytes, 2 ** 20) / FRAME_BYTES);
+    if (ring === undefined || frames === 0) return;
+    const end = Math.floor((this.#registers.get('C2PMSG_67') * 4) / FRAME_BYTES) % frames;
+    for (let count = 0; this.#position !== end && count < frames; count++) {
+      this.#frame(ring.address + this.#position * FRAME_BYTES);
+      this.#position = (this.#position + 1) % frames;
+    }
+  }
+
+  #frame(address: number): void {
+    const space = this.#hub.space(0, HUB_CLIENT.MP0);
+    const frame = new Uint8Array(FRAME_BYTES);
+    space.read(address, frame);
+    const view = new DataView(frame.buffer);
+    const at = (offset: number) => view.getUint32(offset, true);
+    const command = address48(at(0), at(4));
+    const id = space.readU32(command + 8);
+    const name = COMMANDS[id] ?? `command ${id}`;
+    if (this.#commands.size < 64) this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
+    space.writeU32(command + RESPONSE.STATUS, 0);
+    space.writeU32(command + RESPONSE.SESSION_ID, 1);
+    // Last: the driver polls it.
+    space.writeU32(address48(at(12), at(16)), at(20));
+  }
+
+  inspect(): unknown {
+    return { ring: this.#ring !== undefined, commands: Object.fromEntries(this.#commands) };
+  }
+}

@@ -1,0 +1,326 @@
+/**
+ * SDMA 4.x packets as data: opcode, length, meaning (kernel: amdgpu/vega10_sdma_pkt_open.h for layouts, sdma_v4_0.c for
+ * what the driver sends). The README's support table lists exactly what stands here.
+ */
+
+import { address48, bits } from '../bus/registers.js';
+import type { AddressSpace } from '../memory/address-space.js';
+import type { CommandQueue, Outcome, Packet } from '../queues/command-queue.js';
+import { type AtomicResult, applyAtomic, semaphore } from './atomics.js';
+
+/** What a packet can do beside touching memory. */
+export interface SdmaContext {
+  readonly queue: CommandQueue;
+  /** VMID of an indirect buffer becomes a view of memory. */
+  space(vmid: number): AddressSpace;
+  readRegister(dword: number): number;
+  writeRegister(dword: number, value: number): void;
+  /** A user's commands tried to write a register. */
+  protectedRegister(dword: number): void;
+  /** Raises the trap interrupt. */
+  trap(vmid: number, context: number): void;
+  timestamp(): bigint;
+  /** The engine's own counter, which packets can set; it ticks with the global one. */
+  localTimestamp(): bigint;
+  setLocalTimestamp(value: bigint): void;
+  /** Which of the ASIC's engines this is, from 0. */
+  readonly engineIndex: number;
+  /** An atomic operation wants its previous value kept where software finds it. */
+  keepAtomicResult(result: AtomicResult): void;
+}
+
+export interface SdmaPacket {
+  readonly name: string;
+  readonly op: number;
+  readonly subOp: number;
+  /** Dwords including the header. Default: `dwords`. */
+  readonly lengthOf?: (header: number, peek: (index: number) => number | undefined) => number;
+  readonly dwords: number;
+  readonly run: (context: SdmaContext, packet: Packet, header: number) => Outcome;
+}
+
+/** Entries or dwords moved per step of a long packet. */
+const STEP_ENTRIES = 16 * 1024;
+
+const PAGE_BYTES = 4096;
+
+/** Compares as POLL_REGMEM's func field says (vega10_sdma_pkt_open.h; the same numbers as PM4 WAIT_REG_MEM). */
+export function compare(func: number, value: number, reference: number): boolean {
+  switch (func) {
+    case 0:
+      return true;
+    case 1:
+      return value < reference;
+    case 2:
+      return value <= reference;
+    case 3:
+      return value === reference;
+    case 4:
+      return value !== reference;
+    case 5:
+      return value >= reference;
+    case 6:
+      return value > reference;
+    default:
+      return false;
+  }
+}
+
+/** Does `total` units of work in pieces; `step` gets where the piece starts and how long it is. */
+function inSlices(
+  context: SdmaContext,
+  total: number,
+  bytesPerUnit: number,
+  step: (start: number, count: number) => void,
+): Outcome {
+  const queue = context.queue;
+  // Whole pages, so that a fill's pattern keeps its phase from piece to piece.
+  const affordable = Math.max(1, Math.floor(queue.budgetBytes / PAGE_BYTES)) * (PAGE_BYTES / bytesPerUnit);
+  const count = Math.min(total - queue.progress, affordable, bytesPerUnit === 1 ? total : STEP_ENTRIES);
+  step(queue.progress, count);
+  queue.progress += count;
+  queue.budgetBytes -= count * bytesPerUnit;
+  return queue.progress >= total ? 'next' : 'again';
+}
+
+/** BROADCAST b27: a second destination follows the first. */
+function copyLinear(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const source = address48(packet.dword(3), packet.dword(4));
+  const destinations = [address48(packet.dword(5), packet.dword(6))];
+  if (bits(header, 27, 27) === 1) destinations.push(address48(packet.dword(7), packet.dword(8)));
+  // The field is 22 bits wide here, 30 on SDMA 4.4 (amdgpu_copy_buffer splits accordingly); wider is accepted.
+  return inSlices(context, bits(packet.dword(1), 29, 0) + 1, 1, (start, count) => {
+    for (const destination of destinations) packet.space.copy(destination + start, source + start, count);
+  });
+}
+
+/** One side of a sub-window copy: where element (x, y, z) lies, from five dwords of the packet. */
+function windowOf(packet: Packet, first: number, elementBytes: number): (y: number, z: number) => number {
+  const base = address48(packet.dword(first), packet.dword(first + 1));
+  const [x, y] = [bits(packet.dword(first + 2), 13, 0), bits(packet.dword(first + 2), 29, 16)];
+  const z = bits(packet.dword(first + 3), 10, 0);
+  const pitch = bits(packet.dword(first + 3), 31, 13) + 1;
+  const slicePitch = bits(packet.dword(first + 4), 27, 0) + 1;
+  return (row, slice) => base + elementBytes * (x + (y + row) * pitch + (z + slice) * slicePitch);
+}
+
+/** A box of elements between two pitched images; extents and pitches are in elements, less one. */
+function copyLinearSubWindow({ queue }: SdmaContext, packet: Packet, header: number): Outcome {
+  const elementBytes = 2 ** bits(header, 31, 29);
+  if (elementBytes > 16) return 'error';
+  const [source, destination] = [windowOf(packet, 1, elementBytes), windowOf(packet, 6, elementBytes)];
+  const rowBytes = (bits(packet.dword(11), 13, 0) + 1) * elementBytes;
+  const height = bits(packet.dword(11), 29, 16) + 1;
+  const rows = height * (bits(packet.dword(12), 10, 0) + 1);
+  for (; queue.progress < rows && queue.budgetBytes > 0; queue.progress++) {
+    const [y, z] = [queue.progress % height, Math.floor(queue.progress / height)];
+    packet.space.copy(destination(y, z), source(y, z), rowBytes);
+    // A row costs page walks, however short it is.
+    queue.budgetBytes -= Math.max(rowBytes, PAGE_BYTES);
+  }
+  return queue.progress >= rows ? 'next' : 'again';
+}
+
+function writeLinear(context: SdmaContext, packet: Packet): Outcome {
+  const destination = address48(packet.dword(1), packet.dword(2));
+  return inSlices(context, bits(packet.dword(3), 19, 0) + 1, 4, (start, count) =>
+    packet.space.write(destination + 4 * start, packet.payload(4 + start, count)),
+  );
+}
+
+function indirect(context: SdmaContext, packet: Packet, header: number): Outcome {
+  // A user's buffer stays in its own VMID.
+  const vmid = packet.space.vmid === 0 ? bits(header, 19, 16) : packet.space.vmid;
+  const buffer = {
+    space: context.space(vmid),
+    address: address48(packet.dword(1) & ~0x1f, packet.dword(2)),
+    sizeDwords: bits(packet.dword(3), 19, 0),
+  };
+  return context.queue.call(buffer, packet.lengthDwords) ? 'next' : 'error';
+}
+
+function fence(_context: SdmaContext, packet: Packet): Outcome {
+  packet.space.writeU32(address48(packet.dword(1) & ~3, packet.dword(2)), packet.dword(3));
+  return 'next';
+}
+
+function trap(context: SdmaContext, packet: Packet): Outcome {
+  context.trap(packet.space.vmid, bits(packet.dword(1), 27, 0));
+  return 'next';
+}
+
+/** SIGNAL b30 (WRITE_ONE b29: sets instead of adding), else wait. Mailboxes (b31) belong to pairs of engines that are not here. */
+function waitOrSignal(_context: SdmaContext, packet: Packet, header: number): Outcome {
+  if (bits(header, 31, 31) === 1) return 'error';
+  const address = address48(packet.dword(1) & ~7, packet.dword(2));
+  if (bits(header, 30, 30) === 0) return semaphore(packet.space, address, 'wait');
+  return semaphore(packet.space, address, bits(header, 29, 29) === 1 ? 'write one' : 'signal');
+}
+
+function pollRegisterOrMemory(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const [first, second, reference] = [packet.dword(1), packet.dword(2), packet.dword(3)];
+  let value: number;
+  if (bits(header, 31, 31) === 1) {
+    value = packet.space.readU32(address48(first & ~3, second));
+  } else {
+    // hdp_flush b26: the second address is the request register, written once with the reference.
+    if (bits(header, 26, 26) === 1 && context.queue.progress === 0) {
+      writeRegister(context, packet, second >>> 2, reference);
+      context.queue.progress = 1;
+    }
+    value = context.readRegister(first >>> 2);
+  }
+  const holds = compare(bits(header, 30, 28), (value & packet.dword(4)) >>> 0, reference);
+  return holds ? 'next' : 'wait';
+}
+
+function copyRegisterToMemory(context: SdmaContext, packet: Packet): Outcome {
+  const value = context.readRegister(packet.dword(1) >>> 2);
+  packet.space.writeU32(address48(packet.dword(2) & ~3, packet.dword(3)), value);
+  return 'next';
+}
+
+/** DEV_SEL b23:16 is a mask of engines; the others skip the dwords counted. */
+function executeOnSomeEngines(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const selected = (bits(header, 23, 16) >> context.engineIndex) & 1;
+  if (selected === 0) context.queue.skip(bits(packet.dword(1), 13, 0));
+  return 'next';
+}
+
+function conditionalExecution(context: SdmaContext, packet: Packet): Outcome {
+  const value = packet.space.readU32(address48(packet.dword(1) & ~3, packet.dword(2)));
+  const count = bits(packet.dword(4), 13, 0);
+  if (value !== packet.dword(3)) context.queue.skip(count);
+  return 'next';
+}
+
+/** 0: bytes, 1: 16-bit words, 2: dwords (fillsize b31:30; ROCr's blit kernels and IGT use 2 for dwords). */
+function constantFill(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const data = packet.dword(3);
+  const sizeCode = bits(header, 31, 30);
+  if (sizeCode === 3) return 'error';
+  const value = sizeCode === 0 ? (data & 0xff) * 0x0101_0101 : sizeCode === 1 ? (data & 0xffff) * 0x1_0001 : data;
+  const destination = address48(packet.dword(1), packet.dword(2));
+  return inSlices(context, bits(packet.dword(4), 29, 0) + 1, 1, (start, count) =>
+    packet.space.fill(destination + start, value, count),
+  );
+}
+
+function generatePageTableEntries(context: SdmaContext, packet: Packet): Outcome {
+  const destination = address48(packet.dword(1), packet.dword(2));
+  const [flags, first, increment] = [wide(packet, 3), wide(packet, 5), wide(packet, 7)];
+  return inSlices(context, bits(packet.dword(9), 18, 0) + 1, 8, (start, count) => {
+    const entries = new BigUint64Array(count);
+    for (let index = 0; index < count; index++) entries[index] = (first + increment * BigInt(start + index)) | flags;
+    packet.space.write(destination + 8 * start, new Uint8Array(entries.buffer));
+  });
+}
+
+function setTimestamp(context: SdmaContext, packet: Packet): Outcome {
+  context.setLocalTimestamp(wide(packet, 1));
+  return 'next';
+}
+
+function writeTimestamp(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const global = bits(header, 15, 8) === 2;
+  const ticks = global ? context.timestamp() : context.localTimestamp();
+  packet.space.writeU64(address48(packet.dword(1) & ~7, packet.dword(2)), ticks);
+  return 'next';
+}
+
+/** A 64-bit value in two dwords, low first. */
+function wide(packet: Packet, first: number): bigint {
+  return (BigInt(packet.dword(first + 1)) << 32n) | BigInt(packet.dword(first));
+}
+
+function writeRegister(context: SdmaContext, packet: Packet, dword: number, value: number): void {
+  if (packet.space.vmid === 0) context.writeRegister(dword, value);
+  else context.protectedRegister(dword);
+}
+
+function srbmWrite(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const dword = bits(packet.dword(1), 17, 0);
+  const enables = bits(header, 31, 28);
+  let mask = 0;
+  for (let byte = 0; byte < 4; byte++) if ((enables >> byte) & 1) mask |= 0xff << (8 * byte);
+  const value = mask === -1 ? packet.dword(2) : (packet.dword(2) & mask) | (context.readRegister(dword) & ~mask);
+  writeRegister(context, packet, dword, value >>> 0);
+  return 'next';
+}
+
+/** LOOP b16: a compare-and-swap is repeated until it swaps. */
+function atomic(context: SdmaContext, packet: Packet, header: number): Outcome {
+  const address = address48(packet.dword(1), packet.dword(2));
+  const request = { code: bits(header, 31, 25), address, source: wide(packet, 3), compare: wide(packet, 5) };
+  const result = applyAtomic(packet.space, request);
+  if (result === undefined) return 'error';
+  if (bits(header, 16, 16) === 1 && !result.satisfied) return 'wait';
+  context.keepAtomicResult(result);
+  return 'next';
+}
+
+function copyLength(header: number): number {
+  return bits(header, 27, 27) === 1 ? 9 : 7;
+}
+
+/** A packet whose length depends on its fourth dword: 4 + count (WRITE_UNTILED DW_3 count is one less). */
+function writeLength(_header: number, peek: (index: number) => number | undefined): number {
+  const count = peek(3);
+  return count === undefined ? 4 : 5 + bits(count, 19, 0);
+}
+
+export const SDMA_PACKETS: readonly SdmaPacket[] = [
+  { name: 'NOP', op: 0, subOp: 0, dwords: 1, lengthOf: (header) => 1 + bits(header, 29, 16), run: () => 'next' },
+  { name: 'COPY linear', op: 1, subOp: 0, dwords: 7, lengthOf: copyLength, run: copyLinear },
+  { name: 'COPY linear sub-window', op: 1, subOp: 4, dwords: 13, run: copyLinearSubWindow },
+  { name: 'WRITE linear', op: 2, subOp: 0, dwords: 5, lengthOf: writeLength, run: writeLinear },
+  { name: 'INDIRECT', op: 4, subOp: 0, dwords: 6, run: indirect },
+  { name: 'FENCE', op: 5, subOp: 0, dwords: 4, run: fence },
+  { name: 'TRAP', op: 6, subOp: 0, dwords: 2, run: trap },
+  { name: 'SEM', op: 7, subOp: 0, dwords: 3, run: waitOrSignal },
+  { name: 'POLL_REGMEM', op: 8, subOp: 0, dwords: 6, run: pollRegisterOrMemory },
+  { name: 'POLL_REG_WRITE_MEM', op: 8, subOp: 1, dwords: 4, run: copyRegisterToMemory },
+  { name: 'COND_EXE', op: 9, subOp: 0, dwords: 5, run: conditionalExecution },
+  { name: 'ATOMIC', op: 10, subOp: 0, dwords: 8, run: atomic },
+  { name: 'CONST_FILL', op: 11, subOp: 0, dwords: 5, run: constantFill },
+  { name: 'PTEPDE_GEN', op: 12, subOp: 0, dwords: 10, run: generatePageTableEntries },
+  { name: 'TIMESTAMP set', op: 13, subOp: 0, dwords: 3, run: setTimestamp },
+  { name: 'TIMESTAMP get', op: 13, subOp: 1, dwords: 3, run: writeTimestamp },
+  { name: 'TIMESTAMP get global', op: 13, subOp: 2, dwords: 3, run: writeTimestamp },
+  { name: 'SRBM_WRITE', op: 14, subOp: 0, dwords: 3, run: srbmWrite },
+  { name: 'PRE_EXE', op: 15, subOp: 0, dwords: 2, run: executeOnSomeEngines },
+  // A trap without its interrupt.
+  { name: 'DUMMY_TRAP', op: 16, subOp: 0, dwords: 2, run: () => 'next' },
+];
+
+/** Packets of this engine that nothing here executes: neither the driver nor a compute user space sends them. */
+export const MISSING_SDMA_PACKETS: readonly Pick<SdmaPacket, 'name' | 'op' | 'subOp'>[] = [
+  { name: 'COPY tiled', op: 1, subOp: 1 },
+  { name: 'COPY struct', op: 1, subOp: 3 },
+  { name: 'COPY tiled sub-window', op: 1, subOp: 5 },
+  { name: 'COPY tiled to tiled', op: 1, subOp: 6 },
+  { name: 'COPY dirty page', op: 1, subOp: 7 },
+  { name: 'COPY linear physical', op: 1, subOp: 8 },
+  { name: 'WRITE tiled', op: 2, subOp: 1 },
+  { name: 'POLL_DBIT_WRITE_MEM', op: 8, subOp: 2 },
+  { name: 'POLL_MEM_VERIFY', op: 8, subOp: 3 },
+  { name: 'CONST_FILL multi', op: 11, subOp: 1 },
+  { name: 'PTEPDE_COPY', op: 12, subOp: 1 },
+  { name: 'PTEPDE_RMW', op: 12, subOp: 2 },
+  { name: 'PTEPDE_COPY backwards', op: 12, subOp: 3 },
+];
+
+const codeOf = ({ op, subOp }: Pick<SdmaPacket, 'op' | 'subOp'>) => op | (subOp << 8);
+
+const BY_CODE = new Map(SDMA_PACKETS.map((packet) => [codeOf(packet), packet]));
+const NAMES = new Map([...SDMA_PACKETS, ...MISSING_SDMA_PACKETS].map((packet) => [codeOf(packet), packet.name]));
+
+/** The packet that a header starts; op b7:0, sub-op b15:8. */
+export function sdmaPacket(header: number): SdmaPacket | undefined {
+  return BY_CODE.get(header & 0xffff);
+}
+
+/** What the data book calls it; undefined: no such packet. */
+export function sdmaPacketName(header: number): string | undefined {
+  return NAMES.get(header & 0xffff);
+}

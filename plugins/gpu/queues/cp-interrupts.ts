@@ -1,0 +1,84 @@
+import type { RegisterBlock } from 'ghostbus';
+import type { Mmio } from '../bus/mmio.js';
+import { bits } from '../bus/registers.js';
+import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
+
+const PIPES = 4;
+
+/** Enable bit of each source in a pipe's INT_CNTL (gc_9_0_sh_mask.h CP_ME1_PIPE0_INT_CNTL). */
+const ENABLE_BIT: Readonly<Record<number, number>> = {
+  [IH_SOURCE.CP_ECC_ERROR]: 14,
+  [IH_SOURCE.CP_PRIVILEGED_REGISTER]: 23,
+  [IH_SOURCE.CP_BAD_OPCODE]: 24,
+  [IH_SOURCE.CP_EOP]: 26,
+};
+
+/** A place of the command processor, and what happened there. */
+export interface ComputeInterrupt {
+  readonly me: number;
+  readonly pipe: number;
+  readonly queue: number;
+  readonly source: number;
+  readonly vmid: number;
+  readonly data: number;
+}
+
+/**
+ * Interrupts of the compute command processor. A pipe has its enables twice: amdgpu writes CP_MEx_PIPEy_INT_CNTL by name
+ * (gfx_v9_0_set_compute_eop_interrupt_state), amdkfd writes CPC_INT_CNTL after it has selected the pipe in GRBM_GFX_CNTL
+ * (kgd_gfx_v9_init_interrupts). Neither says that one undoes the other, so either one enables.
+ */
+export class ComputeInterrupts {
+  readonly #interrupts: InterruptHandler;
+  readonly #registers: RegisterBlock<'CP_PIPE_INT_CNTL'>;
+  readonly #selected = new Uint32Array(2 * PIPES);
+  #masked = 0;
+
+  /** `select` reads GRBM_GFX_CNTL. */
+  constructor(mmio: Mmio, interrupts: InterruptHandler, select: () => number) {
+    this.#interrupts = interrupts;
+    const place = () => {
+      const value = select();
+      return index(bits(value, 3, 2), bits(value, 1, 0));
+    };
+    this.#registers = mmio.declare('cp interrupts', {
+      CP_PIPE_INT_CNTL: { dw: 0x3085, count: 2 * PIPES },
+      CPC_INT_CNTL: {
+        dw: 0x30b4,
+        onRead: () => this.#selected[place()] ?? 0,
+        onWrite: (value) => {
+          this.#selected[place()] = value;
+        },
+      },
+    });
+  }
+
+  /** Sends it if its pipe lets it; returns whether it did. */
+  raise({ me, pipe, queue, source, vmid, data }: ComputeInterrupt): boolean {
+    const place = index(me, pipe);
+    const enables = this.#registers.get('CP_PIPE_INT_CNTL', place) | this.#selected[place]!;
+    if (((enables >>> ENABLE_BIT[source]!) & 1) === 0) {
+      this.#masked++;
+      return false;
+    }
+    this.#interrupts.raise({
+      client: IH_CLIENT.GRBM_CP,
+      source,
+      // Decoded by gfx_v9_0_eop_irq (gfx_v9_0.c).
+      ring: pipe | (me << 2) | (queue << 4),
+      vmid,
+      pasid: this.#interrupts.pasid('gfxhub', vmid),
+      data: [data, 0, 0, 0],
+    });
+    return true;
+  }
+
+  inspect(): unknown {
+    return { masked: this.#masked };
+  }
+}
+
+/** Micro engines count from 1. */
+function index(me: number, pipe: number): number {
+  return (me - 1) * PIPES + pipe;
+}
