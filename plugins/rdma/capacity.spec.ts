@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { SERVICE } from './queue-pair.js';
+import { SERVICE } from './queues/queue-pair.js';
+import { OPCODE } from './queues/work-queue-entry.js';
 import { dataSegment, type TestDriver, type TestQueues, twoDrivers, workRequest } from './test/driver.js';
-import { TURN_BYTES } from './transfer.js';
-import { OPCODE } from './work-queue-entry.js';
+import { TURN_BYTES } from './transport/transfer.js';
 
 interface Objects {
   readonly objects: Readonly<Record<string, number>>;

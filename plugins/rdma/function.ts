@@ -13,14 +13,14 @@ import {
   vendorSpecific,
 } from 'ghostbus';
 import { Adapter } from './adapter.js';
-import { formatGuid, formatMac } from './addresses.js';
 import { control } from './control.js';
-import { DEVICE_MEMORY_BYTES } from './device-memory.js';
-import { INIT_SEGMENT_BYTES, InitSegment, NIC_STATE } from './init-segment.js';
-import type { Link, Profile } from './profile.js';
-import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './uar.js';
-import { WireFaults } from './wire-faults.js';
-import type { WireRecorder } from './wire-recorder.js';
+import { INIT_SEGMENT_BYTES, InitSegment, NIC_STATE } from './firmware/init-segment.js';
+import { DEVICE_MEMORY_BYTES } from './memory/device-memory.js';
+import { formatGuid, formatMac } from './port/addresses.js';
+import type { Link, Profile } from './port/profile.js';
+import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './queues/uar.js';
+import { WireFaults } from './wire/faults.js';
+import type { WireRecorder } from './wire/recorder.js';
 
 /** drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. Network or InfiniBand controller. */
 export function identityOf(link: Link): Identity {

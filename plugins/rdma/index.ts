@@ -2,10 +2,10 @@
 
 import { definePlugin } from 'ghostbus';
 import { z } from 'zod';
-import { macAddress, nodeGuid } from './addresses.js';
 import { RdmaFunction } from './function.js';
-import { SPEED_BITS, type Speed } from './profile.js';
-import { recorderFor } from './wire-recorder.js';
+import { macAddress, nodeGuid } from './port/addresses.js';
+import { SPEED_BITS, type Speed } from './port/profile.js';
+import { recorderFor } from './wire/recorder.js';
 
 const MAX_FUNCTIONS = 16;
 const speeds = Object.keys(SPEED_BITS).map(Number);

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import type { PcieFunction } from 'ghostbus';
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
-import { formatGuid, formatMac, macAddress, nodeGuid } from './addresses.js';
 import plugin from './index.js';
+import { formatGuid, formatMac, macAddress, nodeGuid } from './port/addresses.js';
 
 describe('rdma', () => {
   let context: ReturnType<typeof fakeContext>;

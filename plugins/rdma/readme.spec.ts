@@ -4,7 +4,6 @@ import { FakeBus } from 'ghostbus/testing';
 import type { z } from 'zod';
 import { controlCommandNames } from './control.js';
 import plugin from './index.js';
-import { type Layout, subview } from './layout.js';
 import {
   atomicCaps,
   cmdHcaCap,
@@ -14,6 +13,7 @@ import {
   perProtocolNetworkingOffloadCaps,
   roceCap,
 } from './layouts/capabilities.js';
+import { type Layout, subview } from './layouts/layout.js';
 import { TestDriver } from './test/driver.js';
 
 // Specs run from dist/; the README stands beside the sources.

@@ -1,5 +1,5 @@
 /** Port registers behind ACCESS_REG. Source: include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`. */
-import { layout } from '../layout.js';
+import { layout } from './layout.js';
 
 export const ptysReg = layout('ptys_reg', 0x40, {
   an_disable_admin: [0x1, 1],

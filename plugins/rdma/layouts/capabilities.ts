@@ -1,5 +1,5 @@
 /** Pages of QUERY_HCA_CAP. Source: include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`. */
-import { layout } from '../layout.js';
+import { layout } from './layout.js';
 
 export const cmdHcaCap = layout('cmd_hca_cap', 0x100, {
   page_request_disable: [0x6, 1],

@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import type { PcieFunction } from 'ghostbus';
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import type { Adapter } from '../adapter.js';
+import { swap32 } from '../firmware/init-segment.js';
+import { type CommandName, opcodes } from '../firmware/opcodes.js';
 import type { RdmaFunction } from '../function.js';
 import plugin from '../index.js';
-import { swap32 } from '../init-segment.js';
-import { bytesOf, subview } from '../layout.js';
 import {
   accessRegisterIn,
   createCqIn,
@@ -18,7 +18,7 @@ import {
   setRoceAddressIn,
 } from '../layouts/commands.js';
 import { ads, cqc, eqc, mkc, qpc, roceAddrLayout } from '../layouts/contexts.js';
-import { type CommandName, opcodes } from '../opcodes.js';
+import { bytesOf, subview } from '../layouts/layout.js';
 
 const SLOT_BYTES = 64;
 const MAILBOX_BYTES = 1024;

@@ -1,0 +1,121 @@
+/** Counter sets of queue pairs (Q counters) and of the port. */
+import { LIMITS } from '../firmware/capabilities.js';
+import type { CommandTable } from '../firmware/command.js';
+import { ObjectTable } from '../firmware/object-table.js';
+import {
+  allocQCounterOut,
+  deallocQCounterIn,
+  queryQCounterIn,
+  queryQCounterOut,
+  queryVportCounterIn,
+  queryVportCounterOut,
+} from '../layouts/commands.js';
+import { qpc, trafficCounter } from '../layouts/contexts.js';
+import type { QueuePair } from '../queues/queue-pair.js';
+import type { WireOperation } from '../transport/requester.js';
+
+export type QCounter = Exclude<keyof typeof queryQCounterOut.fields, 'status' | 'syndrome'>;
+export type Traffic = Exclude<keyof typeof queryVportCounterOut.fields, 'status' | 'syndrome'>;
+
+/** Which counter an error completion counts in (include/linux/mlx5/cq.h syndromes). */
+const REQUESTER_ERRORS: Readonly<Record<number, QCounter>> = {
+  1: 'req_local_length_error',
+  2: 'local_operation_error',
+  4: 'req_local_protection',
+  6: 'req_mw_binding',
+  18: 'req_remote_invalid_request',
+  19: 'req_remote_access_errors',
+  20: 'req_remote_operation_errors',
+  21: 'req_transport_retries_exceeded',
+  22: 'req_rnr_retries_exceeded',
+};
+const RESPONDER_ERRORS: Readonly<Record<number, QCounter>> = {
+  1: 'resp_local_length_error',
+  2: 'resp_local_qp_error',
+  4: 'resp_local_protection',
+  19: 'resp_remote_access_errors',
+};
+
+/** What a responder counts as it comes in. */
+const RECEIVED_REQUESTS: Readonly<Partial<Record<WireOperation, QCounter>>> = {
+  write: 'rx_write_requests',
+  read: 'rx_read_requests',
+  atomic: 'rx_atomic_requests',
+};
+
+/** Sets by counter_set_id, which has 8 bits; 0 means none. */
+export class Counters {
+  readonly #sets = new ObjectTable<Map<QCounter, number>>('counter set', 1, LIMITS.counterSets);
+  readonly #traffic = new Map<Traffic, { packets: number; octets: number }>();
+
+  get commands(): CommandTable {
+    return {
+      ALLOC_Q_COUNTER: (call) =>
+        allocQCounterOut.set(
+          call.output,
+          'counter_set_id',
+          this.#sets.add(() => new Map<QCounter, number>()),
+        ),
+      DEALLOC_Q_COUNTER: (call) => {
+        this.#sets.remove(deallocQCounterIn.get(call.input, 'counter_set_id'));
+      },
+      QUERY_Q_COUNTER: (call) => {
+        const number = queryQCounterIn.get(call.input, 'counter_set_id');
+        const aggregate = queryQCounterIn.get(call.input, 'aggregate') === 1;
+        const sets = aggregate ? [...this.#sets.values()] : [this.#sets.get(number)];
+        for (const set of sets) this.#report(set, call.output, queryQCounterIn.get(call.input, 'clear') === 1);
+      },
+      QUERY_VPORT_COUNTER: (call) => {
+        for (const [name, { packets, octets }] of this.#traffic) {
+          const at = queryVportCounterOut.byteOf(name);
+          trafficCounter.set64(call.output, 'packets', BigInt(packets), at);
+          trafficCounter.set64(call.output, 'octets', BigInt(octets), at);
+        }
+        if (queryVportCounterIn.get(call.input, 'clear') === 1) this.#traffic.clear();
+      },
+    };
+  }
+
+  /** One more in the counter set of a queue pair, if it has one. */
+  add(qp: QueuePair, counter: QCounter): void {
+    const set = this.#sets.find(qpc.get(qp.context, 'counter_set_id'));
+    set?.set(counter, (set.get(counter) ?? 0) + 1);
+  }
+
+  countRequest(peer: QueuePair, operation: WireOperation): void {
+    const counter = RECEIVED_REQUESTS[operation];
+    if (counter !== undefined) this.add(peer, counter);
+  }
+
+  countRequesterError(qp: QueuePair, syndrome: number): void {
+    const counter = REQUESTER_ERRORS[syndrome];
+    this.add(qp, 'req_cqe_error');
+    if (counter !== undefined) this.add(qp, counter);
+  }
+
+  countResponderError(qp: QueuePair, syndrome: number): void {
+    const counter = RESPONDER_ERRORS[syndrome];
+    this.add(qp, 'resp_cqe_error');
+    if (counter !== undefined) this.add(qp, counter);
+  }
+
+  countTraffic(kind: Traffic, packets: number, octets: number): void {
+    const counted = this.#traffic.get(kind) ?? { packets: 0, octets: 0 };
+    this.#traffic.set(kind, { packets: counted.packets + packets, octets: counted.octets + octets });
+  }
+
+  traffic(kind: Traffic): { packets: number; octets: number } {
+    return this.#traffic.get(kind) ?? { packets: 0, octets: 0 };
+  }
+
+  inspect(): unknown {
+    return Object.fromEntries(this.#traffic);
+  }
+
+  #report(set: Map<QCounter, number>, output: DataView, clear: boolean): void {
+    for (const [counter, value] of set) {
+      queryQCounterOut.set(output, counter, queryQCounterOut.get(output, counter) + value);
+    }
+    if (clear) set.clear();
+  }
+}
