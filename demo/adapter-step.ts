@@ -1,4 +1,5 @@
-import { generateCells, stepsOf } from '../matrix/declaration.js';
+import type { MatrixCatalogue } from '../matrix/catalogue.js';
+import { generateCells, stepsOf } from '../matrix/cells.js';
 import { expectationOf } from '../matrix/expectation.js';
 import { judge } from '../matrix/judge.js';
 import type { MatrixMachine } from '../matrix/machine.js';
@@ -16,7 +17,11 @@ const PROBE_LINES = [
 const CELLS = { kernels: ['latest'], topologies: ['host-bridge'], importers: ['mlx5'], sizes: ['2M'] } as const;
 
 /** 5: dma-bufs of the Gaudi and of a GPU become memory regions of an adapter, and RDMA goes right into the device. */
-export async function moveToAdapter({ report, guest }: DemoMachine, matrix: MatrixMachine): Promise<void> {
+export async function moveToAdapter(
+  { report, guest }: DemoMachine,
+  matrix: MatrixMachine,
+  catalogue: MatrixCatalogue,
+): Promise<void> {
   report.step(
     '5. Memory of the Gaudi, then of a GPU, becomes a memory region of an adapter (ibv_reg_dmabuf_mr): RDMA reaches it without a copy.',
   );
@@ -26,7 +31,7 @@ export async function moveToAdapter({ report, guest }: DemoMachine, matrix: Matr
     report.evidence(line ?? `no line like ${pattern}`);
     report.check(line !== undefined, 'the stock driver took its device');
   }
-  for (const cell of generateCells({ ...CELLS, exporters: ['habanalabs-hbm', 'amdgpu-vram'] })) {
+  for (const cell of generateCells(catalogue, { ...CELLS, exporters: ['habanalabs-hbm', 'amdgpu-vram'] })) {
     const observation = await matrix.run(cell);
     const { exporter, importer, size } = cell;
     const { problems } = judge(cell, expectationOf(cell), observation);

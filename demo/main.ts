@@ -1,6 +1,7 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
 import { parseArgs } from 'node:util';
 import { parseByteSize } from '../emulator/plugin/options.js';
+import { loadCatalogue, type MatrixCatalogue } from '../matrix/catalogue.js';
 import { MatrixMachine } from '../matrix/machine.js';
 import type { MatrixRun } from '../matrix/run.js';
 import { InterruptedError, statusOfError, USAGE_STATUS } from '../session/exit-status.js';
@@ -10,7 +11,7 @@ import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
 import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.js';
-import { runAllTopologies, runThisTopology, showMatrix } from './matrix-step.js';
+import { runAllTopologies, runThisTopology, showMatrix, THIS_TOPOLOGY } from './matrix-step.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
@@ -60,7 +61,7 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
  * Both guests boot at once: loading amdgpu keeps one processor busy for most of that time, on hosts with two the other is
  * free. The second guest's part is shown when the first one's is over, and not at all when that failed.
  */
-async function show(wishes: Wishes, report: Report): Promise<MatrixRun | undefined> {
+async function show(wishes: Wishes, report: Report, catalogue: MatrixCatalogue): Promise<MatrixRun | undefined> {
   const { verbose } = wishes;
   let settleFirst: (succeeded: boolean) => void = () => undefined;
   const first = new Promise<boolean>((resolve) => {
@@ -75,7 +76,7 @@ async function show(wishes: Wishes, report: Report): Promise<MatrixRun | undefin
   let matrix: MatrixRun | undefined;
   try {
     await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose }, report, async (machine) => {
-      matrix = await showPeerToPeer(machine, wishes);
+      matrix = await showPeerToPeer(machine, wishes, catalogue);
     });
     succeeded = true;
   } finally {
@@ -88,7 +89,11 @@ async function show(wishes: Wishes, report: Report): Promise<MatrixRun | undefin
 }
 
 /** Returns the matrix of this machine, which is shown last. */
-async function showPeerToPeer(machine: DemoMachine, { bytes, matrix }: Wishes): Promise<MatrixRun | undefined> {
+async function showPeerToPeer(
+  machine: DemoMachine,
+  { bytes, matrix }: Wishes,
+  catalogue: MatrixCatalogue,
+): Promise<MatrixRun | undefined> {
   const { report, description } = machine;
   report.chapter('On the latest kernel, which allows peer-to-peer DMA');
   report.evidence(description);
@@ -99,9 +104,9 @@ async function showPeerToPeer(machine: DemoMachine, { bytes, matrix }: Wishes): 
   );
   await moveDmaBuf(machine, 'peer-to-peer', bytes);
   await ringDoorbell(machine);
-  const matrixMachine = await MatrixMachine.of(machine, new WatchedLog());
-  await moveToAdapter(machine, matrixMachine);
-  return matrix ? undefined : runThisTopology(matrixMachine);
+  const matrixMachine = await MatrixMachine.of(machine, new WatchedLog(), { catalogue, plan: THIS_TOPOLOGY });
+  await moveToAdapter(machine, matrixMachine, catalogue);
+  return matrix ? undefined : runThisTopology(matrixMachine, catalogue);
 }
 
 async function showStaging(machine: DemoMachine, { bytes }: Wishes): Promise<void> {
@@ -129,7 +134,9 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   const report = new Report(process.stdout, process.stdout.isTTY === true && process.env.NO_COLOR === undefined);
   try {
-    const matrix = (await show(wishes, report)) ?? (report.broken === 0 ? await runAllTopologies() : undefined);
+    const catalogue = await loadCatalogue();
+    const here = await show(wishes, report, catalogue);
+    const matrix = here ?? (report.broken === 0 ? await runAllTopologies(catalogue) : undefined);
     if (matrix !== undefined) await showMatrix(matrix, report, wishes.html);
   } catch (error) {
     if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);

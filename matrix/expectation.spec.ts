@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { type Cell, generateCells, topologies } from './declaration.js';
+import { type Cell, generateCells } from './cells.js';
 import { expectationOf, peerRoute } from './expectation.js';
 import { debianKernels } from './kernels.js';
+import { builtIn as catalogue } from './test/made-up.js';
+import { topologies } from './topologies.js';
 
 function cellOf(id: string): Cell {
-  const cell = generateCells().find((candidate) => candidate.id === id);
+  const cell = generateCells(catalogue).find((candidate) => candidate.id === id);
   assert.ok(cell, `no cell ${id}`);
   return cell;
 }
@@ -24,17 +26,17 @@ function word(id: string): string {
 
 describe('the matrix’s expectations', () => {
   it('gives every cell one, with a reason', () => {
-    for (const cell of generateCells()) assert.ok(expectationOf(cell).because.length > 10, cell.id);
+    for (const cell of generateCells(catalogue)) assert.ok(expectationOf(cell).because.length > 10, cell.id);
   });
 
   it('knows no peer-to-peer on 6.12', () => {
-    for (const plan of topologies) assert.equal(peerRoute(debianKernels.lts.traits, plan).kind, 'none');
-    const kinds = new Set(generateCells({ kernels: ['lts'] }).map((cell) => expectationOf(cell).kind));
+    for (const plan of topologies) assert.equal(peerRoute(debianKernels.lts, plan).kind, 'none');
+    const kinds = new Set(generateCells(catalogue, { kernels: ['lts'] }).map((cell) => expectationOf(cell).kind));
     assert.ok(!kinds.has('p2p'));
   });
 
   it('routes as pci_p2pdma does', () => {
-    const routes = topologies.map((plan) => [plan.name, peerRoute(debianKernels.latest.traits, plan).kind]);
+    const routes = topologies.map((plan) => [plan.name, peerRoute(debianKernels.latest, plan).kind]);
     assert.deepEqual(routes, [
       ['host-bridge', 'host-bridge'],
       ['switch', 'bus-address'],

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { emptyFunctionCounters, type FunctionCounters } from '../emulator/memory/counters.js';
-import { type Cell, generateCells, stepsOf } from './declaration.js';
+import { type Cell, generateCells, stepsOf } from './cells.js';
 import { expectationOf } from './expectation.js';
 import { judge, type Observation } from './judge.js';
 import { debianKernels } from './kernels.js';
+import { builtIn as catalogue } from './test/made-up.js';
 
 function cellOf(id: string): Cell {
-  return generateCells().find((candidate) => candidate.id === id)!;
+  return generateCells(catalogue).find((candidate) => candidate.id === id)!;
 }
 
 /** Counters in which `name` has moved bytes from and to `target`: a function, or `guestMemory`, or `messages`. */
@@ -86,9 +87,8 @@ describe('judging a cell', () => {
   });
 
   it('counts an importer’s own end in guest memory, no less and little more than the payload', () => {
-    const { traits } = debianKernels.latest;
-    const kernel = { choice: '/mine', label: 'mine', traits: { ...traits, missing: {} } };
-    const [cell] = generateCells({
+    const kernel = { ...debianKernels.latest, choice: '/mine', label: 'mine', has: () => true };
+    const [cell] = generateCells(catalogue, {
       kernels: [kernel],
       topologies: ['iommu-pt'],
       exporters: ['vfio-bar'],

@@ -1,6 +1,6 @@
 /** Compares what a cell did with what was expected of it. Pure: the observation comes from `machine.ts`. */
 import type { FunctionCounters, TransferCounters } from '../emulator/memory/counters.js';
-import { type Cell, type Step, stepsOf } from './declaration.js';
+import { type Cell, PAGE_BYTES, type Step, stepsOf } from './cells.js';
 import type { Expectation } from './expectation.js';
 
 /** What the importer's program prints, one object a line. */
@@ -38,7 +38,6 @@ export interface Verdict {
 
 /** Entries of page tables that a driver writes for each page of its own buffer and of the imported one. */
 const TABLE_BYTES_PER_PAGE = 16;
-const PAGE_BYTES = 4096;
 
 /** What the importing function may move from and to guest memory when no payload goes there. */
 function overheadBytes({ importer, size }: Cell): number {

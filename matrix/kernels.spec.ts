@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { generateCells } from './declaration.js';
+import { driversOf } from './catalogue.js';
+import { generateCells } from './cells.js';
 import { expectationOf } from './expectation.js';
-import { type MatrixKernel, traitsOf } from './kernels.js';
+import { absenceOf, type MatrixKernel, mapsAtAttach, userKernel } from './kernels.js';
+import { builtIn as catalogue } from './test/made-up.js';
+import { iommuDriver } from './topologies.js';
 
 /** All that the matrix asks for. */
 const OPTIONS = [
@@ -20,12 +23,14 @@ interface Change {
 function kernelWith({ release = '7.3.4-mine', without = [], ...rest }: Change = {}): MatrixKernel {
   const options = new Set(OPTIONS.filter((option) => !without.includes(option)));
   const buildTree = 'buildTree' in rest ? rest.buildTree : '/somewhere';
-  return { choice: '/somewhere', label: release, traits: traitsOf({ release, options, buildTree }) };
+  return userKernel('/somewhere', { release, options, buildTree });
 }
 
 /** The outcome in a word, of a cell's name without its kernel. */
 function word(kernel: MatrixKernel, id: string): string {
-  const cell = generateCells({ kernels: [kernel] }).find((candidate) => candidate.id === `${kernel.label}/${id}`);
+  const cell = generateCells(catalogue, { kernels: [kernel] }).find(
+    (candidate) => candidate.id === `${kernel.label}/${id}`,
+  );
   assert.ok(cell, `no cell ${id}`);
   const expectation = expectationOf(cell);
   if (expectation.kind === 'refused') return `${expectation.errno} at ${expectation.at}`;
@@ -34,19 +39,17 @@ function word(kernel: MatrixKernel, id: string): string {
 
 describe('a kernel of the user’s own in the matrix', () => {
   it('lacks nothing when it has all options', () => {
-    assert.deepEqual(kernelWith().traits, {
-      missing: {},
-      p2pdma: true,
-      vfioDmabuf: true,
-      uverbsDmabuf: true,
-      mapsAtAttach: false,
-    });
+    const kernel = kernelWith();
+    for (const driver of [...driversOf(catalogue), iommuDriver]) assert.equal(absenceOf(driver, kernel), undefined);
+    for (const { refusedAtExport } of catalogue.exporters) assert.equal(refusedAtExport?.(kernel), undefined);
+    assert.ok(kernel.has('PCI_P2PDMA'));
+    assert.equal(mapsAtAttach(kernel), false);
   });
 
   it('is known by its release in names of cells, and by its path where it is booted', () => {
-    const [cell] = generateCells({ kernels: [kernelWith(), 'lts'] });
+    const [cell] = generateCells(catalogue, { kernels: [kernelWith(), 'lts'] });
     assert.match(cell!.id, /^7\.3\.4-mine\//);
-    assert.equal(cell!.kernel, '/somewhere');
+    assert.equal(cell!.kernel.choice, '/somewhere');
   });
 
   for (const [option, id] of [
@@ -89,14 +92,18 @@ describe('a kernel of the user’s own in the matrix', () => {
   });
 
   it('moves bytes that iommufd mapped by DMA messages, with iommu=pt too: the address space is a program’s own', () => {
-    const cells = generateCells({ kernels: [kernelWith()], exporters: ['vfio-bar'], importers: ['iommufd'] });
+    const cells = generateCells(catalogue, {
+      kernels: [kernelWith()],
+      exporters: ['vfio-bar'],
+      importers: ['iommufd'],
+    });
     const ways = cells.map((cell) => expectationOf(cell)).flatMap((each) => (each.kind === 'p2p' ? [each.via] : []));
     assert.deepEqual([...new Set(ways)], ['messages']);
   });
 
   it('says that iommufd is no PCI device only where CONFIG_PCI_P2PDMA has it looked for', () => {
     const messageOf = (kernel: MatrixKernel) => {
-      const [cell] = generateCells({
+      const [cell] = generateCells(catalogue, {
         kernels: [kernel],
         topologies: ['iommu-pt'],
         exporters: ['habanalabs-hbm'],

@@ -1,15 +1,17 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
-
-import { parseDeviceSpec } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
+import type { GuestPlaces, MatrixDriver } from '../emulator/plugin/index.js';
 import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
 import { guestAddresses } from '../session/guest-addresses.js';
 import { type Session, type SessionContext, startSession } from '../session/session.js';
 import { type GuestSettings, ORDINARY_GUEST } from '../session/settings.js';
 import { WatchedLog } from '../session/watched-log.js';
-import { type Cell, devices, type GuestPlaces, type TopologyPlan } from './declaration.js';
+import { driversOf, type MatrixCatalogue } from './catalogue.js';
+import type { Cell } from './cells.js';
 import type { Observation, ProgramLine } from './judge.js';
-import { drivers, type KernelTraits, matrixKernel } from './kernels.js';
+import { absenceOf, type MatrixKernel, matrixKernel } from './kernels.js';
+import { setUp } from './set-up.js';
+import type { TopologyPlan } from './topologies.js';
 
 /** A cell takes a second or two; a guest behind an IOMMU, emulated, on a busy host, takes its time. */
 const CELL_TIMEOUT_MS = 600_000;
@@ -22,42 +24,13 @@ const HARMLESS: readonly AllowedComplaint[] = [
   },
 ];
 
-/**
- * Loads the drivers that the kernel has ($DRIVERS), brings the ports up, gives the example devices to vfio-pci where there is an IOMMU;
- * waits for each.
- */
-const SET_UP = `
-has() { case " $DRIVERS " in *" $1 "*) return 0;; esac; return 1; }
-until_true() { for try in $(seq 1200); do if eval "$1"; then return 0; fi; sleep 0.1; done; echo "never became true: $1" >&2; return 1; }
-if has amdgpu; then modprobe amdgpu; fi
-if has habanalabs; then modprobe habanalabs; fi
-if has mlx5; then modprobe mlx5_ib; modprobe ib_uverbs; fi
-if has amdgpu; then until_true '[ "$(ls /dev/dri 2>/dev/null | grep -c renderD)" = 2 ]'; fi
-if has habanalabs; then until_true 'grep -qsx Operational /sys/class/accel/accel0/device/status'; fi
-if has mlx5; then
-  until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
-  for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
-  until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
-  until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
-fi
-if has vfio-pci && [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]; then
-  modprobe vfio-pci; modprobe vfio_iommu_type1
-  if has iommufd; then modprobe iommufd; fi
-  udevadm settle
-  for id in $(grep -lx 0x6762 /sys/bus/pci/devices/*/device); do
-    example=$(dirname "$id")
-    if [ -e $example/driver ]; then basename $example > $example/driver/unbind; fi
-    echo vfio-pci > $example/driver_override
-    basename $example > /sys/bus/pci/drivers_probe
-    until_true "[ -e /dev/vfio/$(basename "$(readlink $example/iommu_group)") ]"
-    if has iommufd; then until_true "[ -e /dev/vfio/devices/$(ls $example/vfio-dev) ]"; fi
-  done
-fi
-udevadm settle
-for device in /sys/class/infiniband/*; do
-  if [ -e $device ]; then echo "$(basename "$device") $(basename "$(readlink -f "$device/device")")"; fi
-done
-`;
+/** What a machine is made of. */
+export interface MachineChoice {
+  readonly catalogue: MatrixCatalogue;
+  /** As in `--kernel`. */
+  readonly kernel: string;
+  readonly plan: TopologyPlan;
+}
 
 /** One kernel in one topology. */
 export class MatrixMachine {
@@ -78,36 +51,29 @@ export class MatrixMachine {
   }
 
   /** Boots and sets up; all of it ends with the context's cleanup. @throws Error with what the guest said */
-  static async start(kernel: string, plan: TopologyPlan, context: Omit<SessionContext, 'log'>): Promise<MatrixMachine> {
+  static async start(choice: MachineChoice, context: Omit<SessionContext, 'log'>): Promise<MatrixMachine> {
     const log = new WatchedLog();
     const session = await startSession(
-      { devices: devices.map(parseDeviceSpec), spinUs: undefined, logLevel: 'warn', logJson: false },
-      guestSettings(kernel, plan),
+      { devices: choice.catalogue.devices, spinUs: undefined, logLevel: 'warn', logJson: false },
+      guestSettings(choice),
       { ...context, log },
     );
-    return MatrixMachine.of(session, log);
+    return MatrixMachine.of(session, log, choice);
   }
 
-  /** Sets up a guest that has booted with functions of these names. @throws Error with what the guest said */
-  static async of(session: Pick<Session, 'emulator' | 'guest' | 'image'>, log: WatchedLog): Promise<MatrixMachine> {
+  /**
+   * Sets up a guest that has booted with functions of these names: those of the catalogue, or as many of them as the cells that are
+   * to be run and the drivers ask for. @throws Error with what the guest said
+   */
+  static async of(
+    session: Pick<Session, 'emulator' | 'guest' | 'image'>,
+    log: WatchedLog,
+    { catalogue, plan }: Omit<MachineChoice, 'kernel'>,
+  ): Promise<MatrixMachine> {
     const { emulator, guest } = session;
-    const { traits } = await matrixKernel(session.image.kernel);
-    const script = `set -e\nDRIVERS='${driversOf(traits).join(' ')}'\n${SET_UP}`;
-    const { exitCode, stdout, stderr } = await guest.capture(['sh', '-uc', script]);
-    if (exitCode !== 0) throw new Error(`the guest could not be set up: ${stderr.toString().trim()}`);
-    const addresses = await guestAddresses(guest, emulator);
-    const address = (name: string) => found(addresses.get(name), `no function ${name}`);
-    const rdmaDevices = new Map(
-      stdout
-        .toString()
-        .trim()
-        .split('\n')
-        .map((line) => line.split(' ').reverse() as [string, string]),
-    );
-    const machine = new MatrixMachine(session, log, {
-      address,
-      rdmaDevice: (name) => found(rdmaDevices.get(address(name)), `${name} has no RDMA device`),
-    });
+    const drivers = usableDrivers(catalogue, await matrixKernel(session.image.kernel), plan);
+    const places = await setUp(guest, drivers, await guestAddresses(guest, emulator));
+    const machine = new MatrixMachine(session, log, places);
     await machine.#skipKernelLog();
     return machine;
   }
@@ -145,12 +111,14 @@ export class MatrixMachine {
   }
 }
 
-function driversOf({ missing }: KernelTraits): string[] {
-  return drivers.filter((name) => missing[name] === undefined);
+function usableDrivers(catalogue: MatrixCatalogue, kernel: MatrixKernel, { iommu }: TopologyPlan): MatrixDriver[] {
+  return driversOf(catalogue).filter(
+    (driver) => absenceOf(driver, kernel) === undefined && (driver.needsIommu === undefined || iommu !== 'none'),
+  );
 }
 
-/** Without our own driver: the example devices are for vfio-pci. */
-function guestSettings(kernel: string, { topology, cpu, iommu }: TopologyPlan): GuestSettings {
+function guestSettings({ kernel, plan }: MachineChoice): GuestSettings {
+  const { topology, cpu, iommu } = plan;
   const kernelArgs = iommu === 'passthrough' ? ['iommu=pt'] : [];
   return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu: iommu !== 'none', kernelArgs, ownDrivers: false };
 }
@@ -160,9 +128,4 @@ function parseLines(output: string): ProgramLine[] {
     .split('\n')
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as ProgramLine);
-}
-
-function found<T>(value: T | undefined, complaint: string): T {
-  if (value === undefined) throw new Error(complaint);
-  return value;
 }

@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
-import { type Cell, generateCells } from './declaration.js';
+import { type Cell, generateCells } from './cells.js';
 import { expectationOf } from './expectation.js';
 import { renderHtml } from './html-report.js';
 import { type CellResult, groupByBoot, type MatrixRun } from './run.js';
+import { builtIn as catalogue } from './test/made-up.js';
 import { renderJson, renderKtap, renderText } from './text-report.js';
 
 function resultOf(cell: Cell, outcome: string, problems: readonly string[] = []): CellResult {
   return { cell, expectation: expectationOf(cell), outcome, problems, guestMemoryBytes: 0, ms: 12.4 };
 }
 
-const cells = generateCells({
+const cells = generateCells(catalogue, {
   kernels: ['latest'],
   topologies: ['switch', 'refused'],
   exporters: ['habanalabs-hbm'],
@@ -39,7 +40,11 @@ describe('the matrix’s reports', () => {
   });
 
   it('say in one line what a kernel lacks, instead of rows that are n/a', () => {
-    const all = generateCells({ kernels: ['latest'], topologies: ['switch'], importers: ['mlx5', 'iommufd'] });
+    const all = generateCells(catalogue, {
+      kernels: ['latest'],
+      topologies: ['switch'],
+      importers: ['mlx5', 'iommufd'],
+    });
     const results = all.map((cell) => resultOf(cell, 'n/a'));
     const run = { ...runWith(), results };
     const text = renderText(run, false);
@@ -83,7 +88,7 @@ describe('the matrix’s reports', () => {
 
 describe('the matrix’s cells', () => {
   it('have names of their own', () => {
-    const ids = generateCells().map(({ id }) => id);
+    const ids = generateCells(catalogue).map(({ id }) => id);
     assert.equal(new Set(ids).size, ids.length);
   });
 

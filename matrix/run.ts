@@ -3,7 +3,8 @@ import { availableParallelism } from 'node:os';
 import { withCleanup } from '../session/cleanup.js';
 import { InterruptedError } from '../session/exit-status.js';
 import type { SessionTools } from '../session/session.js';
-import type { Cell } from './declaration.js';
+import type { MatrixCatalogue } from './catalogue.js';
+import type { Cell } from './cells.js';
 import { type Expectation, expectationOf } from './expectation.js';
 import { judge } from './judge.js';
 import { MatrixMachine } from './machine.js';
@@ -29,6 +30,8 @@ export interface MatrixRun {
 }
 
 export interface RunContext {
+  /** What the cells were generated from. */
+  readonly catalogue: MatrixCatalogue;
   readonly tools: SessionTools;
   readonly progress: (text: string) => void;
   /** How many guests may run at once. */
@@ -56,7 +59,7 @@ export async function runMatrix(cells: readonly Cell[], context: RunContext): Pr
   const groups = groupByBoot(cells.filter(isApplicable));
   await inParallel(groups, context.jobs, (group) =>
     runGroup(group, context, add, (release) => {
-      kernelReleases[group[0]!.kernel] = release;
+      kernelReleases[group[0]!.kernel.choice] = release;
     }),
   );
   return {
@@ -91,7 +94,7 @@ export async function inParallel<T>(
 export function groupByBoot(cells: readonly Cell[]): Cell[][] {
   const groups = new Map<string, Cell[]>();
   for (const cell of cells) {
-    const key = `${cell.kernel}/${cell.topology.name}`;
+    const key = `${cell.kernel.choice}/${cell.topology.name}`;
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [cell]);
     else group.push(cell);
@@ -104,7 +107,7 @@ export async function runIn(machine: MatrixMachine, cells: readonly Cell[]): Pro
   const started = performance.now();
   const results: CellResult[] = [];
   for (const cell of cells) results.push(isApplicable(cell) ? await runCell(machine, cell) : notApplicable(cell));
-  const kernelReleases = Object.fromEntries(cells.map(({ kernel }) => [kernel, machine.kernelRelease]));
+  const kernelReleases = Object.fromEntries(cells.map(({ kernel }) => [kernel.choice, machine.kernelRelease]));
   return { results, kernelReleases, boots: 0, wallMs: performance.now() - started };
 }
 
@@ -119,7 +122,7 @@ function notApplicable(cell: Cell): CellResult {
 /** A guest that ends early fails the cells that were left. */
 async function runGroup(
   cells: readonly Cell[],
-  { tools, progress }: RunContext,
+  { catalogue, tools, progress }: RunContext,
   add: (result: CellResult) => void,
   onBoot: (kernelRelease: string) => void,
 ): Promise<void> {
@@ -127,9 +130,12 @@ async function runGroup(
   try {
     await withCleanup(async (cleanup) => {
       const { kernel, topology } = cells[0]!;
-      const tell = (text: string) => progress(`${kernel}, ${topology.title}: ${text}`);
+      const tell = (text: string) => progress(`${kernel.choice}, ${topology.title}: ${text}`);
       tell(`${cells.length} cells`);
-      const machine = await MatrixMachine.start(kernel, topology, { tools, progress: tell, cleanup });
+      const machine = await MatrixMachine.start(
+        { catalogue, kernel: kernel.choice, plan: topology },
+        { tools, progress: tell, cleanup },
+      );
       onBoot(machine.kernelRelease);
       for (let cell = left[0]; cell !== undefined; cell = left[0]) {
         const result = await runCell(machine, cell);

@@ -1,6 +1,8 @@
 /** What the reports have in common: squares of the table, and sums. */
-import { type Cell, exporters, importers, topologies } from './declaration.js';
+import type { Cell } from './cells.js';
+import { absenceOf } from './kernels.js';
 import type { CellResult, MatrixRun } from './run.js';
+import { topologies } from './topologies.js';
 
 /** All sizes of one pair in one machine. */
 export interface Square {
@@ -28,42 +30,48 @@ export interface KernelTable {
 
 /** One table for each kernel that was run. */
 export function tablesOf({ results, kernelReleases }: Pick<MatrixRun, 'results' | 'kernelReleases'>): KernelTable[] {
-  const kernels = [...new Set(results.map(({ cell }) => cell.kernel))];
+  const kernels = unique(results.map(({ cell }) => cell.kernel.choice));
   return kernels.map((kernel) => {
-    const ran = results.filter(({ cell }) => cell.kernel === kernel);
+    const ran = results.filter(({ cell }) => cell.kernel.choice === kernel);
     const used = topologies.filter(({ name }) => ran.some(({ cell }) => cell.topology.name === name));
-    const rows = exporters.flatMap((exporter) =>
-      importers.flatMap((importer) => {
-        const pair = ran.filter(
-          ({ cell }) => cell.exporter.name === exporter.name && cell.importer.name === importer.name,
-        );
-        if (pair.length === 0 || lacks(pair[0]!.cell, importer) || lacks(pair[0]!.cell, exporter)) return [];
-        const squares = new Map<string, Square>();
-        for (const { name } of used) {
-          const inSquare = pair.filter(({ cell }) => cell.topology.name === name);
-          if (inSquare.length > 0) squares.set(name, squareOf(inSquare));
-        }
-        return [{ exporter, importer, squares }];
-      }),
-    );
     const absent = absentOf(ran.map(({ cell }) => cell));
-    return { kernel, release: kernelReleases[kernel], topologies: used, rows, absent };
+    return { kernel, release: kernelReleases[kernel], topologies: used, rows: rowsOf(ran), absent };
   });
+}
+
+/** A row for each pair that one kernel has, in the order of the cells. */
+function rowsOf(ran: readonly CellResult[]): Row[] {
+  const exporters = unique(ran.map(({ cell }) => cell.exporter));
+  const importers = unique(ran.map(({ cell }) => cell.importer));
+  return exporters.flatMap((exporter) =>
+    importers.flatMap((importer) => {
+      const pair = ran.filter(({ cell }) => cell.exporter === exporter && cell.importer === importer);
+      if (pair.length === 0 || absenceIn(pair[0]!.cell, importer) || absenceIn(pair[0]!.cell, exporter)) return [];
+      const names = unique(pair.map(({ cell }) => cell.topology.name));
+      const squares = new Map(
+        names.map((name) => [name, squareOf(pair.filter(({ cell }) => cell.topology.name === name))]),
+      );
+      return [{ exporter, importer, squares }];
+    }),
+  );
 }
 
 type Party = Pick<Cell['exporter'] | Cell['importer'], 'driver' | 'title'>;
 
-function lacks({ traits }: Cell, { driver }: Party): boolean {
-  return traits.missing[driver] !== undefined;
+function absenceIn({ kernel }: Cell, { driver }: Party): string | undefined {
+  return absenceOf(driver, kernel);
 }
 
 function absentOf(cells: readonly Cell[]): string[] {
-  const { missing } = cells[0]!.traits;
-  const parties = new Set<Party>(cells.flatMap(({ exporter, importer }) => [exporter, importer]));
-  return [...parties].flatMap(({ driver, title }) => {
-    const reason = missing[driver];
-    return reason === undefined ? [] : [`${title}: ${reason}`];
+  const parties = unique<Party>(cells.flatMap(({ exporter, importer }) => [exporter, importer]));
+  return parties.flatMap((party) => {
+    const reason = absenceIn(cells[0]!, party);
+    return reason === undefined ? [] : [`${party.title}: ${reason}`];
   });
+}
+
+function unique<T>(all: readonly T[]): T[] {
+  return [...new Set(all)];
 }
 
 function squareOf(results: readonly CellResult[]): Square {

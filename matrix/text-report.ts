@@ -62,7 +62,7 @@ export function renderJson(run: MatrixRun): string {
 function plainResult({ cell, expectation, outcome, problems, guestMemoryBytes, ms }: CellResult) {
   return {
     id: cell.id,
-    kernel: cell.kernel,
+    kernel: cell.kernel.choice,
     topology: cell.topology.name,
     exporter: cell.exporter.name,
     importer: cell.importer.name,

@@ -12,6 +12,7 @@
 import type { z } from 'zod';
 import type { MemoryRegion } from '../memory/region.js';
 import type { Capability } from '../pci/capability.js';
+import type { PluginMatrix } from './matrix.js';
 
 export type { FunctionCounters, LinkCounters, TransferCounters } from '../memory/counters.js';
 export { DmaError, type DmaFailure } from '../memory/dma-error.js';
@@ -19,6 +20,22 @@ export type { MemoryRegion } from '../memory/region.js';
 export * from '../pci/capabilities.js';
 export type { Capability } from '../pci/capability.js';
 export type { UndeclaredAccess } from './access-tally.js';
+export {
+  type Exporter,
+  type FunctionExporter,
+  type GuestMemoryExporter,
+  type GuestPlaces,
+  type Importer,
+  type ImportTask,
+  type KernelFacts,
+  type MatrixDriver,
+  type PluginMatrix,
+  type Refusal,
+  type Transfer,
+  taskArguments,
+  WITHOUT_P2PDMA,
+  type WithoutDevice,
+} from './matrix.js';
 export { type ByteSizeLimits, byteSize, formatByteSize, parseByteSize } from './options.js';
 export {
   RegisterBlock,
@@ -271,6 +288,8 @@ export interface Plugin<Options = unknown> {
   guestFiles?(options: Options): readonly GuestFile[];
   /** Guest kernel modules that drive it; shown by `ghostbus devices`. */
   readonly drivers?: readonly string[];
+  /** What it brings to `ghostbus matrix`. */
+  readonly matrix?: PluginMatrix;
 }
 
 /** Declares a plugin. It only checks and types its argument: a plugin is plain data and functions. */

@@ -3,6 +3,7 @@
 import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
 import { ExampleFunction } from './function.js';
+import { matrix } from './matrix/index.js';
 
 const MIB = 2 ** 20;
 
@@ -16,4 +17,5 @@ export default definePlugin({
   }),
   drivers: ['ghostbus_example'],
   create: (options, context) => new ExampleFunction(context, options.memory),
+  matrix,
 });

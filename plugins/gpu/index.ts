@@ -4,6 +4,7 @@ import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
 import { z } from 'zod';
 import { Gpu } from './gpu.js';
 import { firmwareFiles } from './guest/firmware-stubs.js';
+import { matrix } from './matrix/index.js';
 import { PRODUCTS, type ProductId } from './product/product.js';
 
 const size = byteSize({ minBytes: 2 ** 28, maxBytes: 2 ** 36, powerOfTwo: true });
@@ -34,4 +35,5 @@ export default definePlugin({
   drivers: ['amdgpu'],
   create: (options, context) => new Gpu(context, options),
   guestFiles: ({ id }) => [...firmwareFiles(id), ...moduleOptions(id)],
+  matrix,
 });

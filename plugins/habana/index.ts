@@ -6,6 +6,7 @@ import { HBM_BYTES } from './address-map.js';
 import { bootFailures } from './blocks/psoc.js';
 import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
+import { matrix } from './matrix/index.js';
 
 export default definePlugin({
   name: 'habana',
@@ -35,4 +36,5 @@ export default definePlugin({
   drivers: ['habanalabs'],
   create: (options, context) => new HabanaFunction(context, options),
   guestFiles: () => [...firmwareStubs(), workaroundConfiguration()],
+  matrix,
 });

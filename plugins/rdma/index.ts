@@ -3,6 +3,7 @@
 import { definePlugin } from 'ghostbus';
 import { z } from 'zod';
 import { RdmaFunction } from './function.js';
+import { matrix } from './matrix/index.js';
 import { macAddress, nodeGuid } from './port/addresses.js';
 import { SPEED_BITS, type Speed } from './port/profile.js';
 import { recorderFor } from './wire/recorder.js';
@@ -54,4 +55,5 @@ export default definePlugin({
       return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`, recorder);
     });
   },
+  matrix,
 });

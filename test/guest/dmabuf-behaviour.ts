@@ -1,8 +1,9 @@
 /** What the specs of dma-buf behaviour share: a guest with every exporter and importer, and the tests that hold on both kernels. */
 import assert from 'node:assert/strict';
 import type { TransferCounters } from '../../emulator/memory/counters.js';
-import { topologies } from '../../matrix/declaration.js';
+import { loadCatalogue } from '../../matrix/catalogue.js';
 import { MatrixMachine } from '../../matrix/machine.js';
+import { topologies } from '../../matrix/topologies.js';
 import { OUR_MODULE } from '../../plugins/habana/test/guest-kit.js';
 import { Cleanup } from '../../session/cleanup.js';
 import { sessionTools } from '../../session/tools.js';
@@ -44,7 +45,8 @@ export class BehaviourGuest {
 
   async start(kernel: Kernel, topology: string): Promise<void> {
     const plan = topologies.find(({ name }) => name === topology)!;
-    this.#machine = await MatrixMachine.start(kernel, plan, { tools: sessionTools, progress, cleanup: this.#cleanup });
+    const choice = { catalogue: await loadCatalogue(), kernel, plan };
+    this.#machine = await MatrixMachine.start(choice, { tools: sessionTools, progress, cleanup: this.#cleanup });
   }
 
   end(): Promise<void> {
@@ -63,8 +65,8 @@ export class BehaviourGuest {
 
   /** The adapter that imports and the one that writes to it. */
   get adapters(): string {
-    const { rdmaDevice } = this.machine.places;
-    return `${rdmaDevice('rdma0p0')} ${rdmaDevice('rdma0p1')}`;
+    const { noted } = this.machine.places;
+    return `${noted(this.address('rdma0p0'))} ${noted(this.address('rdma0p1'))}`;
   }
 
   sh(script: string): Promise<string> {

@@ -3,7 +3,8 @@
  * `ghostbus matrix` runs all of it.
  */
 import assert from 'node:assert/strict';
-import { generateCells } from '../../matrix/declaration.js';
+import { loadCatalogue } from '../../matrix/catalogue.js';
+import { generateCells } from '../../matrix/cells.js';
 import { runMatrix } from '../../matrix/run.js';
 import { sessionTools } from '../../session/tools.js';
 import { progress } from './support.js';
@@ -19,8 +20,9 @@ describe('the dma-buf matrix', () => {
     ['latest', 'refused', ONE_SIZE],
   ] as const) {
     it(`${kernel}, ${topology}: every pair does what the kernel's source says`, async () => {
-      const cells = generateCells({ kernels: [kernel], topologies: [topology], sizes });
-      const { results } = await runMatrix(cells, { tools: sessionTools, progress, jobs: 1 });
+      const catalogue = await loadCatalogue();
+      const cells = generateCells(catalogue, { kernels: [kernel], topologies: [topology], sizes });
+      const { results } = await runMatrix(cells, { catalogue, tools: sessionTools, progress, jobs: 1 });
       const problems = results.flatMap(({ cell, problems: found }) => found.map((problem) => `${cell.id}: ${problem}`));
       assert.deepEqual(problems, []);
       assert.equal(results.length, cells.length);

@@ -1,20 +1,23 @@
 import assert from 'node:assert/strict';
 import { tmpdir } from 'node:os';
+import { loadCatalogue } from '../../../matrix/catalogue.js';
 import { UsageError } from '../../../session/exit-status.js';
-import { chosenKernels, chosenNames } from './matrix.js';
+import { chosenCatalogue, chosenKernels, chosenNames, namesOf } from './matrix.js';
+
+const known = namesOf(await loadCatalogue());
 
 describe('ghostbus matrix', () => {
   it('takes everything when nothing is named', () => {
-    assert.deepEqual(chosenNames('importer', undefined), ['amdgpu', 'mlx5', 'mlx5-pinned', 'iommufd']);
+    assert.deepEqual(chosenNames('importer', undefined, known.importer), ['amdgpu', 'mlx5', 'mlx5-pinned', 'iommufd']);
   });
 
   it('takes the named ones, with commas between', () => {
-    assert.deepEqual(chosenNames('topology', 'switch,acs'), ['switch', 'acs']);
+    assert.deepEqual(chosenNames('topology', 'switch,acs', known.topology), ['switch', 'acs']);
   });
 
   it('refuses a name that there is not, and lists those there are', () => {
     assert.throws(
-      () => chosenNames('importer', 'mlx5,nvidia'),
+      () => chosenNames('importer', 'mlx5,nvidia', known.importer),
       (error: Error) => {
         assert.ok(error instanceof UsageError);
         assert.match(error.message, /there is no "nvidia"; there are amdgpu, mlx5/);
@@ -22,6 +25,22 @@ describe('ghostbus matrix', () => {
       },
     );
   });
+});
+
+describe('the devices of ghostbus matrix', () => {
+  for (const [text, complaint] of [
+    ['', /no plugin name/],
+    ['./no/such/device', /--device \.\/no\/such\/device: plugin path .* does not exist/],
+    ['example', /two of the matrix's plugins are called example/],
+  ] as const) {
+    it(`are the command line’s fault when they cannot take part: "${text}"`, async () => {
+      await assert.rejects(chosenCatalogue([text]), (error: Error) => {
+        assert.ok(error instanceof UsageError);
+        assert.match(error.message, complaint);
+        return true;
+      });
+    });
+  }
 });
 
 describe('the kernels of ghostbus matrix', () => {

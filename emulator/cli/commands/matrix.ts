@@ -3,32 +3,40 @@ import { writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { exporters, generateCells, importers, sizes, topologies } from '../../../matrix/declaration.js';
+import { loadCatalogue, type MatrixCatalogue } from '../../../matrix/catalogue.js';
+import { generateCells, sizeNames } from '../../../matrix/cells.js';
 import { renderHtml } from '../../../matrix/html-report.js';
 import { debianKernels, isDebianKernel, type MatrixKernel, matrixKernel } from '../../../matrix/kernels.js';
 import { type CellResult, runMatrix, usualJobs } from '../../../matrix/run.js';
 import { renderJson, renderKtap, renderText } from '../../../matrix/text-report.js';
+import { topologies } from '../../../matrix/topologies.js';
 import { UsageError } from '../../../session/exit-status.js';
 import { sessionTools } from '../../../session/tools.js';
 import { writableFile } from '../../../session/writable-file.js';
+import { parseDeviceSpec } from '../../device-spec.js';
 import { printProgress } from '../progress.js';
 
 const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
 
-/** The option that narrows each dimension, with the names it takes. */
-const dimensions = {
-  topology: names(topologies),
-  exporter: names(exporters),
-  importer: names(importers),
-  size: names(sizes),
-} as const satisfies Record<string, readonly string[]>;
+const dimensions = ['topology', 'exporter', 'importer', 'size'] as const;
+type Dimension = (typeof dimensions)[number];
 
-function options(yargs: Argv) {
-  const narrowing = (dimension: keyof typeof dimensions) =>
+/** The option that narrows each dimension, with the names it takes. */
+export function namesOf({ exporters, importers }: MatrixCatalogue): Readonly<Record<Dimension, readonly string[]>> {
+  return { topology: names(topologies), exporter: names(exporters), importer: names(importers), size: sizeNames };
+}
+
+/** For the help: names that are there without `--device`. */
+async function builder(yargs: Argv) {
+  return options(yargs, namesOf(await loadCatalogue()));
+}
+
+function options(yargs: Argv, known: Readonly<Record<Dimension, readonly string[]>>) {
+  const narrowing = (dimension: Dimension) =>
     ({
       type: 'string',
       requiresArg: true,
-      description: `Only these, with commas between; there are ${dimensions[dimension].join(', ')}`,
+      description: `Only these, with commas between; there are ${known[dimension].join(', ')}`,
     }) as const;
   return yargs
     .usage(
@@ -42,6 +50,16 @@ function options(yargs: Argv) {
         requiresArg: true,
         default: Object.keys(debianKernels).join(','),
         description: 'Kernels, with commas between: lts, latest, or the path of a bzImage or build folder of yours',
+      },
+      device: {
+        alias: 'd',
+        type: 'string',
+        array: true,
+        requiresArg: true,
+        default: [] as string[],
+        defaultDescription: 'none',
+        description:
+          'A device of yours that takes part, too: name[,key=value…], as of ghostbus run; may be repeated. What it exports and imports is combined with all else',
       },
       topology: narrowing('topology'),
       exporter: narrowing('exporter'),
@@ -59,6 +77,7 @@ function options(yargs: Argv) {
     } as const)
     .example('$0 matrix', 'everything')
     .example('$0 matrix -k latest --topology switch,acs --importer mlx5', 'a part')
+    .example('$0 matrix -d ./my-device --exporter my-memory', 'your exporter with every importer')
     .example('$0 matrix -k latest,~/linux', "a kernel of yours beside Debian's")
     .epilogue('Exit status: 0 when every cell was as expected, 1 when one was not; otherwise as of ghostbus run.');
 }
@@ -66,14 +85,26 @@ function options(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
 
 /** The names of one dimension that were asked for. @throws UsageError for a name that there is not */
-export function chosenNames(dimension: keyof typeof dimensions, text: string | undefined): readonly string[] {
-  const known: readonly string[] = dimensions[dimension];
+export function chosenNames(
+  dimension: Dimension,
+  text: string | undefined,
+  known: readonly string[],
+): readonly string[] {
   const wanted = text === undefined ? known : text.split(',');
   const unknown = wanted.find((name) => !known.includes(name));
   if (unknown !== undefined) {
     throw new UsageError(`--${dimension} ${text}: there is no "${unknown}"; there are ${known.join(', ')}`);
   }
   return wanted;
+}
+
+/** All devices that take part. @throws UsageError when one of `texts` cannot */
+export async function chosenCatalogue(texts: readonly string[]): Promise<MatrixCatalogue> {
+  try {
+    return await loadCatalogue(texts.map(parseDeviceSpec));
+  } catch (error) {
+    throw new UsageError(`--device ${texts.join(', ')}: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 /**
@@ -106,15 +137,19 @@ function kernelChoice(text: string): string {
 async function handler(args: Arguments): Promise<void> {
   if (args.json && args.ktap) throw new UsageError('--json and --ktap are two forms of the same output: give one');
   if (!Number.isInteger(args.jobs) || args.jobs < 1) throw new UsageError('--jobs takes a whole number from 1 on');
-  const cells = generateCells({
+  const catalogue = await chosenCatalogue(args.device);
+  const known = namesOf(catalogue);
+  const chosen = (dimension: Dimension) => chosenNames(dimension, args[dimension], known[dimension]);
+  const cells = generateCells(catalogue, {
     kernels: await chosenKernels(args.kernel),
-    topologies: chosenNames('topology', args.topology),
-    exporters: chosenNames('exporter', args.exporter),
-    importers: chosenNames('importer', args.importer),
-    sizes: chosenNames('size', args.size),
+    topologies: chosen('topology'),
+    exporters: chosen('exporter'),
+    importers: chosen('importer'),
+    sizes: chosen('size'),
   });
   const htmlPath = args.html === undefined ? undefined : writableFile('--html', args.html);
   const run = await runMatrix(cells, {
+    catalogue,
     tools: sessionTools,
     progress: printProgress,
     jobs: args.jobs,
@@ -133,6 +168,6 @@ function tellProblems({ cell, problems }: CellResult): void {
 export const matrixCommand: CommandModule<object, Arguments> = {
   command: 'matrix',
   describe: 'Share dma-bufs between all drivers in all topologies, and check each outcome',
-  builder: options as never,
+  builder: builder as never,
   handler,
 };

@@ -1,0 +1,87 @@
+/** Who takes part: the devices of every machine, and all that exports and imports in it. */
+import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin } from '../emulator/device-spec.js';
+import type { Exporter, Importer, MatrixDriver, Plugin } from '../emulator/plugin/index.js';
+import { guestMemoryExporters } from './guest-memory.js';
+
+export interface MatrixCatalogue {
+  /** The order gives the functions' names. */
+  readonly devices: readonly DeviceSpec[];
+  /** Names of the plugins whose own drivers stay out of the guest. */
+  readonly withoutOwnDriver: readonly string[];
+  /** In the order of rows. */
+  readonly exporters: readonly Exporter[];
+  /** In the order of the rows of one exporter. */
+  readonly importers: readonly Importer[];
+}
+
+/** A device as it was asked for, with its plugin. */
+export interface Participant {
+  readonly spec: DeviceSpec;
+  readonly plugin: Pick<Plugin, 'name' | 'matrix'>;
+}
+
+/**
+ * The devices that ship with the program, then `added`, whose options go to each of their instances.
+ * @throws Error when one cannot be loaded or brings nothing to the matrix, or two take one name
+ */
+export async function loadCatalogue(added: readonly DeviceSpec[] = []): Promise<MatrixCatalogue> {
+  const ours = BUILT_IN_PLUGINS.map((plugin) => ({ plugin, options: {} }));
+  return catalogueOf(
+    await Promise.all([...ours, ...added].map(async (spec) => ({ spec, plugin: await loadPlugin(spec.plugin) }))),
+  );
+}
+
+/** @throws Error as {@link loadCatalogue} */
+export function catalogueOf(participants: readonly Participant[]): MatrixCatalogue {
+  const contributions = participants.map(({ spec, plugin }) => {
+    if (plugin.matrix === undefined) {
+      throw new Error(`the plugin ${plugin.name} has no part in the matrix: it declares no "matrix"`);
+    }
+    return { spec, plugin: plugin.name, ...plugin.matrix };
+  });
+  const exporters = contributions.flatMap((each) => each.exporters ?? []);
+  const catalogue = {
+    devices: contributions.flatMap(({ spec, instances }) =>
+      instances.map((options) => ({ plugin: spec.plugin, options: { ...options, ...spec.options } })),
+    ),
+    withoutOwnDriver: contributions.flatMap(({ plugin, ownDriver = true }) => (ownDriver ? [] : [plugin])),
+    exporters: [...exporters, ...guestMemoryExporters].sort((one, other) => rank(one) - rank(other)),
+    importers: contributions.flatMap((each) => each.importers ?? []),
+  };
+  checkNames(
+    'plugins',
+    contributions.map(({ plugin }) => plugin),
+  );
+  checkNames(
+    'exporters',
+    catalogue.exporters.map(({ name }) => name),
+  );
+  checkNames(
+    'importers',
+    catalogue.importers.map(({ name }) => name),
+  );
+  return catalogue;
+}
+
+/** Memory of functions, their doorbells, the guest's memory. */
+function rank({ functionName, doorbell }: Exporter): number {
+  if (functionName === undefined) return 2;
+  return doorbell === undefined ? 0 : 1;
+}
+
+/** They are parts of cells' names, and stand with commas between in options. */
+function checkNames(what: string, names: readonly string[]): void {
+  const odd = names.find((name) => !/^[a-z0-9-]+$/.test(name));
+  if (odd !== undefined) {
+    throw new Error(
+      `one of the matrix's ${what} is called ${JSON.stringify(odd)}: use lower-case letters, digits, dashes`,
+    );
+  }
+  const twice = names.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined) throw new Error(`two of the matrix's ${what} are called ${twice}: give one another name`);
+}
+
+/** Everything of the kernel that exporters and importers stand on, each once, in the order in which it is set up. */
+export function driversOf({ exporters, importers }: Pick<MatrixCatalogue, 'exporters' | 'importers'>): MatrixDriver[] {
+  return [...new Set([...exporters, ...importers].map(({ driver }) => driver))];
+}
