@@ -1,52 +1,46 @@
-import { startEmulator } from '../emulator/emulator.js';
-import { bootGuest, buildGuestPrograms, ensureImage, findQemu, type Guest } from '../qemu/index.js';
+/** Runs what devices measure of themselves, each in a guest of its own on the latest kernel. */
+import type { DeviceSpec } from '../emulator/device-spec.js';
+import type { BenchMachine, Benchmark } from '../emulator/plugin/index.js';
+import type { Guest } from '../qemu/index.js';
+import { withCleanup } from '../session/cleanup.js';
+import { guestAddresses } from '../session/guest-addresses.js';
+import { startSession } from '../session/session.js';
+import { ORDINARY_GUEST } from '../session/settings.js';
+import { sessionTools } from '../session/tools.js';
 import { quiet } from './quiet-log.js';
 
-export interface BenchGuest {
-  readonly guest: Guest;
-  /** `0x1234`, as sysfs shows them. */
-  readonly vendor: string;
-  readonly device: string;
+/** Boots a guest with the device, measures, and ends it. */
+export async function measureInGuest(device: DeviceSpec, benchmark: Benchmark): Promise<void> {
+  const { options, packages = [] } = benchmark;
+  const devices = [{ ...device, options: { ...options, ...device.options } }];
+  await withCleanup(async (cleanup) => {
+    const { guest, emulator } = await startSession(
+      { devices, spinUs: undefined, logLevel: 'warn', logJson: false },
+      { ...ORDINARY_GUEST, kernel: 'latest', packages },
+      { tools: sessionTools, log: quiet, progress: (text) => console.error(text), cleanup },
+    );
+    await benchmark.measure(machineIn(guest, await guestAddresses(guest, emulator)));
+  });
 }
 
-/** Boots the latest kernel with one function of a plugin, and ends the guest afterwards. */
-export async function withBenchGuest(
-  plugin: string,
-  use: (machine: BenchGuest) => Promise<void>,
-  { moduleFolders = [] as readonly string[], packages = [] as readonly string[] } = {},
-): Promise<void> {
-  const onProgress = (text: string) => console.error(text);
-  const qemu = await findQemu({ onProgress });
-  const image = await ensureImage({ kernel: 'latest', packages: [...packages], onProgress });
-  const programs = await buildGuestPrograms({ image, moduleFolders, onProgress });
-  const emulator = await startEmulator({ devices: [{ plugin, options: {} }], log: quiet });
-  try {
-    const functions = emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath }));
-    const extraFiles = [...emulator.guestFiles, ...programs];
-    const guest = await bootGuest({ qemu, image, functions, extraFiles, onProgress });
-    try {
-      const { vendorId, deviceId } = emulator.functions[0]!.identity;
-      await use({ guest, vendor: hexadecimal(vendorId), device: hexadecimal(deviceId) });
-    } finally {
-      await guest.shutdown();
-    }
-  } finally {
-    await emulator.stop();
-  }
+function machineIn(guest: Guest, addresses: ReadonlyMap<string, string>): BenchMachine {
+  return {
+    accel: guest.accel,
+    address: (functionName) => {
+      const address = addresses.get(functionName);
+      if (address === undefined) throw new Error(`the benchmark's guest has no function ${functionName}`);
+      return address;
+    },
+    output: (script) => output(guest, script),
+    print: (line) => console.log(line),
+    printRatios: (speeds, reference) => {
+      for (const [name, speed] of speeds) console.log(`    ${name}: ${(speed / reference).toFixed(2)}`);
+    },
+  };
 }
 
-/** Standard output of a shell script in the guest. @throws Error with what it printed, unless it exits with 0 */
-export async function output(guest: Guest, script: string): Promise<string> {
+async function output(guest: Guest, script: string): Promise<string> {
   const { exitCode, stdout, stderr } = await guest.capture(['sh', '-euc', script]);
   if (exitCode !== 0) throw new Error(`this failed in the guest:\n${script}\n${stdout}${stderr}`);
   return stdout.toString();
-}
-
-function hexadecimal(id: number): string {
-  return `0x${id.toString(16).padStart(4, '0')}`;
-}
-
-/** Prints the speed of each kind of copy against memcpy in the same guest. */
-export function printCopies(speeds: readonly (readonly [name: string, mibps: number])[], memcpyMiBps: number): void {
-  for (const [name, mibps] of speeds) console.log(`    ${name}: ${(mibps / memcpyMiBps).toFixed(2)}`);
 }

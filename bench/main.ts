@@ -1,7 +1,7 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any server
- * can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, a Gaudi
- * under its stock driver, RDMA against rdma_rxe. Nothing here passes or fails.
+ * can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the devices measure of
+ * themselves under their drivers, those of `--device SPEC` too. Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -9,17 +9,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
+import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin, parseDeviceSpec } from '../emulator/device-spec.js';
 import { startEmulator } from '../emulator/emulator.js';
+import type { Benchmark } from '../emulator/plugin/index.js';
 import { measureDma } from './dma.js';
-import { measureGaudi } from './gaudi.js';
-import { measureGpu } from './gpu.js';
-import { measureGuestMemory } from './guest-memory.js';
-import { measureGuestRdma } from './guest-rdma.js';
+import { measureInGuest } from './guest.js';
+import { mappedBar } from './guest-memory.js';
 import { quiet } from './quiet-log.js';
 
 const run = promisify(execFile);
 const SOURCES = fileURLToPath(new URL('../../bench/', import.meta.url));
+/** A device of the benchmark's own, in a module, as any other. */
+const DEVICE: DeviceSpec = { plugin: fileURLToPath(new URL('./device.js', import.meta.url)), options: {} };
 const READS = 20_000;
 const SIZES = [64, 4096, 65_536, 1_048_576, 16_777_216];
 
@@ -43,9 +45,9 @@ async function echoRoundTrip(program: string, folder: string): Promise<number> {
   }
 }
 
-/** Mean nanoseconds of one read of a trapped register of the example function. */
+/** Mean nanoseconds of one read of a trapped register. */
 async function registerRoundTrip(program: string, spinUs: number): Promise<number> {
-  const emulator = await startEmulator({ devices: [{ plugin: 'example', options: {} }], log: quiet, spinUs });
+  const emulator = await startEmulator({ devices: [DEVICE], log: quiet, spinUs });
   try {
     const path = emulator.functions[0]!.socketPath;
     return Number((await run(program, ['client', path, String(READS), 'vfio-user'])).stdout);
@@ -64,7 +66,8 @@ async function memcpyTimes(program: string): Promise<Map<number, number>> {
   );
 }
 
-async function main(): Promise<void> {
+/** What needs no guest. */
+async function measureHost(): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'ghostbus-bench-'));
   try {
     const roundTrip = await compile('round-trip', folder);
@@ -87,18 +90,38 @@ async function main(): Promise<void> {
         `  ${String(sizeBytes).padStart(10)}   ${(guestNs / reference).toFixed(2).padStart(12)} ${(peerNs / reference).toFixed(2).padStart(12)}`,
       );
     }
-    if (process.argv.includes('--guest')) await measureGuests();
-    else console.log('A mapped BAR, a GPU, a Gaudi and RDMA inside guests: npm run bench -- --guest');
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function measureGuests(): Promise<void> {
-  await measureGuestMemory();
-  await measureGpu();
-  await measureGaudi();
-  await measureGuestRdma();
+/** What is measured in guests, and of which device. */
+async function guestBenchmarks(added: readonly DeviceSpec[]): Promise<(readonly [DeviceSpec, Benchmark])[]> {
+  const devices = [...BUILT_IN_PLUGINS.map((plugin) => ({ plugin, options: {} })), ...added];
+  const measured = await Promise.all(
+    devices.map(async (device) => {
+      const { bench = [] } = await loadPlugin(device.plugin);
+      return bench.map((benchmark) => [device, benchmark] as const);
+    }),
+  );
+  return [[DEVICE, mappedBar], ...measured.flat()];
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      guest: { type: 'boolean', default: false },
+      device: { type: 'string', multiple: true, default: [] },
+    },
+  });
+  const benchmarks = await guestBenchmarks(values.device.map(parseDeviceSpec));
+  await measureHost();
+  if (values.guest) {
+    for (const [device, benchmark] of benchmarks) await measureInGuest(device, benchmark);
+    return;
+  }
+  const names = new Intl.ListFormat('en-GB').format(benchmarks.map(([, { name }]) => name));
+  console.log(`${names.charAt(0).toUpperCase()}${names.slice(1)} inside guests: npm run bench -- --guest`);
 }
 
 function us(ns: number): string {

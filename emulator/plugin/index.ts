@@ -12,6 +12,7 @@
 import type { z } from 'zod';
 import type { MemoryRegion } from '../memory/region.js';
 import type { Capability } from '../pci/capability.js';
+import type { Benchmark } from './bench.js';
 import type { PluginMatrix } from './matrix.js';
 
 export type { FunctionCounters, LinkCounters, TransferCounters } from '../memory/counters.js';
@@ -20,6 +21,7 @@ export type { MemoryRegion } from '../memory/region.js';
 export * from '../pci/capabilities.js';
 export type { Capability } from '../pci/capability.js';
 export type { UndeclaredAccess } from './access-tally.js';
+export { type BenchMachine, type Benchmark, median } from './bench.js';
 export {
   type Exporter,
   type FunctionExporter,
@@ -290,6 +292,8 @@ export interface Plugin<Options = unknown> {
   readonly drivers?: readonly string[];
   /** What it brings to `ghostbus matrix`. */
   readonly matrix?: PluginMatrix;
+  /** What `npm run bench -- --guest` measures of it. */
+  readonly bench?: readonly Benchmark[];
 }
 
 /** Declares a plugin. It only checks and types its argument: a plugin is plain data and functions. */

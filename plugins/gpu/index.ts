@@ -2,6 +2,7 @@
 
 import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
 import { z } from 'zod';
+import { bench } from './bench.js';
 import { Gpu } from './gpu.js';
 import { firmwareFiles } from './guest/firmware-stubs.js';
 import { matrix } from './matrix/index.js';
@@ -36,4 +37,5 @@ export default definePlugin({
   create: (options, context) => new Gpu(context, options),
   guestFiles: ({ id }) => [...firmwareFiles(id), ...moduleOptions(id)],
   matrix,
+  bench,
 });

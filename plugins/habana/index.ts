@@ -3,6 +3,7 @@
 import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
 import { HBM_BYTES } from './address-map.js';
+import { bench } from './bench.js';
 import { bootFailures } from './blocks/psoc.js';
 import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
@@ -37,4 +38,5 @@ export default definePlugin({
   create: (options, context) => new HabanaFunction(context, options),
   guestFiles: () => [...firmwareStubs(), workaroundConfiguration()],
   matrix,
+  bench,
 });

@@ -2,6 +2,7 @@
 
 import { definePlugin } from 'ghostbus';
 import { z } from 'zod';
+import { bench } from './bench.js';
 import { RdmaFunction } from './function.js';
 import { matrix } from './matrix/index.js';
 import { macAddress, nodeGuid } from './port/addresses.js';
@@ -56,4 +57,5 @@ export default definePlugin({
     });
   },
   matrix,
+  bench,
 });

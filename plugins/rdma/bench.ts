@@ -2,8 +2,7 @@
  * RDMA on the adapter against the kernel's software adapter, rdma_rxe on a dummy interface, in one guest and one run: both
  * as loopback on one device, by Debian's perftest.
  */
-import type { Guest } from '../qemu/index.js';
-import { output, withBenchGuest } from './guest.js';
+import type { BenchMachine, Benchmark } from 'ghostbus';
 
 const PACKAGES = ['ibverbs-providers', 'ibverbs-utils', 'iproute2', 'perftest'];
 const OPERATIONS = ['write', 'read', 'send'] as const;
@@ -34,21 +33,18 @@ interface Device {
   readonly gidIndex: number;
 }
 
-/** Boots a guest with an adapter and prints how much faster (bandwidth) and slower (latency) it is than rdma_rxe. */
-export async function measureGuestRdma(): Promise<void> {
-  await withBenchGuest('rdma', ({ guest }) => compare(guest), { packages: PACKAGES });
-}
-
-async function compare(guest: Guest): Promise<void> {
-  const devices = await prepareDevices(guest);
-  console.log(`RDMA in a guest under ${guest.accel}, loopback: the adapter against rdma_rxe (1.00 = the same)`);
-  console.log('   operation      size   bandwidth (higher is better)   latency (lower is better)');
+/** How much faster (bandwidth) and slower (latency) the adapter is than rdma_rxe. */
+async function compare(machine: BenchMachine): Promise<void> {
+  const devices = await prepareDevices(machine);
+  const { accel, print } = machine;
+  print(`RDMA in a guest under ${accel}, loopback: the adapter against rdma_rxe (1.00 = the same)`);
+  print('   operation      size   bandwidth (higher is better)   latency (lower is better)');
   for (const operation of OPERATIONS) {
     for (const [sizeBytes, count] of BANDWIDTH_SIZES) {
       const bandwidth = await onBoth(BANDWIDTH, sizeBytes, count);
       const latencyCount = LATENCY_SIZES.find(([size]) => size === sizeBytes)?.[1];
       const latency = latencyCount === undefined ? '' : ratio(await onBoth(LATENCY, sizeBytes, latencyCount), 'µs');
-      console.log(
+      print(
         `  ${operation.padStart(10)} ${String(sizeBytes).padStart(9)}   ${ratio(bandwidth, 'MiB/s').padEnd(28)}   ${latency}`,
       );
     }
@@ -57,8 +53,8 @@ async function compare(guest: Guest): Promise<void> {
       const [ours, software] = devices;
       const program = `ib_${operation}_${suffix}`;
       return [
-        (await perftest(guest, ours, program, sizeBytes, count))[column]!,
-        (await perftest(guest, software, program, sizeBytes, count))[column]!,
+        (await perftest(machine, ours, program, sizeBytes, count))[column]!,
+        (await perftest(machine, software, program, sizeBytes, count))[column]!,
       ];
     }
   }
@@ -68,9 +64,8 @@ function ratio([ours, software]: readonly [number, number], unit: string): strin
   return `${(ours / software).toFixed(2)} (${ours.toFixed(1)} against ${software.toFixed(1)} ${unit})`;
 }
 
-async function prepareDevices(guest: Guest): Promise<readonly [Device, Device]> {
-  await output(
-    guest,
+async function prepareDevices(machine: BenchMachine): Promise<readonly [Device, Device]> {
+  await machine.output(
     `modprobe mlx5_ib; modprobe ib_uverbs; modprobe rdma_rxe
     for try in $(seq 600); do if [ -e /dev/infiniband/uverbs0 ]; then break; fi; sleep 0.1; done
     interface=$(basename /sys/bus/pci/drivers/mlx5_core/*/net/*)
@@ -78,11 +73,11 @@ async function prepareDevices(guest: Guest): Promise<readonly [Device, Device]> 
     ip link add software type dummy; ip link set software up; ip address add 10.9.2.1/24 dev software
     rdma link add rxe0 type rxe netdev software`,
   );
-  const name = (await output(guest, 'basename /sys/bus/pci/drivers/mlx5_core/*/infiniband/*')).trim();
-  return [await deviceWith(guest, name, '10.9.1.1'), await deviceWith(guest, 'rxe0', '10.9.2.1')];
+  const name = (await machine.output('basename /sys/bus/pci/drivers/mlx5_core/*/infiniband/*')).trim();
+  return [await deviceWith(machine, name, '10.9.1.1'), await deviceWith(machine, 'rxe0', '10.9.2.1')];
 }
 
-async function deviceWith(guest: Guest, name: string, ipv4: string): Promise<Device> {
+async function deviceWith(machine: BenchMachine, name: string, ipv4: string): Promise<Device> {
   const hex = ipv4.split('.').map((part) => Number(part).toString(16).padStart(2, '0'));
   const gid = `${hex[0]}${hex[1]}:${hex[2]}${hex[3]}`;
   const script = `port=/sys/class/infiniband/${name}/ports/1
@@ -93,12 +88,12 @@ async function deviceWith(guest: Guest, name: string, ipv4: string): Promise<Dev
       done
       sleep 0.1
     done; exit 1`;
-  return { name, gidIndex: Number(await output(guest, script)) };
+  return { name, gidIndex: Number(await machine.output(script)) };
 }
 
 /** Runs server and client; the numbers of the client's row for that size. */
 async function perftest(
-  guest: Guest,
+  machine: BenchMachine,
   { name, gidIndex }: Device,
   program: string,
   sizeBytes: number,
@@ -106,8 +101,7 @@ async function perftest(
 ): Promise<number[]> {
   const command = `timeout 120 ${program} -F -d ${name} -x ${gidIndex} -s ${sizeBytes} -n ${count} -p ${PORT}`;
   const port = PORT.toString(16).toUpperCase();
-  const printed = await output(
-    guest,
+  const printed = await machine.output(
     `${command} >/tmp/server 2>&1 & server=$!
     for try in $(seq 600); do if grep -qh ":${port} .* 0A " /proc/net/tcp /proc/net/tcp6; then break; fi; sleep 0.05; done
     ${command} localhost || { cat /tmp/server; exit 1; }
@@ -120,3 +114,5 @@ async function perftest(
   if (row === undefined) throw new Error(`${program} printed no row for ${sizeBytes} bytes:\n${printed}`);
   return row;
 }
+
+export const bench: readonly Benchmark[] = [{ name: 'RDMA', packages: PACKAGES, measure: compare }];
