@@ -1,4 +1,7 @@
-/** The function that the emulator's own costs are measured with: a register at the beginning of BAR0, memory behind BAR2. */
+/**
+ * The function that the emulator's own costs are measured with: a register at the beginning of BAR0, memory behind
+ * BAR2.
+ */
 
 import { z } from 'zod';
 import {

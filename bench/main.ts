@@ -1,7 +1,7 @@
 /**
- * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any server
- * can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the devices measure of
- * themselves under their drivers, those of `--device SPEC` too. Nothing here passes or fails.
+ * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any
+ * server can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the
+ * devices measure of themselves under their drivers, those of `--device SPEC` too. Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -86,9 +86,8 @@ async function measureHost(): Promise<void> {
     for (const sizeBytes of SIZES) {
       const reference = memcpy.get(sizeBytes)!;
       const { guestNs, peerNs } = dma.get(sizeBytes)!;
-      console.log(
-        `  ${String(sizeBytes).padStart(10)}   ${(guestNs / reference).toFixed(2).padStart(12)} ${(peerNs / reference).toFixed(2).padStart(12)}`,
-      );
+      const [guest, peer] = [guestNs, peerNs].map((ns) => (ns / reference).toFixed(2).padStart(12));
+      console.log(`  ${String(sizeBytes).padStart(10)}   ${guest} ${peer}`);
     }
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -23,7 +23,8 @@ export async function moveToAdapter(
   catalogue: MatrixCatalogue,
 ): Promise<void> {
   report.step(
-    '5. Memory of the Gaudi, then of a GPU, becomes a memory region of an adapter (ibv_reg_dmabuf_mr): RDMA reaches it without a copy.',
+    '5. Memory of the Gaudi, then of a GPU, becomes a memory region of an adapter (ibv_reg_dmabuf_mr): ' +
+      'RDMA reaches it without a copy.',
   );
   const log = (await guest.dmesg()).split('\n');
   for (const pattern of PROBE_LINES) {
@@ -39,12 +40,14 @@ export async function moveToAdapter(
     const transfer = observation.counters[importer.functionName]!.peers[exporter.functionName!];
     report.evidence([
       `${exporter.title}, ${inWords(size.bytes)}: ${steps.join(', ')}`,
-      `${importer.functionName} from ${exporter.functionName}: ${transfer?.bytesRead} bytes read, ${transfer?.bytesWritten} bytes written`,
+      `${importer.functionName} from ${exporter.functionName}: ` +
+        `${transfer?.bytesRead} bytes read, ${transfer?.bytesWritten} bytes written`,
       ...problems,
     ]);
     report.check(
       problems.length === 0,
-      `${exporter.title} to the adapter: every byte is right at both ends, and exactly the moved bytes went from function to function`,
+      `${exporter.title} to the adapter: every byte is right at both ends, ` +
+        'and exactly the moved bytes went from function to function',
     );
   }
 }

@@ -1,6 +1,9 @@
 import type { DemoMachine } from './machine.js';
 
-/** Tainted by the example's driver, which is no part of Debian's kernel (kernel: TAINT_OOT_MODULE, TAINT_UNSIGNED_MODULE). */
+/**
+ * Tainted by the example's driver, which is no part of Debian's kernel (kernel: TAINT_OOT_MODULE,
+ * TAINT_UNSIGNED_MODULE).
+ */
 const EXAMPLE_DRIVER_TAINT = (1 << 12) | (1 << 13);
 
 /** 1: the guest names all functions, and its own driver takes the GPUs. */

@@ -25,7 +25,7 @@ export interface DemoMachine {
   sh(line: string): Promise<string>;
 }
 
-export interface DemoOptions {
+interface DemoOptions {
   readonly kernel: string;
   readonly devices: readonly string[];
   readonly verbose: boolean;
@@ -53,7 +53,8 @@ export async function withDemoMachine(
       cleanup,
     });
     const bootSeconds = (timings.bootMs / 1000).toFixed(1);
-    const description = `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel}), booted in ${bootSeconds} s`;
+    const versions = `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel})`;
+    const description = `${versions}, booted in ${bootSeconds} s`;
     await show({ report, emulator, guest, image, description, sh: (line) => runShell(guest, line) });
   });
 }

@@ -12,14 +12,15 @@ import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
 import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.js';
 import { runAllTopologies, runThisTopology, showMatrix, THIS_TOPOLOGY } from './matrix-step.js';
+import { PAGE_BYTES } from './pattern.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
 
 const HELP = `usage: scripts/demo [--bytes SIZE] [--matrix] [--html FILE] [--verbose]
 
-Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs peer to peer:
-from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system memory. It ends with the
-matrix of every exporter and every importer.
+Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs
+peer to peer: from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system
+memory. It ends with the matrix of every exporter and every importer.
 
   --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
   --matrix      the matrix in all topologies, not only in this machine: some minutes more
@@ -51,15 +52,15 @@ function readArguments(argv: readonly string[]): Wishes | undefined {
   });
   if (values.help) return undefined;
   const bytes = parseByteSize(values.bytes);
-  if (bytes === 0 || bytes > LARGEST_BYTES || bytes % 4096 !== 0) {
+  if (bytes === 0 || bytes > LARGEST_BYTES || bytes % PAGE_BYTES !== 0) {
     throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
   }
   return { bytes, html: writableFile('--html', values.html), matrix: values.matrix, verbose: values.verbose };
 }
 
 /**
- * Both guests boot at once: loading amdgpu keeps one processor busy for most of that time, on hosts with two the other is
- * free. The second guest's part is shown when the first one's is over, and not at all when that failed.
+ * Both guests boot at once: loading amdgpu keeps one processor busy for most of that time, on hosts with two the other
+ * is free. The second guest's part is shown when the first one's is over, and not at all when that failed.
  */
 async function show(wishes: Wishes, report: Report, catalogue: MatrixCatalogue): Promise<MatrixRun | undefined> {
   const { verbose } = wishes;
@@ -99,7 +100,8 @@ async function showPeerToPeer(
   report.evidence(description);
   await showFunctions(machine);
   report.step(
-    `2. ${inWords(bytes)} in the first GPU’s VRAM, filled by its SDMA, become a dma-buf that the second GPU imports and copies.\n` +
+    `2. ${inWords(bytes)} in the first GPU’s VRAM, filled by its SDMA, ` +
+      'become a dma-buf that the second GPU imports and copies.\n' +
       '3. The contents and the way they took, seen from the guest and from the host.',
   );
   await moveDmaBuf(machine, 'peer-to-peer', bytes);

@@ -1,12 +1,12 @@
 /** The pattern that `qemu/guest/amdgpu-p2p.c` writes, and where it lies in a GPU's memory on the host. */
 import type { Emulator } from '../emulator/emulator.js';
 
-const PAGE_BYTES = 4096;
+export const PAGE_BYTES = 4096;
 const PAGE_DWORDS = PAGE_BYTES / 4;
 const SCAN_BYTES = 16 * 2 ** 20;
 
 /** Dword `index` of pattern `pass` of `seed` (amdgpu-kit.h: the 32-bit finalizer of MurmurHash3). */
-export function patternDword(seed: number, pass: number, index: number): number {
+function patternDword(seed: number, pass: number, index: number): number {
   let value = (seed + Math.imul(pass, 0x9e3779b9) + index) | 0;
   value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
   value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
@@ -20,8 +20,9 @@ export function patternBytes(seed: number, pass: number, lengthBytes: number): U
 }
 
 /**
- * How many of the pattern's pages lie, byte for byte, in the memory behind a BAR. The guest's driver chose their places, so all
- * of the memory is looked through: each page of it is compared with the pattern's page that starts with the same dword.
+ * How many of the pattern's pages lie, byte for byte, in the memory behind a BAR. The guest's driver chose their
+ * places, so all of the memory is looked through: each page of it is compared with the pattern's page that starts with
+ * the same dword.
  */
 export async function findPatternPages(
   emulator: Emulator,

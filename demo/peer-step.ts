@@ -1,9 +1,8 @@
 import type { FunctionState } from '../emulator/emulator.js';
 import { type DemoMachine, VRAM_BYTES } from './machine.js';
-import { findPatternPages, patternBytes } from './pattern.js';
+import { findPatternPages, PAGE_BYTES, patternBytes } from './pattern.js';
 import { inWords } from './report.js';
 
-const PAGE_BYTES = 4096;
 const VRAM_BAR = 0;
 /** Rings, indirect buffers, page tables and fences of a few jobs; far less than any copy here. */
 const OVERHEAD_BYTES = 1024 * 1024;

@@ -1,4 +1,7 @@
-/** The cells: every kernel, machine, exporter, importer and size with every other. What to expect of one is said by `expectation.ts`. */
+/**
+ * The cells: every kernel, machine, exporter, importer and size with every other. What to expect of one is said by
+ * `expectation.ts`.
+ */
 import type { Exporter, Importer, ImportTask, Transfer } from '../emulator/plugin/index.js';
 import type { MatrixCatalogue } from './catalogue.js';
 import { type DebianKernel, debianKernels, type MatrixKernel } from './kernels.js';
@@ -50,7 +53,7 @@ export interface Cell {
   readonly size: Size;
 }
 
-export interface Selection {
+interface Selection {
   /** Default: both of Debian's. */
   readonly kernels?: readonly (DebianKernel | MatrixKernel)[];
   readonly topologies?: readonly string[];

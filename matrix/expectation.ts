@@ -1,6 +1,6 @@
 /**
- * What the kernel's source says about a cell, by rules about properties of exporter, importer, machine and kernel. Paths are the
- * kernel's, of 6.12.117 and 7.3.4; what they say of one driver stands where that driver is declared.
+ * What the kernel's source says about a cell, by rules about properties of exporter, importer, machine and kernel.
+ * Paths are the kernel's, of 6.12.117 and 7.3.4; what they say of one driver stands where that driver is declared.
  */
 import { type FunctionExporter, type Refusal, WITHOUT_P2PDMA } from '../emulator/plugin/index.js';
 import type { Cell } from './cells.js';
@@ -12,7 +12,9 @@ export type Expectation =
   | { readonly kind: 'p2p'; readonly via: 'fabric' | 'messages'; readonly because: string }
   /** No byte goes between functions; the data lie in guest memory. */
   | { readonly kind: 'staged'; readonly because: string }
-  /** The program's step `at` fails with `errno`, the kernel says `message` about it, and no byte goes between functions. */
+  /**
+   * The program's step `at` fails with `errno`, the kernel says `message` about it, and no byte goes between functions.
+   */
   | {
       readonly kind: 'refused';
       readonly at: string;
@@ -23,7 +25,7 @@ export type Expectation =
   | { readonly kind: 'not-applicable'; readonly because: string };
 
 /** How a peer's BAR can be reached in a machine, as drivers/pci/p2pdma.c calc_map_type_and_dist decides it. */
-export type PeerRoute =
+type PeerRoute =
   | { readonly kind: 'bus-address' | 'host-bridge'; readonly because: string }
   | { readonly kind: 'none'; readonly because: string; readonly message?: RegExp };
 
@@ -101,7 +103,8 @@ function withoutDeviceRule({ kernel, exporter, importer }: Cell): Expectation | 
 }
 
 const NO_DOORBELL_BEHIND_TRANSLATION =
-  'QEMU maps no IOVA that leads to registers (hw/vfio/listener.c vfio_iommu_map_notify: “iommu map to non memory area”), so the ' +
+  'QEMU maps no IOVA that leads to registers ' +
+  '(hw/vfio/listener.c vfio_iommu_map_notify: “iommu map to non memory area”), so the ' +
   'function has no address for a peer’s doorbell';
 
 /** Whoever imports a doorbell writes to its address. */
@@ -143,7 +146,10 @@ function isFunctions(exporter: Cell['exporter']): exporter is FunctionExporter {
   return exporter.functionName !== undefined;
 }
 
-/** With a translating IOMMU the importer gets an IOVA (dma_map_resource, dma_iova_link), of which only QEMU knows the target. */
+/**
+ * With a translating IOMMU the importer gets an IOVA (dma_map_resource, dma_iova_link), of which only QEMU knows the
+ * target.
+ */
 function peerToPeer(topology: TopologyPlan, because: string): Expectation {
   const translated = topology.iommu === 'translating' && topology.topology !== 'switch';
   return { kind: 'p2p', via: translated ? 'messages' : 'fabric', because };

@@ -12,7 +12,8 @@ thead th { background: #f2f2f2; }
 details { font-size: 85%; } summary { cursor: pointer; }
 @media (prefers-color-scheme: dark) {
   body { color: #ddd; background: #1b1b1b; } thead th { background: #2a2a2a; } th, td { border-color: #444; }
-  .p2p { background: #1d4d26; } .staged { background: #5a4a10; } .refused { background: #17415e; } .failed { background: #6e1d18; }
+  .p2p { background: #1d4d26; } .staged { background: #5a4a10; }
+  .refused { background: #17415e; } .failed { background: #6e1d18; }
 }`;
 
 const LEGEND: readonly (readonly [Square['kind'], string])[] = [
@@ -58,7 +59,9 @@ function renderSquare(square: Square | undefined): string {
   const lines = square.results.map(({ cell, outcome, problems }) =>
     escapeHtml([`${cell.size.name}: ${outcome}`, ...problems].join(' – ')),
   );
-  return `<td class="${square.kind}">${escapeHtml(square.text)}<details><summary>why</summary>${escapeHtml(because)}<br>${lines.join('<br>')}</details></td>`;
+  const details = [escapeHtml(because), ...lines].join('<br>');
+  const why = `<details><summary>why</summary>${details}</details>`;
+  return `<td class="${square.kind}">${escapeHtml(square.text)}${why}</td>`;
 }
 
 function escapeHtml(text: string): string {

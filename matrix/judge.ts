@@ -27,7 +27,7 @@ export interface Observation {
   readonly complaints: readonly string[];
 }
 
-export interface Verdict {
+interface Verdict {
   /** Empty: the cell is as expected. */
   readonly problems: readonly string[];
   /** In a word: `P2P`, `staged`, or the errno of a refusal. */
@@ -68,7 +68,7 @@ export function judge(cell: Cell, expectation: Expectation, observation: Observa
 }
 
 /** Names what happened, whatever was expected. */
-export function outcomeOf(cell: Cell, { lines, counters }: Observation): string {
+function outcomeOf(cell: Cell, { lines, counters }: Observation): string {
   const refusal = lines.find(({ refused }) => refused !== undefined);
   if (refusal !== undefined) return refusal.errno ?? 'refused';
   if (!lines.some(({ finished }) => finished)) return 'failed';
@@ -79,7 +79,7 @@ export function outcomeOf(cell: Cell, { lines, counters }: Observation): string 
   return peer !== undefined && moved(peer) > 0 ? 'P2P' : 'staged';
 }
 
-export function moved({ bytesRead, bytesWritten, registerWrites }: TransferCounters): number {
+function moved({ bytesRead, bytesWritten, registerWrites }: TransferCounters): number {
   return bytesRead + bytesWritten + registerWrites;
 }
 
@@ -132,7 +132,8 @@ function checkPeerBytes(cell: Cell, via: 'fabric' | 'messages', { counters }: Ob
   const found = { read: transfer?.bytesRead ?? 0, written: transfer?.bytesWritten ?? 0 };
   if (found.read !== expected.read || found.written !== expected.written) {
     problems.push(
-      `${name} moved ${found.read} bytes from and ${found.written} to ${target} by ${via}, not ${expected.read} and ${expected.written}`,
+      `${name} moved ${found.read} bytes from and ${found.written} to ${target} by ${via}, ` +
+        `not ${expected.read} and ${expected.written}`,
     );
   }
   const rings = transfer?.registerWrites ?? 0;
@@ -157,8 +158,9 @@ function checkStaged(cell: Cell, observation: Observation): string[] {
   const { guestMemory } = observation.counters[cell.importer.functionName]!;
   const steps = stepsOf(cell);
   if (guestMemory.bytesRead < total(steps, 'reads') || guestMemory.bytesWritten < total(steps, 'writes')) {
+    const { bytesRead, bytesWritten } = guestMemory;
     problems.push(
-      `${cell.importer.functionName} moved only ${guestMemory.bytesRead} bytes from and ${guestMemory.bytesWritten} to guest memory`,
+      `${cell.importer.functionName} moved only ${bytesRead} bytes from and ${bytesWritten} to guest memory`,
     );
   }
   return problems;

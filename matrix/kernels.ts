@@ -1,6 +1,7 @@
 /**
- * The kernels of the matrix, by what they have: expectations are rules about these properties, and no rule knows a kernel's name.
- * Of Debian's two they are declared; of a kernel of the user's own they come from its release and its configuration.
+ * The kernels of the matrix, by what they have: expectations are rules about these properties, and no rule knows a
+ * kernel's name. Of Debian's two they are declared; of a kernel of the user's own they come from its release and its
+ * configuration.
  */
 import type { KernelFacts, MatrixDriver } from '../emulator/plugin/index.js';
 import { describeUserKernel, type UserKernel } from '../qemu/index.js';
@@ -69,8 +70,9 @@ export function absenceOf(driver: MatrixDriver, kernel: MatrixKernel): string | 
 }
 
 /**
- * Whether dma_buf_dynamic_attach maps at once for a dynamic importer of an exporter that does not pin; later kernels leave it to the
- * importer. Read in 6.12 (it does) and 7.3 (it does not); "dma-buf: drop caching of sg_tables" came in between.
+ * Whether dma_buf_dynamic_attach maps at once for a dynamic importer of an exporter that does not pin; later kernels
+ * leave it to the importer. Read in 6.12 (it does) and 7.3 (it does not); "dma-buf: drop caching of sg_tables" came in
+ * between.
  */
 export function mapsAtAttach(kernel: KernelFacts): boolean {
   return !kernel.isAtLeast(6, 16);

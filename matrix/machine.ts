@@ -2,6 +2,7 @@
 import type { Emulator } from '../emulator/emulator.js';
 import type { GuestPlaces, MatrixDriver } from '../emulator/plugin/index.js';
 import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+import { statusOfCommand } from '../session/exit-status.js';
 import { guestAddresses } from '../session/guest-addresses.js';
 import { type Session, type SessionContext, startSession } from '../session/session.js';
 import { type GuestSettings, ORDINARY_GUEST } from '../session/settings.js';
@@ -25,7 +26,7 @@ const HARMLESS: readonly AllowedComplaint[] = [
 ];
 
 /** What a machine is made of. */
-export interface MachineChoice {
+interface MachineChoice {
   readonly catalogue: MatrixCatalogue;
   /** As in `--kernel`. */
   readonly kernel: string;
@@ -62,8 +63,8 @@ export class MatrixMachine {
   }
 
   /**
-   * Sets up a guest that has booted with functions of these names: those of the catalogue, or as many of them as the cells that are
-   * to be run and the drivers ask for. @throws Error with what the guest said
+   * Sets up a guest that has booted with functions of these names: those of the catalogue, or as many of them as the
+   * cells that are to be run and the drivers ask for. @throws Error with what the guest said
    */
   static async of(
     session: Pick<Session, 'emulator' | 'guest' | 'image'>,
@@ -83,7 +84,8 @@ export class MatrixMachine {
     await this.emulator.resetCounters();
     const { exporter, importer, size } = cell;
     const argv = [...exporter.command(this.places, size.exportBytes), ...importer.command(this.places, size)];
-    const script = `"$@"; status=$?; echo '${LOG_MARK}'; busybox dmesg | busybox tail -n +${this.#logLines + 1}; exit $status`;
+    const newLog = `busybox dmesg | busybox tail -n +${this.#logLines + 1}`;
+    const script = `"$@"; status=$?; echo '${LOG_MARK}'; ${newLog}; exit $status`;
     const { exitCode, signal, stdout, stderr } = await this.guest.capture(['sh', '-c', script, 'sh', ...argv], {
       timeoutMs: CELL_TIMEOUT_MS,
     });
@@ -92,7 +94,7 @@ export class MatrixMachine {
     this.#logLines += kernelLog.length;
     const states = await this.emulator.state();
     return {
-      exitStatus: exitCode ?? 128 + (signal ?? 0),
+      exitStatus: statusOfCommand({ exitCode, signal }),
       lines: parseLines(output),
       stderr: stderr.toString(),
       counters: Object.fromEntries(states.map(({ name, counters }) => [name, counters])),

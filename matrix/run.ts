@@ -29,7 +29,7 @@ export interface MatrixRun {
   readonly wallMs: number;
 }
 
-export interface RunContext {
+interface RunContext {
   /** What the cells were generated from. */
   readonly catalogue: MatrixCatalogue;
   readonly tools: SessionTools;
@@ -71,8 +71,8 @@ export async function runMatrix(cells: readonly Cell[], context: RunContext): Pr
 }
 
 /**
- * Works through `items` in their order, at most `jobs` at a time. Once one has failed no other is begun; rejects as that one did when all
- * that were begun have ended.
+ * Works through `items` in their order, at most `jobs` at a time. Once one has failed no other is begun; rejects as
+ * that one did when all that were begun have ended.
  */
 export async function inParallel<T>(
   items: readonly T[],

@@ -17,7 +17,7 @@ export function renderText(run: MatrixRun, colours: boolean): string {
 }
 
 /** One kernel's table. */
-export function renderTable(table: KernelTable, colours: boolean): string {
+function renderTable(table: KernelTable, colours: boolean): string {
   const head = ['exporter', 'importer', ...table.topologies.map(({ title }) => title)];
   const body = table.rows.map(({ exporter, importer, squares }) => [
     exporter.title,

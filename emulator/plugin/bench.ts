@@ -1,4 +1,6 @@
-/** What a device costs in a guest, measured under its driver: `npm run bench -- --guest`. Nothing here passes or fails. */
+/**
+ * What a device costs in a guest, measured under its driver: `npm run bench -- --guest`. Nothing here passes or fails.
+ */
 
 /** A guest that has booted with the device. */
 export interface BenchMachine {

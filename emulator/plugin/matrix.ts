@@ -1,8 +1,8 @@
 /**
- * What a device brings to the dma-buf matrix, as data: how it takes part in the matrix's machine, which of its drivers export and
- * import, and how these behave. `ghostbus matrix` combines every exporter with every importer; its rules foresee what becomes of a
- * pair from the properties here and from those of the machine and the kernel. No rule knows a device by name, so a property that
- * is declared wrongly shows as cells that are not as expected.
+ * What a device brings to the dma-buf matrix, as data: how it takes part in the matrix's machine, which of its drivers
+ * export and import, and how these behave. `ghostbus matrix` combines every exporter with every importer; its rules
+ * foresee what becomes of a pair from the properties here and from those of the machine and the kernel. No rule knows a
+ * device by name, so a property that is declared wrongly shows as cells that are not as expected.
  */
 
 /** A kernel, as far as a driver's presence and behaviour depend on it. */
@@ -18,7 +18,8 @@ export interface KernelFacts {
 
 /** Begins a reason: what it means that a kernel lacks CONFIG_PCI_P2PDMA. */
 export const WITHOUT_P2PDMA =
-  'the kernel is built without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1 (include/linux/pci-p2pdma.h)';
+  'the kernel is built without CONFIG_PCI_P2PDMA: pci_p2pdma_distance is a stub that answers -1 ' +
+  '(include/linux/pci-p2pdma.h)';
 
 /** Where things are in the guest. */
 export interface GuestPlaces {
@@ -29,9 +30,9 @@ export interface GuestPlaces {
 }
 
 /**
- * A part of the guest's kernel that exports or imports. Its scripts run under `sh -eu` once, before the first cell: those that load, of
- * all drivers, then those that prepare. Beside the guest's commands they have `until_true 'CONDITION'`, which fails after two minutes,
- * and `note KEY VALUE`.
+ * A part of the guest's kernel that exports or imports. Its scripts run under `sh -eu` once, before the first cell:
+ * those that load, of all drivers, then those that prepare. Beside the guest's commands they have `until_true
+ * 'CONDITION'`, which fails after two minutes, and `note KEY VALUE`.
  */
 export interface MatrixDriver {
   readonly name: string;
@@ -68,7 +69,10 @@ interface AnyExporter {
   readonly name: string;
   readonly title: string;
   readonly driver: MatrixDriver;
-  /** Where behind the dma-buf a doorbell lies; what else is on that page of registers is not touched. Default: it is memory. */
+  /**
+   * Where behind the dma-buf a doorbell lies; what else is on that page of registers is not touched. Default: it is
+   * memory.
+   */
   readonly doorbell?: { readonly offset: number; readonly bytes: number };
   /** The memory lives as long as the dma-buf; otherwise it is revoked when the exporter closes its device. */
   readonly outlives: boolean;
@@ -88,7 +92,10 @@ interface AnyExporter {
 export interface FunctionExporter extends AnyExporter {
   /** Whose, as `foo0`. */
   readonly functionName: string;
-  /** What the driver does when the importer cannot reach the function: moves the buffer to system memory, or refuses to map it. */
+  /**
+   * What the driver does when the importer cannot reach the function: moves the buffer to system memory, or refuses to
+   * map it.
+   */
   readonly withoutRoute:
     | { readonly kind: 'staged'; readonly because: string }
     | ({ readonly kind: 'refused' } & Refusal);
@@ -130,21 +137,32 @@ export interface Importer {
   /** The program and its arguments. */
   command(places: GuestPlaces, task: ImportTask): readonly string[];
   /**
-   * How often the program reads all of its part of the dma-buf, writes it, and what it does to single words, in its order. With
-   * `exporter-first`, where the memory outlives its exporter, it reads all once more: a step `read`. With `ring`, there is but one, `ring`.
+   * How often the program reads all of its part of the dma-buf, writes it, and what it does to single words, in its
+   * order. With `exporter-first`, where the memory outlives its exporter, it reads all once more: a step `read`. With
+   * `ring`, there is but one, `ring`.
    */
   readonly transfers: readonly Transfer[];
-  /** At most so many bytes of rings, indirect buffers, fences, completion and event entries go to and from guest memory. */
+  /**
+   * At most so many bytes of rings, indirect buffers, fences, completion and event entries go to and from guest memory.
+   */
   readonly ringBytes: number;
-  /** What the function copies from and to: memory of its own or of another function, or the guest's, where the payload is then counted. */
+  /**
+   * What the function copies from and to: memory of its own or of another function, or the guest's, where the payload
+   * is then counted.
+   */
   readonly ownEnd: 'function' | 'guest-memory';
-  /** What the program calls the step in which the driver attaches the dma-buf, and the one in which it has it mapped. */
+  /**
+   * What the program calls the step in which the driver attaches the dma-buf, and the one in which it has it mapped.
+   */
   readonly steps: { readonly attach: string; readonly map: string };
   /** It refuses, in its mapping step, what does not begin at a multiple of so many bytes of the export. */
   readonly offsetAlignment?: { readonly bytes: number } & Refusal;
   /** It refuses every dma-buf in its mapping step: a path of the driver that wants what no machine here has. */
   readonly refusesAll?: Refusal;
-  /** It pins and attaches no PCI device, gets an address space of its own, and so refuses in its mapping step what has no physical range. */
+  /**
+   * It pins and attaches no PCI device, gets an address space of its own, and so refuses in its mapping step what has
+   * no physical range.
+   */
   readonly withoutDevice?: Refusal;
   /** Why it cannot write to a doorbell. */
   readonly ringsNoDoorbell?: string;
@@ -154,7 +172,10 @@ export interface Importer {
 export interface PluginMatrix {
   /** The options of each instance in the matrix's machine. Functions are named as in any machine: `foo0`, `foo1`. */
   readonly instances: readonly Readonly<Record<string, string>>[];
-  /** Build the modules whose purpose is `driver` into the guest. Default true; false where another driver takes the functions. */
+  /**
+   * Build the modules whose purpose is `driver` into the guest. Default true; false where another driver takes the
+   * functions.
+   */
   readonly ownDriver?: boolean;
   readonly exporters?: readonly Exporter[];
   readonly importers?: readonly Importer[];

@@ -35,13 +35,15 @@ async function measure({ accel, output, print, printRatios }: BenchMachine): Pro
   print("  the CPU's memcpy from and to mapped VRAM, against its own memory (1.00 = as fast)");
   print(`    read: ${(barRead / ramRead).toFixed(2)}, write: ${(barWrite / ramRead).toFixed(2)}`);
   const ratio = (roundTripUs / informationUs).toFixed(1);
-  print(
-    `  submission until its fence, against an ioctl that does not reach the card: ${ratio}   (${roundTripUs} µs against ${informationUs} µs)`,
-  );
+  const times = `(${roundTripUs} µs against ${informationUs} µs)`;
+  print(`  submission until its fence, against an ioctl that does not reach the card: ${ratio}   ${times}`);
   print(`  probe: ${median(probes).toFixed(2)} s, median of ${PROBES}`);
 }
 
-/** Seconds of each probe, one a line, by the kernel's own clock. Bound anew, not loaded anew: loading is mostly ftrace's. */
+/**
+ * Seconds of each probe, one a line, by the kernel's own clock. Bound anew, not loaded anew: loading is mostly
+ * ftrace's.
+ */
 const timeProbes = `cd /sys/bus/pci/drivers/amdgpu
     card=$(ls -d 0000:* | head -n 1)
     for round in $(seq ${PROBES}); do

@@ -30,9 +30,8 @@ async function measure({ accel, output, print, printRatios }: BenchMachine): Pro
   );
   const { roundTripUs, informationUs } = measured;
   const ratio = (roundTripUs / informationUs).toFixed(1);
-  print(
-    `  submission and wait, against an ioctl that does not reach the card: ${ratio}   (${roundTripUs} µs against ${informationUs} µs)`,
-  );
+  const times = `(${roundTripUs} µs against ${informationUs} µs)`;
+  print(`  submission and wait, against an ioctl that does not reach the card: ${ratio}   ${times}`);
   print(`  modprobe until the card is operational: ${median(probes).toFixed(2)} s, median of ${PROBES}`);
 }
 

@@ -1,6 +1,6 @@
 /**
- * RDMA on the adapter against the kernel's software adapter, rdma_rxe on a dummy interface, in one guest and one run: both
- * as loopback on one device, by Debian's perftest.
+ * RDMA on the adapter against the kernel's software adapter, rdma_rxe on a dummy interface, in one guest and one run:
+ * both as loopback on one device, by Debian's perftest.
  */
 import type { BenchMachine, Benchmark } from 'ghostbus';
 
@@ -44,9 +44,8 @@ async function compare(machine: BenchMachine): Promise<void> {
       const bandwidth = await onBoth(BANDWIDTH, sizeBytes, count);
       const latencyCount = LATENCY_SIZES.find(([size]) => size === sizeBytes)?.[1];
       const latency = latencyCount === undefined ? '' : ratio(await onBoth(LATENCY, sizeBytes, latencyCount), 'µs');
-      print(
-        `  ${operation.padStart(10)} ${String(sizeBytes).padStart(9)}   ${ratio(bandwidth, 'MiB/s').padEnd(28)}   ${latency}`,
-      );
+      const row = [String(sizeBytes).padStart(9), ratio(bandwidth, 'MiB/s').padEnd(28), latency];
+      print(`  ${operation.padStart(10)} ${row.join('   ')}`);
     }
 
     async function onBoth({ suffix, column }: Measure, sizeBytes: number, count: number): Promise<[number, number]> {
@@ -103,7 +102,10 @@ async function perftest(
   const port = PORT.toString(16).toUpperCase();
   const printed = await machine.output(
     `${command} >/tmp/server 2>&1 & server=$!
-    for try in $(seq 600); do if grep -qh ":${port} .* 0A " /proc/net/tcp /proc/net/tcp6; then break; fi; sleep 0.05; done
+    for try in $(seq 600); do
+      if grep -qh ":${port} .* 0A " /proc/net/tcp /proc/net/tcp6; then break; fi
+      sleep 0.05
+    done
     ${command} localhost || { cat /tmp/server; exit 1; }
     wait $server`,
   );

@@ -40,8 +40,8 @@ function options(yargs: Argv, known: Readonly<Record<Dimension, readonly string[
     }) as const;
   return yargs
     .usage(
-      '$0 matrix [options]\n\nLets every dma-buf exporter share with every importer, in every topology, on every kernel, and compares ' +
-        'what happens with what the kernel’s source says.',
+      '$0 matrix [options]\n\nLets every dma-buf exporter share with every importer, in every topology, on every kernel, ' +
+        'and compares what happens with what the kernel’s source says.',
     )
     .options({
       kernel: {
@@ -59,7 +59,8 @@ function options(yargs: Argv, known: Readonly<Record<Dimension, readonly string[
         default: [] as string[],
         defaultDescription: 'none',
         description:
-          'A device of yours that takes part, too: name[,key=value…], as of ghostbus run; may be repeated. What it exports and imports is combined with all else',
+          'A device of yours that takes part, too: name[,key=value…], as of ghostbus run; may be repeated. ' +
+          'What it exports and imports is combined with all else',
       },
       topology: narrowing('topology'),
       exporter: narrowing('exporter'),
@@ -108,7 +109,8 @@ export async function chosenCatalogue(texts: readonly string[]): Promise<MatrixC
 }
 
 /**
- * The kernels that were asked for, each once. A shell expands `~` only at the beginning of a word, so that of `lts,~/linux` is left to us.
+ * The kernels that were asked for, each once. A shell expands `~` only at the beginning of a word, so that of
+ * `lts,~/linux` is left to us.
  * @throws UsageError for what is neither a name nor a path; HostSetupError for a path without a usable kernel
  */
 export async function chosenKernels(text: string): Promise<MatrixKernel[]> {

@@ -1,6 +1,6 @@
 /**
- * What two engines bring to the dma-buf matrix, driven from user space: the first one's memory BAR as vfio-pci exports it, the second as
- * what iommufd imports for.
+ * What two engines bring to the dma-buf matrix, driven from user space: the first one's memory BAR as vfio-pci exports
+ * it, the second as what iommufd imports for.
  */
 import {
   type Exporter,
@@ -45,7 +45,8 @@ const iommufd: MatrixDriver = {
   absence: (kernel) =>
     kernel.isAtLeast(6, 19)
       ? undefined
-      : `${kernel.release} maps no dma-buf: IOMMU_IOAS_MAP_FILE takes one from 6.19 on (drivers/iommu/iommufd/io_pagetable.c iopt_map_file_pages)`,
+      : `${kernel.release} maps no dma-buf: IOMMU_IOAS_MAP_FILE takes one from 6.19 on ` +
+        '(drivers/iommu/iommufd/io_pagetable.c iopt_map_file_pages)',
   load: 'modprobe iommufd',
   // vfioPci has bound it.
   prepare: ({ address }: GuestPlaces) =>

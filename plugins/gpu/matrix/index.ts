@@ -1,4 +1,7 @@
-/** What the GPU brings to the dma-buf matrix: VRAM as an exporter, SDMA as an importer. Paths are the kernel's, below drivers/gpu/drm. */
+/**
+ * What the GPU brings to the dma-buf matrix: VRAM as an exporter, SDMA as an importer. Paths are the kernel's, below
+ * drivers/gpu/drm.
+ */
 import { type Exporter, type Importer, type MatrixDriver, type PluginMatrix, taskArguments } from 'ghostbus';
 
 const KIB = 1024;

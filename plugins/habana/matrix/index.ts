@@ -28,8 +28,9 @@ const hbm: Exporter = {
   outlives: true,
   command: (_, bytes) => ['export-hbm', '0', String(bytes)],
   notBehindTranslation:
-    'gaudi_mmap remaps virt_to_phys() of what dma_alloc_coherent gave, which is a vmalloc address behind a translating IOMMU: ' +
-    'the first command buffer that a program touches makes its kernel oops (habanalabs/gaudi/gaudi.c, no _HAS_DMA_MMAP_COHERENT)',
+    'gaudi_mmap remaps virt_to_phys() of what dma_alloc_coherent gave, which is a vmalloc address behind ' +
+    'a translating IOMMU: the first command buffer that a program touches makes its kernel oops ' +
+    '(habanalabs/gaudi/gaudi.c, no _HAS_DMA_MMAP_COHERENT)',
   withoutRoute: { kind: 'refused', errno: 'EPERM', because: 'hl_map_dmabuf gives -EPERM without peer2peer' },
   withoutDevice: { kind: 'no-range', because: 'hl_dmabuf_attach finds no PCI device' },
   // habanalabs/common/memory.c hl_dmabuf_attach.

@@ -1,6 +1,6 @@
 /**
- * What the adapters bring to the dma-buf matrix: a doorbell page as an exporter, memory regions on demand and pinned as importers.
- * Paths are the kernel's, below drivers/infiniband.
+ * What the adapters bring to the dma-buf matrix: a doorbell page as an exporter, memory regions on demand and pinned as
+ * importers. Paths are the kernel's, below drivers/infiniband.
  */
 import {
   type Exporter,
@@ -15,11 +15,17 @@ import {
 
 const KIB = 1024;
 const PAGE_BYTES = 4 * KIB;
-/** The first imports. The second, its peer on the wire, exports a doorbell page, and its other end is the guest's memory. */
+/**
+ * The first imports. The second, its peer on the wire, exports a doorbell page, and its other end is the guest's
+ * memory.
+ */
 const IMPORTING = 'rdma0p0';
 const PEER = 'rdma0p1';
 
-/** Loads the verbs, brings both ports up, and notes the name of each function's RDMA device, such as mlx5_0, by its PCI address. */
+/**
+ * Loads the verbs, brings both ports up, and notes the name of each function's RDMA device, such as mlx5_0, by its PCI
+ * address.
+ */
 const mlx5: MatrixDriver = {
   name: 'mlx5',
   // mlx5_ib_reg_user_mr_dmabuf gives -EOPNOTSUPP without the last (hw/mlx5/mr.c).
@@ -29,9 +35,12 @@ const mlx5: MatrixDriver = {
 until_true '[ "$(ls /dev/infiniband 2>/dev/null | grep -c uverbs)" = 2 ]'
 for path in /sys/bus/pci/drivers/mlx5_core/*/net/*; do ip link set "$(basename "$path")" up; done
 until_true '[ "$(grep -ls ACTIVE /sys/class/infiniband/*/ports/1/state | wc -l)" = 2 ]'
-until_true '[ "$(grep -lsv 0000:0000:0000:0000:0000:0000:0000:0000 /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
+no_gid=0000:0000:0000:0000:0000:0000:0000:0000
+until_true '[ "$(grep -lsv $no_gid /sys/class/infiniband/*/ports/1/gids/0 | wc -l)" = 2 ]'
 udevadm settle
-for device in /sys/class/infiniband/*; do note "$(basename "$(readlink -f "$device/device")")" "$(basename "$device")"; done
+for device in /sys/class/infiniband/*; do
+  note "$(basename "$(readlink -f "$device/device")")" "$(basename "$device")"
+done
 `,
 };
 
@@ -55,8 +64,8 @@ const doorbellPage: Exporter = {
       return { errno: 'EPROTONOSUPPORT', because };
     }
     if (kernel.has('PCI_P2PDMA')) return undefined;
-    const because = `${WITHOUT_P2PDMA}; mlx5_ib_mmap_get_pfns gives -EOPNOTSUPP without a provider (infiniband/hw/mlx5/main.c)`;
-    return { errno: 'EOPNOTSUPP', because };
+    const here = 'mlx5_ib_mmap_get_pfns gives -EOPNOTSUPP without a provider (infiniband/hw/mlx5/main.c)';
+    return { errno: 'EOPNOTSUPP', because: `${WITHOUT_P2PDMA}; ${here}` };
   },
   withoutRoute: {
     kind: 'refused',
