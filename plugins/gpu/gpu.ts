@@ -17,8 +17,9 @@ import {
 import { DOORBELL_BYTES } from './bus/doorbells.js';
 import { MMIO_BYTES } from './bus/registers.js';
 import { parseCommand } from './commands.js';
-import { Complaints } from './host.js';
+import { Complaints } from './complaints.js';
 import { FrameBuffer, type Hive } from './memory/frame-buffer.js';
+import { parseHive } from './memory/hive.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './product/discovery.js';
 import { PRODUCTS, type Product, type ProductId } from './product/product.js';
 import { vbios } from './product/vbios.js';
@@ -36,9 +37,6 @@ export interface GpuOptions {
 /** The ROM BAR's size; the image fills its first 4 KiB. */
 const ROM_BYTES = 64 * 1024;
 
-/** PF_LFB_REGION has four bits (gfxhub_v1_1.c). */
-const MAX_NODES = 16;
-
 /** Our own EUI-64 range: locally administered. */
 const SERIAL_NUMBER_BASE = 0x0200_67ff_fe00_0000n;
 
@@ -52,19 +50,6 @@ function capabilities(instance: number, { aldebaran }: Product): readonly Capabi
     // Not on Aldebaran: its driver makes the file serial_number in sysfs itself (amdgpu_fru_eeprom.c), as 7.3's PCI core does.
     ...(aldebaran ? [] : [deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) })]),
   ];
-}
-
-/** The hive that `names` describe, seen from the GPU `own`. Throws an Error that says what is wrong with it. */
-function parseHive(names: string | undefined, own: string, product: Product): Hive | undefined {
-  if (names === undefined) return undefined;
-  const nodes = names.split('+');
-  const node = nodes.indexOf(own);
-  const wrong = (why: string) => new Error(`gpu: hive=${names}: ${why}`);
-  if (!product.aldebaran) throw wrong('the driver looks for a hive only where id=740f');
-  if (node < 0) throw wrong(`this GPU, ${own}, is not in it`);
-  if (new Set(nodes).size !== nodes.length) throw wrong('a name is there twice');
-  if (nodes.length < 2 || nodes.length > MAX_NODES) throw wrong(`a hive has 2 to ${MAX_NODES} nodes`);
-  return { nodes, node };
 }
 
 /** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
@@ -86,7 +71,9 @@ export class Gpu implements PcieFunction {
     if (barBytes > vramBytes) throw new Error(`gpu: bar=${barBytes} is more than the VRAM, ${vramBytes}`);
     this.#product = PRODUCTS[id];
     this.identity = this.#product.identity;
-    this.#hive = parseHive(hive, context.name, this.#product);
+    if (hive !== undefined && !this.#product.aldebaran)
+      throw new Error(`gpu: hive=${hive}: the driver looks for a hive only where id=740f`);
+    this.#hive = hive === undefined ? undefined : parseHive(hive, context.name);
     this.#vram = context.createMemory('vram', vramBytes);
     if (this.#hive !== undefined) this.linkMemory = this.#vram;
     this.capabilities = capabilities(context.instance, this.#product);
@@ -148,8 +135,8 @@ export class Gpu implements PcieFunction {
     this.#soc?.stop();
     this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable(this.#product.blocks));
     const frameBuffer = new FrameBuffer(this.#port, this.#vram, this.#hive);
-    const host = { port: this.#port, product: this.#product, frameBuffer, complaints: this.#complaints };
-    this.#soc = new Soc(host, () => {
+    const parts = { port: this.#port, product: this.#product, frameBuffer, complaints: this.#complaints };
+    this.#soc = new Soc(parts, () => {
       this.#resets++;
       this.#port?.log.info('MODE1 reset requested by the driver');
       this.#powerOn();

@@ -1,3 +1,4 @@
+import type { FunctionPort } from 'ghostbus';
 import { declareDataFabric } from './bus/data-fabric.js';
 import { Doorbells } from './bus/doorbells.js';
 import { declareHdp, declareSmuio } from './bus/hdp.js';
@@ -5,13 +6,16 @@ import { Mmio } from './bus/mmio.js';
 import { Nbio } from './bus/nbio.js';
 import { storageRanges } from './bus/registers.js';
 import type { Command } from './commands.js';
+import type { Complaints } from './complaints.js';
 import { Psp } from './firmware/psp.js';
 import { declareRlc } from './firmware/rlc.js';
 import { Smu } from './firmware/smu.js';
-import type { GpuHost } from './host.js';
 import { InterruptHandler } from './interrupts/ih.js';
-import type { Extent } from './memory/address-space.js';
-import { declareHive, Hub } from './memory/hub.js';
+import type { FrameBuffer } from './memory/frame-buffer.js';
+import { declareHive } from './memory/hive.js';
+import { Hub } from './memory/hub.js';
+import type { Extent } from './memory/page-tables.js';
+import type { Product } from './product/product.js';
 import { Scheduler } from './queues/command-queue.js';
 import { CommandProcessor } from './queues/cp.js';
 import { Sdma } from './queues/sdma.js';
@@ -19,6 +23,13 @@ import { Sdma } from './queues/sdma.js';
 const VMIDS = 16;
 /** More stretches than a buffer of any test has. */
 const MAX_EXTENTS = 1024;
+
+interface SocParts {
+  readonly port: FunctionPort;
+  readonly product: Product;
+  readonly frameBuffer: FrameBuffer;
+  readonly complaints: Complaints;
+}
 
 /**
  * All blocks of the GPU in the power-on state. A reset throws this away and makes a new one, so that no block needs to know
@@ -36,35 +47,28 @@ export class Soc {
   readonly #processor: CommandProcessor;
 
   /** `modeReset` is called when the driver asks the PSP for a MODE1 reset. */
-  constructor(host: GpuHost, modeReset: () => void) {
-    const mmio = new Mmio(host.port.log, storageRanges(host.product.sdmaEngines));
+  constructor({ port, product, frameBuffer, complaints }: SocParts, modeReset: () => void) {
+    const mmio = new Mmio(port.log, storageRanges(product.sdmaEngines));
     const doorbells = new Doorbells();
-    const scheduler = new Scheduler(host);
-    const interrupts = new InterruptHandler(host, mmio, doorbells);
-    const gfxhub = new Hub('gfxhub', host, mmio, interrupts);
-    const mmhub = new Hub('mmhub', host, mmio, interrupts);
-    new Nbio(host, mmio);
-    if (host.product.aldebaran) {
-      declareHive(mmio, host.frameBuffer);
+    const scheduler = new Scheduler(port);
+    const interrupts = new InterruptHandler({ port, complaints, mmio, doorbells });
+    const common = { port, complaints, frameBuffer, mmio, interrupts, doorbells, scheduler };
+    const gfxhub = new Hub('gfxhub', common);
+    const mmhub = new Hub('mmhub', common);
+    new Nbio(frameBuffer.vram, mmio);
+    if (product.aldebaran) {
+      declareHive(mmio, frameBuffer);
       declareDataFabric(mmio);
     }
     declareHdp(mmio);
     declareSmuio(mmio);
-    declareRlc(host, mmio);
-    this.#smu = new Smu({ host, mmio, hub: mmhub, scheduler, modeReset });
-    this.#psp = new Psp({ host, mmio, hub: mmhub, interrupts, scheduler, modeReset });
-    const engineParts = { host, mmio, hub: mmhub, interrupts, doorbells, scheduler };
-    this.#engines = Array.from({ length: host.product.sdmaEngines }, (_, index) => new Sdma(index, engineParts));
-    this.#processor = new CommandProcessor({
-      host,
-      mmio,
-      hub: gfxhub,
-      mmhub,
-      interrupts,
-      doorbells,
-      scheduler,
-      sdmaSlots: this.#engines.map(({ userQueues }) => userQueues),
-    });
+    declareRlc(port.clock, mmio);
+    this.#smu = new Smu({ ...common, port: scheduler, hub: mmhub, modeReset });
+    this.#psp = new Psp({ ...common, port: scheduler, hub: mmhub, modeReset });
+    const engineParts = { ...common, hub: mmhub };
+    this.#engines = Array.from({ length: product.sdmaEngines }, (_, index) => new Sdma(index, engineParts));
+    const sdmaSlots = this.#engines.map(({ userQueues }) => userQueues);
+    this.#processor = new CommandProcessor({ ...common, hub: gfxhub, mmhub, sdmaSlots });
     this.mmio = mmio;
     this.doorbells = doorbells;
     this.#scheduler = scheduler;

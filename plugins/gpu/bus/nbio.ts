@@ -1,5 +1,4 @@
 import type { MemoryRegion, RegisterBlock } from 'ghostbus';
-import type { GpuHost } from '../host.js';
 import type { Mmio } from './mmio.js';
 import { MMIO_BYTES } from './registers.js';
 
@@ -20,8 +19,8 @@ export class Nbio {
     'MM_INDEX' | 'MM_INDEX_HI' | 'PCIE_INDEX2' | 'PCIE_INDEX2_HI' | 'RCC_CONFIG_MEMSIZE' | 'BIOS_SCRATCH'
   >;
 
-  constructor(host: GpuHost, mmio: Mmio) {
-    this.#vram = host.frameBuffer.vram;
+  constructor(vram: MemoryRegion, mmio: Mmio) {
+    this.#vram = vram;
     this.#mmio = mmio;
     this.#registers = mmio.declare('nbio', {
       MM_INDEX: { dw: 0x0 },

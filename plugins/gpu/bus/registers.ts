@@ -1,34 +1,12 @@
 /**
- * Where the register blocks of the synthetic ASIC lie. A block's registers stand at the top of the block's own file; here
- * are the segment bases that discovery announces, and the ranges that are plain storage.
+ * Registers beyond a single block: the aperture, and the ranges that are plain storage. A block's registers stand at the top
+ * of the block's own file.
  *
  * Registers are named by dword number ("dw", as in the kernel's headers and traces); BAR5 byte offset = 4 * dw.
  */
 
 /** BAR5 (adev->rmmio): 512 KiB, so that the HDP flush page at 0x7f000 is inside (soc15.c, MMIO_REG_HOLE_OFFSET). */
 export const MMIO_BYTES = 0x80000;
-
-/** Register segment bases in dwords (include/aldebaran_ip_offset.h; trailing zero segments dropped). */
-export const BASES = {
-  GC: [0x2000, 0xa000, 0x2402c00],
-  HDP: [0xf20, 0x240a400],
-  MMHUB: [0x1a000, 0x2408800],
-  ATHUB: [0xc20, 0x2408c00],
-  NBIF: [0x0, 0x14, 0xd20, 0x10400, 0x241b000, 0x4040000],
-  MP0: [0x16000, 0xdc0000, 0xe00000, 0xe40000, 0x243fc00],
-  OSSSYS: [0x10a0, 0x240a000],
-  UVD: [0x7800],
-  SMUIO: [0x16800, 0x16a00, 0x2401000, 0x3440000],
-} as const;
-
-/** The same of the SDMA engines, in the order of their numbers. */
-export const SDMA_BASES = [
-  [0x1260, 0x12540, 0x40a800],
-  [0x1860, 0x12560, 0x40ac00],
-  [0x13760, 0x1e000, 0x42ec00],
-  [0x13780, 0x1e400, 0x42f000],
-  [0x137a0, 0x1e800, 0x42f400],
-] as const;
 
 /** A range of registers that the driver programs and that change nothing in this model: remembered, counted, listed. */
 export interface StorageRange {

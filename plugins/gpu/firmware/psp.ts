@@ -1,10 +1,9 @@
-import type { RegisterBlock } from 'ghostbus';
+import type { FunctionPort, RegisterBlock } from 'ghostbus';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits } from '../bus/registers.js';
-import type { GpuHost } from '../host.js';
+import type { Complaints } from '../complaints.js';
 import { IH_CLIENT, type InterruptHandler } from '../interrupts/ih.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
-import type { Scheduler } from '../queues/command-queue.js';
 
 /** Mailbox commands in C2PMSG_64 b19:16 (psp_gfx_if.h, GFX_CTRL_CMD_ID_*). */
 const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7, GBR_IH_SET: 8 } as const;
@@ -32,12 +31,12 @@ const COMMANDS: Readonly<Record<number, string>> = {
 };
 
 /** What the PSP needs of the GPU. `modeReset` is called when the driver asks for a MODE1 reset. */
-export interface PspParts {
-  readonly host: GpuHost;
+interface PspParts {
+  readonly port: Pick<FunctionPort, 'post'>;
+  readonly complaints: Complaints;
   readonly mmio: Mmio;
   readonly hub: Hub;
   readonly interrupts: InterruptHandler;
-  readonly scheduler: Scheduler;
   readonly modeReset: () => void;
 }
 
@@ -46,9 +45,9 @@ export interface PspParts {
  * command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
  */
 export class Psp {
-  readonly #host: GpuHost;
+  readonly #complaints: Complaints;
   readonly #hub: Hub;
-  readonly #scheduler: Scheduler;
+  readonly #port: Pick<FunctionPort, 'post'>;
   readonly #modeReset: () => void;
   readonly #interrupts: InterruptHandler;
   readonly #registers: RegisterBlock<'C2PMSG_64' | 'C2PMSG_67' | 'C2PMSG_69' | 'C2PMSG_70' | 'C2PMSG_71'>;
@@ -58,10 +57,10 @@ export class Psp {
   readonly #commands = new Map<string, number>();
 
   constructor(parts: PspParts) {
-    this.#host = parts.host;
+    this.#complaints = parts.complaints;
     this.#hub = parts.hub;
     this.#interrupts = parts.interrupts;
-    this.#scheduler = parts.scheduler;
+    this.#port = parts.port;
     this.#modeReset = parts.modeReset;
     this.#registers = parts.mmio.declare('psp', {
       // Bit 31: the boot firmware has finished (amdgpu_discovery_get_tmr_info, psp_v12_0_mode1_reset).
@@ -99,7 +98,7 @@ export class Psp {
         this.#routeInterrupts(registers.get('C2PMSG_69'), registers.get('C2PMSG_70'));
         break;
       default:
-        this.#host.complaints.warn(
+        this.#complaints.warn(
           'psp mailbox',
           `psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`,
         );
@@ -112,13 +111,13 @@ export class Psp {
     const client = IH_CLIENT_OF_INDEX[index];
     if (client !== undefined) this.#interrupts.route(client, bits(configuration, 21, 20));
     else if (index !== UMC_INDEX)
-      this.#host.complaints.warn('psp mailbox', `psp: interrupt client index ${index} is not known, not routed`);
+      this.#complaints.warn('psp mailbox', `psp: interrupt client index ${index} is not known, not routed`);
   }
 
   #submitted(): undefined {
     if (!this.#scheduled) {
       this.#scheduled = true;
-      this.#scheduler.post(() => {
+      this.#port.post(() => {
         this.#scheduled = false;
         this.#consume();
       });

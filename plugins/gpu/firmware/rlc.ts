@@ -1,9 +1,9 @@
-import type { RegisterBlock } from 'ghostbus';
+import type { Clock, RegisterBlock } from 'ghostbus';
 import type { Mmio } from '../bus/mmio.js';
-import { type GpuHost, referenceTicks } from '../host.js';
+import { referenceTicks } from '../bus/reference-clock.js';
 
 /** Run list controller: the few registers that the driver polls. Numbers: asic_reg/gc/gc_9_0_offset.h on segment 0xa000. */
-export function declareRlc(host: GpuHost, mmio: Mmio): void {
+export function declareRlc(clock: Clock, mmio: Mmio): void {
   let captured = 0n;
   const registers: RegisterBlock<'RLC_GPU_CLOCK_COUNT'> = mmio.declare('rlc', {
     RLC_CNTL: { dw: 0xec00 },
@@ -13,7 +13,7 @@ export function declareRlc(host: GpuHost, mmio: Mmio): void {
     RLC_CAPTURE_GPU_CLOCK_COUNT: {
       dw: 0xec26,
       onWrite: () => {
-        captured = referenceTicks(host);
+        captured = referenceTicks(clock);
         registers.set('RLC_GPU_CLOCK_COUNT', Number(captured & 0xffff_ffffn), 0);
         registers.set('RLC_GPU_CLOCK_COUNT', Number((captured >> 32n) & 0xffff_ffffn), 1);
         return undefined;

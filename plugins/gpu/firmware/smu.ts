@@ -1,10 +1,9 @@
-import type { RegisterBlock } from 'ghostbus';
+import type { FunctionPort, RegisterBlock } from 'ghostbus';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits, hex } from '../bus/registers.js';
 import { Image } from '../bytes.js';
-import type { GpuHost } from '../host.js';
+import type { Complaints } from '../complaints.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
-import type { Scheduler } from '../queues/command-queue.js';
 
 /** Messages of the mailbox (inc/pmfw_if/smu_v13_0_5_ppsmc.h PPSMC_MSG_*). */
 const MESSAGE = {
@@ -53,11 +52,11 @@ function metrics(): Uint8Array {
   return new Image(36).u16(0, CLOCK_MHZ.GFX, CLOCK_MHZ.SOC).u16(8, CLOCK_MHZ.MEMORY).bytes;
 }
 
-export interface SmuParts {
-  readonly host: GpuHost;
+interface SmuParts {
+  readonly port: Pick<FunctionPort, 'post'>;
+  readonly complaints: Complaints;
   readonly mmio: Mmio;
   readonly hub: Hub;
-  readonly scheduler: Scheduler;
   /** The driver asks for a reset of the engines (mode 2). */
   readonly modeReset: () => void;
 }
@@ -68,15 +67,15 @@ export interface SmuParts {
  * (amdgpu_dpm_is_mode1_reset_supported), and 6.12 follows a NULL pointer when an ASIC of this age has none.
  */
 export class Smu {
-  readonly #host: GpuHost;
+  readonly #complaints: Complaints;
   readonly #hub: Hub;
   readonly #modeReset: () => void;
   readonly #registers: RegisterBlock<'C2PMSG_2' | 'C2PMSG_33' | 'C2PMSG_34'>;
   #tableAddress = { low: 0, high: 0 };
   readonly #received = new Map<number, number>();
 
-  constructor({ host, mmio, hub, scheduler, modeReset }: SmuParts) {
-    this.#host = host;
+  constructor({ port, complaints, mmio, hub, modeReset }: SmuParts) {
+    this.#complaints = complaints;
     this.#hub = hub;
     this.#modeReset = modeReset;
     this.#registers = mmio.declare('smu', {
@@ -84,7 +83,7 @@ export class Smu {
       MP1_FIRMWARE_FLAGS: { dw: 0xec_4009, writable: 0, reset: 1 },
       C2PMSG_2: {
         dw: 0xec_4142,
-        onWrite: (message) => scheduler.post(() => this.#registers.set('C2PMSG_33', this.#execute(message))),
+        onWrite: (message) => port.post(() => this.#registers.set('C2PMSG_33', this.#execute(message))),
       },
       C2PMSG_33: { dw: 0xec_4261, reset: RESPONSE.OK },
       C2PMSG_34: { dw: 0xec_4262 },
@@ -127,7 +126,7 @@ export class Smu {
       case MESSAGE.PREPARE_FOR_UNLOAD:
         return RESPONSE.OK;
       default:
-        this.#host.complaints.warn('smu', `smu: message ${message}, argument ${hex(argument)}, is not implemented`);
+        this.#complaints.warn('smu', `smu: message ${message}, argument ${hex(argument)}, is not implemented`);
         return RESPONSE.UNKNOWN_COMMAND;
     }
   }
@@ -140,7 +139,7 @@ export class Smu {
   #transferTable(id: number): number {
     const table = TABLES[id];
     if (table === undefined) {
-      this.#host.complaints.warn('smu', `smu: table ${id} is not implemented`);
+      this.#complaints.warn('smu', `smu: table ${id} is not implemented`);
       return RESPONSE.BAD_PREREQUISITE;
     }
     const { low, high } = this.#tableAddress;

@@ -1,8 +1,7 @@
-import { DmaError, type RegisterBlock } from 'ghostbus';
+import type { Dma, RegisterBlock } from 'ghostbus';
 import type { Doorbells } from '../bus/doorbells.js';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits } from '../bus/registers.js';
-import type { GpuHost } from '../host.js';
 
 /** One interrupt vector in a ring. */
 export const VECTOR_BYTES = 32;
@@ -33,12 +32,18 @@ const CONTROL = {
   OVERFLOW_CLEAR: 31,
 } as const;
 
+interface InterruptRingParts {
+  readonly dma: Dma;
+  readonly mmio: Mmio;
+  readonly doorbells: Doorbells;
+}
+
 /**
  * One of the interrupt handler's rings in guest memory (vega20_ih.c): vectors of 32 bytes, a write pointer whose bit 0 tells
  * an overflow, a read pointer that comes back by register or doorbell.
  */
 export class InterruptRing {
-  readonly #host: GpuHost;
+  readonly #dma: Dma;
   readonly #registers: RegisterBlock<RingRegister>;
   readonly #readPointerWritten: () => void;
   readonly #hasWriteBack: boolean;
@@ -46,9 +51,9 @@ export class InterruptRing {
   #drained = 0;
 
   /** `readPointerWritten` is called when the driver says how far it has read. */
-  constructor(index: number, host: GpuHost, mmio: Mmio, doorbells: Doorbells, readPointerWritten: () => void) {
+  constructor(index: number, { dma, mmio, doorbells }: InterruptRingParts, readPointerWritten: () => void) {
     const { control, doorbell, writeBack } = RING_PLACES[index]!;
-    this.#host = host;
+    this.#dma = dma;
     this.#readPointerWritten = readPointerWritten;
     this.#hasWriteBack = writeBack !== undefined;
     const pair = { dw: writeBack?.high ?? control + 5 };
@@ -128,7 +133,7 @@ export class InterruptRing {
       return false;
     }
     const base = registers.get('BASE') * 256 + (registers.get('BASE_HI') & 0xff) * 2 ** 40;
-    this.#host.port.dma.write(base + offset, vector);
+    this.#dma.write(base + offset, vector);
     if (full) this.#overflows++;
     const overflow = full || (this.#writePointer & 1) === 1 ? 1 : 0;
     registers.set('WPTR', next | overflow);
@@ -139,7 +144,7 @@ export class InterruptRing {
   #writeBack(value: number): void {
     if (!this.#hasWriteBack || !this.#flag(CONTROL.WRITEBACK_ENABLE)) return;
     const low = this.#registers.get('WPTR_ADDR_LO') & ~3;
-    this.#host.port.dma.writeU32(address48(low, this.#registers.get('WPTR_ADDR_HI')), value);
+    this.#dma.writeU32(address48(low, this.#registers.get('WPTR_ADDR_HI')), value);
   }
 
   inspect(): unknown {
@@ -149,17 +154,5 @@ export class InterruptRing {
       overflows: this.#overflows,
       drained: this.#drained,
     };
-  }
-}
-
-/** Runs a ring's memory access; false when guest memory could not be reached. */
-export function reached(host: GpuHost, what: string, access: () => void): boolean {
-  try {
-    access();
-    return true;
-  } catch (error) {
-    if (!(error instanceof DmaError)) throw error;
-    host.complaints.warn('lost interrupt', `${what} lost: ${error.message}`);
-    return false;
   }
 }

@@ -1,11 +1,10 @@
-import type { RegisterBlock } from 'ghostbus';
+import { DmaError, type FunctionPort, type RegisterBlock } from 'ghostbus';
 import type { Doorbells } from '../bus/doorbells.js';
 import type { Mmio } from '../bus/mmio.js';
+import { referenceTicks } from '../bus/reference-clock.js';
 import { bits } from '../bus/registers.js';
-import { type GpuHost, referenceTicks } from '../host.js';
-import { InterruptRing, RING_PLACES, reached, VECTOR_BYTES } from './ih-ring.js';
-
-export { VECTOR_BYTES } from './ih-ring.js';
+import type { Complaints } from '../complaints.js';
+import { InterruptRing, RING_PLACES, VECTOR_BYTES } from './ih-ring.js';
 
 /** Interrupt clients (include/soc15_ih_clientid.h). */
 export const IH_CLIENT = {
@@ -45,7 +44,7 @@ export interface InterruptVector {
   readonly data?: readonly [number, number, number, number];
 }
 
-export function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array {
+function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array {
   const bytes = new Uint8Array(VECTOR_BYTES);
   const view = new DataView(bytes.buffer);
   const low = (vector.client & 0xff) | ((vector.source & 0xff) << 8) | ((vector.ring & 0xff) << 16);
@@ -62,13 +61,21 @@ export function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array
 /** Retryable faults that wait for the driver's answer; the index is 10 bits wide in a vector (gmc_v9_0_process_interrupt). */
 const RETRY_ENTRIES = 16;
 
+interface InterruptHandlerParts {
+  readonly port: FunctionPort;
+  readonly complaints: Complaints;
+  readonly mmio: Mmio;
+  readonly doorbells: Doorbells;
+}
+
 /**
  * Interrupt handler (OSSSYS 4.4, driven by vega20_ih.c). Vectors go to ring 0 in guest memory, or to the ring that their
  * client was routed to; then a vector of the IH itself in ring 0 tells which (vega20_ih_self_irq). The order that the driver
  * relies on is: vector, write pointer in memory, MSI. Register numbers: asic_reg/oss/osssys_4_2_0_offset.h on segment 0x10a0.
  */
 export class InterruptHandler {
-  readonly #host: GpuHost;
+  readonly #port: FunctionPort;
+  readonly #complaints: Complaints;
   readonly #registers: RegisterBlock<'IH_VMID_LUT' | 'IH_VMID_LUT_MM' | 'IH_RETRY_INT_CAM_CNTL_ALDE'>;
   readonly #rings: readonly InterruptRing[];
   readonly #routes = new Map<number, number>();
@@ -82,10 +89,11 @@ export class InterruptHandler {
   #vectorsToLose = 0;
   #messagesToLose = 0;
 
-  constructor(host: GpuHost, mmio: Mmio, doorbells: Doorbells) {
-    this.#host = host;
+  constructor({ port, complaints, mmio, doorbells }: InterruptHandlerParts) {
+    this.#port = port;
+    this.#complaints = complaints;
     this.#rings = RING_PLACES.map(
-      (_, index) => new InterruptRing(index, host, mmio, doorbells, () => this.#readPointerWritten(index)),
+      (_, index) => new InterruptRing(index, { dma: port.dma, mmio, doorbells }, () => this.#readPointerWritten(index)),
     );
     this.#registers = mmio.declare('osssys', {
       IH_VMID_LUT: { dw: 0x10a0, count: 16 },
@@ -170,14 +178,23 @@ export class InterruptHandler {
   #append(ring: number, vector: InterruptVector): boolean {
     let stored = false;
     if (this.#rings[ring]!.enabled) {
-      const bytes = encodeVector(vector, referenceTicks(this.#host));
-      reached(this.#host, `interrupt of client ${vector.client}`, () => {
-        stored = this.#rings[ring]!.append(bytes);
-      });
+      const bytes = encodeVector(vector, referenceTicks(this.#port.clock));
+      stored = this.#reached(`interrupt of client ${vector.client}`, () => this.#rings[ring]!.append(bytes));
     }
     if (stored) this.#raised++;
     else this.#dropped++;
     return stored;
+  }
+
+  /** False when guest memory could not be reached. */
+  #reached(what: string, append: () => boolean): boolean {
+    try {
+      return append();
+    } catch (error) {
+      if (!(error instanceof DmaError)) throw error;
+      this.#complaints.warn('lost interrupt', `${what} lost: ${error.message}`);
+      return false;
+    }
   }
 
   #readPointerWritten(ring: number): void {
@@ -198,7 +215,7 @@ export class InterruptHandler {
       return;
     }
     this.#messages++;
-    this.#host.port.interrupt(0);
+    this.#port.interrupt(0);
   }
 
   inspect(): unknown {

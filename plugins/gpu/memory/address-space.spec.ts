@@ -4,8 +4,9 @@ import { FakeBus, HeapMemory } from 'ghostbus/testing';
 import { beforeEach, describe, it } from 'mocha';
 import { PRODUCTS } from '../product/product.js';
 import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from '../test/driver.js';
-import { AddressSpace, type TranslationContext } from './address-space.js';
+import { AddressSpace } from './address-space.js';
 import { FrameBuffer } from './frame-buffer.js';
+import type { TranslationContext } from './page-tables.js';
 
 const VRAM = 2 ** 26;
 const [ROOT, PDB1, PDB0, PTB] = [0x1000, 0x2000, 0x3000, 0x4000];
@@ -37,9 +38,9 @@ describe('gpu address translation', () => {
   const space = (vmid: number) => {
     const port = portOn(bus);
     return new AddressSpace(vmid, {
-      port,
+      dma: port.dma,
       frameBuffer: new FrameBuffer(port, vram),
-      frameBufferBase: () => 0x80_0000_0000,
+      frameBufferBase: 0x80_0000_0000,
       context: () => context,
       fault: ({ vmid, address, kind, reason }) => faults.push(`${vmid} ${kind} ${address.toString(16)} ${reason}`),
     });

@@ -4,7 +4,7 @@
  */
 import { bits } from '../bus/registers.js';
 import type { AddressSpace } from '../memory/address-space.js';
-import type { Outcome } from '../queues/command-queue.js';
+import type { Outcome } from './packet.js';
 
 /** An operation code is one of these, plus bit 5 for 64 bits, plus bit 6 when nobody wants the previous value. */
 export const ATOMIC = {

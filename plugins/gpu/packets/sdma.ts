@@ -4,22 +4,13 @@
  */
 
 import { address48, bits } from '../bus/registers.js';
-import type { AddressSpace } from '../memory/address-space.js';
-import type { CommandQueue, Outcome, Packet } from '../queues/command-queue.js';
 import { type AtomicResult, applyAtomic, semaphore } from './atomics.js';
+import { compare, type Outcome, type Packet, type PacketContext, qword, writeRegister } from './packet.js';
 
-/** What a packet can do beside touching memory. */
-export interface SdmaContext {
-  readonly queue: CommandQueue;
-  /** VMID of an indirect buffer becomes a view of memory. */
-  space(vmid: number): AddressSpace;
-  readRegister(dword: number): number;
-  writeRegister(dword: number, value: number): void;
-  /** A user's commands tried to write a register. */
-  protectedRegister(dword: number): void;
+/** What a packet of SDMA can do beside touching memory. */
+export interface SdmaContext extends PacketContext {
   /** Raises the trap interrupt. */
   trap(vmid: number, context: number): void;
-  timestamp(): bigint;
   /** The engine's own counter, which packets can set; it ticks with the global one. */
   localTimestamp(): bigint;
   setLocalTimestamp(value: bigint): void;
@@ -29,7 +20,7 @@ export interface SdmaContext {
   keepAtomicResult(result: AtomicResult): void;
 }
 
-export interface SdmaPacket {
+interface SdmaPacket {
   readonly name: string;
   readonly op: number;
   readonly subOp: number;
@@ -43,28 +34,6 @@ export interface SdmaPacket {
 const STEP_ENTRIES = 16 * 1024;
 
 const PAGE_BYTES = 4096;
-
-/** Compares as POLL_REGMEM's func field says (vega10_sdma_pkt_open.h; the same numbers as PM4 WAIT_REG_MEM). */
-export function compare(func: number, value: number, reference: number): boolean {
-  switch (func) {
-    case 0:
-      return true;
-    case 1:
-      return value < reference;
-    case 2:
-      return value <= reference;
-    case 3:
-      return value === reference;
-    case 4:
-      return value !== reference;
-    case 5:
-      return value >= reference;
-    case 6:
-      return value > reference;
-    default:
-      return false;
-  }
-}
 
 /** Does `total` units of work in pieces; `step` gets where the piece starts and how long it is. */
 function inSlices(
@@ -208,7 +177,7 @@ function constantFill(context: SdmaContext, packet: Packet, header: number): Out
 
 function generatePageTableEntries(context: SdmaContext, packet: Packet): Outcome {
   const destination = address48(packet.dword(1), packet.dword(2));
-  const [flags, first, increment] = [wide(packet, 3), wide(packet, 5), wide(packet, 7)];
+  const [flags, first, increment] = [qword(packet, 3), qword(packet, 5), qword(packet, 7)];
   return inSlices(context, bits(packet.dword(9), 18, 0) + 1, 8, (start, count) => {
     const entries = new BigUint64Array(count);
     for (let index = 0; index < count; index++) entries[index] = (first + increment * BigInt(start + index)) | flags;
@@ -217,7 +186,7 @@ function generatePageTableEntries(context: SdmaContext, packet: Packet): Outcome
 }
 
 function setTimestamp(context: SdmaContext, packet: Packet): Outcome {
-  context.setLocalTimestamp(wide(packet, 1));
+  context.setLocalTimestamp(qword(packet, 1));
   return 'next';
 }
 
@@ -226,16 +195,6 @@ function writeTimestamp(context: SdmaContext, packet: Packet, header: number): O
   const ticks = global ? context.timestamp() : context.localTimestamp();
   packet.space.writeU64(address48(packet.dword(1) & ~7, packet.dword(2)), ticks);
   return 'next';
-}
-
-/** A 64-bit value in two dwords, low first. */
-function wide(packet: Packet, first: number): bigint {
-  return (BigInt(packet.dword(first + 1)) << 32n) | BigInt(packet.dword(first));
-}
-
-function writeRegister(context: SdmaContext, packet: Packet, dword: number, value: number): void {
-  if (packet.space.vmid === 0) context.writeRegister(dword, value);
-  else context.protectedRegister(dword);
 }
 
 function srbmWrite(context: SdmaContext, packet: Packet, header: number): Outcome {
@@ -251,7 +210,7 @@ function srbmWrite(context: SdmaContext, packet: Packet, header: number): Outcom
 /** LOOP b16: a compare-and-swap is repeated until it swaps. */
 function atomic(context: SdmaContext, packet: Packet, header: number): Outcome {
   const address = address48(packet.dword(1), packet.dword(2));
-  const request = { code: bits(header, 31, 25), address, source: wide(packet, 3), compare: wide(packet, 5) };
+  const request = { code: bits(header, 31, 25), address, source: qword(packet, 3), compare: qword(packet, 5) };
   const result = applyAtomic(packet.space, request);
   if (result === undefined) return 'error';
   if (bits(header, 16, 16) === 1 && !result.satisfied) return 'wait';

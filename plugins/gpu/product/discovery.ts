@@ -5,26 +5,11 @@
  * What the synthetic ASIC lists, and why: product.ts and README, "The synthetic ASIC".
  */
 import { Image } from '../bytes.js';
+import { COMPUTE_SHAPE } from './compute-shape.js';
 import type { IpEntry } from './product.js';
 
 /** The table lies this far below the end of VRAM (amdgpu_discovery.h DISCOVERY_TMR_OFFSET). */
 export const DISCOVERY_OFFSET_FROM_END = 64 * 1024;
-
-/** Shape of the compute array, also in the VBIOS (gfx_info). */
-export const COMPUTE_SHAPE = {
-  shaderEngines: 8,
-  computeUnitsPerArray: 14,
-  arraysPerEngine: 1,
-  renderBackendsPerEngine: 4,
-  textureChannelCaches: 16,
-  registersPerUnit: 256,
-  maxGsThreads: 32,
-  gsTableDepth: 32,
-  waveSize: 64,
-  wavesPerUnit: 8,
-  scratchSlotsPerUnit: 32,
-  localDataShare: 64,
-} as const;
 
 const BINARY_SIGNATURE = 0x2821_1407;
 /** "IPDS" and "GC" as dwords (discovery.h DISCOVERY_TABLE_SIGNATURE, GC_TABLE_ID). */

@@ -1,6 +1,6 @@
 /** What can be built of the blocks in this folder: a synthetic ASIC, and a real product. See README, "Ids". */
 import type { Identity } from 'ghostbus';
-import { BASES, SDMA_BASES } from '../bus/registers.js';
+import { BASES, SDMA_BASES } from './segments.js';
 
 /** A block that a discovery table lists. */
 export interface IpEntry {

@@ -3,7 +3,7 @@
  * (amdgpu_bios.c check_atom_bios, atom.c amdgpu_atom_parse, amdgpu_atomfirmware.c). It contains no code.
  */
 import { Image } from '../bytes.js';
-import { COMPUTE_SHAPE } from './discovery.js';
+import { COMPUTE_SHAPE } from './compute-shape.js';
 
 export const VBIOS_BYTES = 4096;
 
@@ -107,7 +107,7 @@ function writeDataTables(image: Image): void {
   writeGfxInfo(image);
   table('vram_info', VRAM_INFO, 0x44, 2, 3);
   writeVramInfo(image);
-  // atom_smu_info_v3_1: reference clock in 10 kHz, 100 MHz; host.ts counts at this rate.
+  // atom_smu_info_v3_1: reference clock in 10 kHz, 100 MHz; bus/reference-clock.ts counts at this rate.
   table('smu_info', SMU_INFO, 0x20, 3, 1);
   image.u32(SMU_INFO + 0x10, 10_000);
   // First byte must not be ATOM_IIO_START (1), so that no I/O program is indexed (atom.c atom_index_iio).

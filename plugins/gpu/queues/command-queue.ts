@@ -5,9 +5,9 @@
  * Rings are the guest's: contents are untrusted. A packet can at most stop its own ring; a ring never keeps the bus for
  * longer than a slice.
  */
-import { SLICE_BYTES, type Timer } from 'ghostbus';
-import type { Complaints, GpuHost } from '../host.js';
-import type { AddressSpace } from '../memory/address-space.js';
+import { type FunctionPort, SLICE_BYTES, type Timer } from 'ghostbus';
+import type { Complaints } from '../complaints.js';
+import type { CommandBuffer, Outcome, Packet, PacketRing } from '../packets/packet.js';
 
 /** Dwords fetched at once. */
 const FETCH_DWORDS = 512;
@@ -16,23 +16,13 @@ const FETCH_DWORDS = 512;
 const MAX_NESTING = 3;
 
 /** Packets of one slice, about a millisecond of decoding. */
-export const SLICE_PACKETS = 2000;
+const SLICE_PACKETS = 2000;
 
 /** What entering a buffer costs of a slice's bytes: page walks and a fetch, far more than decoding a packet. */
 const CALL_COST_BYTES = 64 * 1024;
 
 /** A waiting ring looks again after this long, unless another ring of the GPU makes progress earlier. */
 const POLL_INTERVAL_MS = 1;
-
-/** What became of a packet. `again`: it did a slice's worth and continues; `wait`: its condition does not hold yet. */
-export type Outcome = 'next' | 'again' | 'wait' | 'error';
-
-/** Commands in memory: the ring itself, or an indirect buffer. */
-export interface CommandBuffer {
-  readonly space: AddressSpace;
-  readonly address: number;
-  readonly sizeDwords: number;
-}
 
 interface Frame extends CommandBuffer {
   position: number;
@@ -47,8 +37,8 @@ function makeFrame(buffer: CommandBuffer, position: number, available: number, w
   return { ...buffer, position, available, wraps, fetchedFrom: 0, fetched: new Uint32Array(0) };
 }
 
-/** One packet under execution: its dwords, and how far a long one has come. */
-export class Packet {
+/** A packet in a frame. */
+class FramePacket implements Packet {
   readonly #frame: Frame;
   readonly lengthDwords: number;
 
@@ -57,8 +47,7 @@ export class Packet {
     this.lengthDwords = lengthDwords;
   }
 
-  /** Memory as the packet sees it. */
-  get space(): AddressSpace {
+  get space() {
     return this.#frame.space;
   }
 
@@ -66,7 +55,6 @@ export class Packet {
     return index < this.lengthDwords ? dwordAt(this.#frame, this.#frame.position + index) : 0;
   }
 
-  /** Payload dwords `first` .. `first + count`, as bytes. */
   payload(first: number, count: number): Uint8Array {
     const words = new Uint32Array(count);
     for (let index = 0; index < count; index++) words[index] = this.dword(first + index);
@@ -87,8 +75,8 @@ function dwordAt(frame: Frame, position: number): number {
   return frame.fetched[0]!;
 }
 
-/** What decodes packets. One instance per queue; it must not throw on any input. */
-export interface Interpreter {
+/** What decodes packets and executes them. One instance per queue; it must not throw on any input. */
+export interface PacketProcessor {
   /**
    * Length in dwords of the packet that starts with `header`, at least 1; undefined: no such packet. `peek` gives a later
    * dword, undefined where the commands end; then the least length that would tell is the answer.
@@ -103,13 +91,13 @@ export interface Interpreter {
   reportReadPointer(positionDwords: number): void;
 }
 
-export type QueueState = 'off' | 'idle' | 'running' | 'waiting' | 'hung';
+type QueueState = 'off' | 'idle' | 'running' | 'waiting' | 'hung';
 
 /** One ring and the indirect buffers it is in. */
-export class CommandQueue {
+export class CommandQueue implements PacketRing {
   readonly name: string;
   readonly #scheduler: Scheduler;
-  readonly #interpreter: Interpreter;
+  readonly #processor: PacketProcessor;
   readonly #complaints: Complaints;
   #frames: Frame[] = [];
   #writePointer = 0;
@@ -127,11 +115,11 @@ export class CommandQueue {
   /** Bytes the current slice may still copy. */
   budgetBytes = 0;
 
-  constructor(name: string, scheduler: Scheduler, complaints: Complaints, interpreter: Interpreter) {
+  constructor(name: string, scheduler: Scheduler, complaints: Complaints, processor: PacketProcessor) {
     this.name = name;
     this.#scheduler = scheduler;
     this.#complaints = complaints;
-    this.#interpreter = interpreter;
+    this.#processor = processor;
   }
 
   get state(): QueueState {
@@ -238,7 +226,7 @@ export class CommandQueue {
     }
     if (this.readPointer !== this.#reported) {
       this.#reported = this.readPointer;
-      this.#interpreter.reportReadPointer(this.#reported);
+      this.#processor.reportReadPointer(this.#reported);
     }
     this.#afterSlice(outcome);
   }
@@ -264,7 +252,7 @@ export class CommandQueue {
     }
     const header = dwordAt(frame, frame.position);
     const peek = (index: number) => (index < frame.available ? dwordAt(frame, frame.position + index) : undefined);
-    const length = this.#interpreter.lengthOf(header, peek);
+    const length = this.#processor.lengthOf(header, peek);
     if (length === undefined) return this.#hang(header, 'not implemented');
     if (length > frame.available) {
       // The rest of a ring's packet may still be on its way; a buffer's end is final.
@@ -272,7 +260,7 @@ export class CommandQueue {
       return this.#hang(header, `${length} dwords long, ${frame.available} left`);
     }
     const depth = this.#frames.length;
-    const outcome = this.#interpreter.execute(header, new Packet(frame, length));
+    const outcome = this.#processor.execute(header, new FramePacket(frame, length));
     if (outcome === 'error') return this.#hang(header, 'not executable');
     if (outcome === 'next') {
       this.packets++;
@@ -286,10 +274,10 @@ export class CommandQueue {
   #hang(header: number, reason: string): 'error' {
     this.#state = 'hung';
     const place = this.#frames.length > 1 ? 'an indirect buffer' : 'the ring';
-    const name = this.#interpreter.nameOf(header) ?? 'unknown';
+    const name = this.#processor.nameOf(header) ?? 'unknown';
     this.#stopReason = `packet 0x${header.toString(16).padStart(8, '0')} (${name}) in ${place}: ${reason}`;
     this.#complaints.warn('stopped ring', `${this.name} stops at ${this.#stopReason}`);
-    this.#interpreter.illegal(header, reason);
+    this.#processor.illegal(header, reason);
     return 'error';
   }
 
@@ -306,12 +294,12 @@ export class CommandQueue {
 
 /** Runs queues one slice at a time from posted work. */
 export class Scheduler {
-  readonly #host: GpuHost;
+  readonly #port: FunctionPort;
   readonly #waiting = new Set<CommandQueue>();
   #stopped = false;
 
-  constructor(host: GpuHost) {
-    this.#host = host;
+  constructor(port: FunctionPort) {
+    this.#port = port;
   }
 
   schedule(queue: CommandQueue): void {
@@ -328,7 +316,7 @@ export class Scheduler {
 
   /** Runs `work` after the current access, unless the GPU is reset before. */
   post(work: () => void): void {
-    this.#host.port.post(() => {
+    this.#port.post(() => {
       if (!this.#stopped) work();
     });
   }
@@ -336,7 +324,7 @@ export class Scheduler {
   /** Looks at a waiting queue again later. */
   wait(queue: CommandQueue, delayMs: number): void {
     this.#waiting.add(queue);
-    queue.timer = this.#host.port.clock.after(delayMs, () => this.schedule(queue));
+    queue.timer = this.#port.clock.after(delayMs, () => this.schedule(queue));
   }
 
   /** Another ring's fence may be what a queue waits for. */

@@ -2,11 +2,12 @@ import type { RegisterBlock } from 'ghostbus';
 import { bits } from '../bus/registers.js';
 import { IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { Hub } from '../memory/hub.js';
-import type { MapQueueRequest, UnmapQueuesRequest } from '../packets/pm4.js';
+import type { MapQueueRequest, UnmapQueuesRequest } from '../packets/pm4-context.js';
 import type { CommandQueue } from './command-queue.js';
 import { ComputeInterrupts } from './cp-interrupts.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
-import { HardwareScheduler, type QueueSlot } from './hws.js';
+import { HardwareScheduler } from './hws.js';
+import type { QueueSlot } from './queue-slot.js';
 
 /** Compute has two micro engine complexes of 4 pipes with 8 queues each (gfx_v9_0_sw_init, GC 9.4.2). */
 const MICRO_ENGINES = [1, 2] as const;
@@ -14,7 +15,7 @@ const PIPES = 4;
 const QUEUES = 8;
 
 export interface CommandProcessorParts
-  extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'hardwareScheduler' | 'computeInterrupts'> {
+  extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'runLists' | 'computeInterrupts'> {
   readonly interrupts: InterruptHandler;
   readonly mmhub: Hub;
   /** SDMA queues for user space, by engine. */
@@ -53,7 +54,7 @@ export class CommandProcessor {
       computeInterrupts: this.#interrupts,
       mapQueue: (request) => this.#map(request),
       unmapQueues: (request) => this.#unmap(request),
-      hardwareScheduler: () => this.#scheduler,
+      runLists: () => this.#scheduler,
       dispatch: (name) => this.#dispatch(name),
     };
     for (const me of MICRO_ENGINES) {
@@ -61,7 +62,7 @@ export class CommandProcessor {
         for (let queue = 0; queue < QUEUES; queue++) this.#queues.push(new Hqd(me, pipe, queue, all));
       }
     }
-    this.#scheduler = new HardwareScheduler(parts.host, [parts.hub, parts.mmhub], parts.interrupts, {
+    this.#scheduler = new HardwareScheduler(parts.complaints, [parts.hub, parts.mmhub], parts.interrupts, {
       compute: this.#queues,
       sdma: parts.sdmaSlots,
     });
@@ -96,7 +97,7 @@ export class CommandProcessor {
     const hqd = this.#queue(request.me, request.pipe, request.queue);
     // The interface queue of amdkfd is a compute queue (amdgpu_amdkfd_gfx_v9.c kgd_gfx_v9_hiq_mqd_load).
     if ((request.engine !== 'compute' && request.engine !== 'interface') || hqd === undefined) {
-      this.#parts.host.complaints.warn(
+      this.#parts.complaints.warn(
         'map queues',
         `MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`,
       );
@@ -116,7 +117,7 @@ export class CommandProcessor {
   /** Shaders are not executed: said once, counted. */
   #dispatch(queueName: string): void {
     if (this.#dispatches++ === 0) {
-      this.#parts.host.complaints.warn(
+      this.#parts.complaints.warn(
         'dispatch',
         `${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`,
       );

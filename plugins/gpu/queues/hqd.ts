@@ -2,17 +2,13 @@ import type { RegisterHandler } from 'ghostbus';
 import type { Doorbells } from '../bus/doorbells.js';
 import { address48, bits } from '../bus/registers.js';
 import { IH_SOURCE } from '../interrupts/ih.js';
-import {
-  type ComputeContext,
-  type MapQueueRequest,
-  pm4Packet,
-  pm4PacketName,
-  type UnmapQueuesRequest,
-} from '../packets/pm4.js';
-import { CommandQueue, type Interpreter, type Outcome, type Packet, type Scheduler } from './command-queue.js';
+import type { Outcome, Packet } from '../packets/packet.js';
+import { pm4Packet, pm4PacketName } from '../packets/pm4.js';
+import type { ComputeContext, MapQueueRequest, RunLists, UnmapQueuesRequest } from '../packets/pm4-context.js';
+import { CommandQueue, type PacketProcessor, type Scheduler } from './command-queue.js';
 import type { ComputeInterrupts } from './cp-interrupts.js';
-import { type HardwareScheduler, newestWritePointer, type QueuePlacement, type QueueSlot } from './hws.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
+import { newestWritePointer, type QueuePlacement, type QueueSlot } from './queue-slot.js';
 
 /** First dword of a queue's registers, CP_MQD_BASE_ADDR, and how many there are up to CP_HQD_PQ_WPTR_HI (gc_9_0_offset.h). */
 export const HQD_FIRST_DWORD = 0x3245;
@@ -48,12 +44,12 @@ export interface HqdParts extends QueueContextParts {
   readonly scheduler: Scheduler;
   mapQueue(request: MapQueueRequest): void;
   unmapQueues(request: UnmapQueuesRequest): void;
-  hardwareScheduler(): HardwareScheduler;
+  runLists(): RunLists;
   dispatch(queueName: string): void;
 }
 
 /** One hardware queue descriptor: a compute ring that is, or is not, connected to the command processor. */
-export class Hqd extends QueueContext implements RegisterHandler, Interpreter, ComputeContext, QueueSlot {
+export class Hqd extends QueueContext implements RegisterHandler, PacketProcessor, ComputeContext, QueueSlot {
   readonly queue: CommandQueue;
   readonly me: number;
   readonly #place: { readonly me: number; readonly pipe: number; readonly queue: number };
@@ -68,7 +64,7 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
     this.#place = { me, pipe, queue };
     this.#parts = parts;
     const name = `mec${me} pipe ${pipe} queue ${queue}`;
-    this.queue = new CommandQueue(name, parts.scheduler, parts.host.complaints, this);
+    this.queue = new CommandQueue(name, parts.scheduler, parts.complaints, this);
   }
 
   get active(): boolean {
@@ -104,10 +100,6 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
       this.deactivate();
     } else if (register === HQD.PQ_DOORBELL_CONTROL && this.active) this.#claimDoorbell();
     else if (register === HQD.PQ_WPTR_LO && this.active) this.queue.setWritePointer(value);
-  }
-
-  get name(): string {
-    return this.queue.name;
   }
 
   get busy(): boolean {
@@ -232,8 +224,8 @@ export class Hqd extends QueueContext implements RegisterHandler, Interpreter, C
     this.#parts.dispatch(this.queue.name);
   }
 
-  get scheduler(): HardwareScheduler {
-    return this.#parts.hardwareScheduler();
+  get runLists(): RunLists {
+    return this.#parts.runLists();
   }
 
   mapQueue(request: MapQueueRequest): void {

@@ -1,12 +1,16 @@
+import type { FunctionPort } from 'ghostbus';
 import type { Mmio } from '../bus/mmio.js';
+import { referenceTicks } from '../bus/reference-clock.js';
 import { hex } from '../bus/registers.js';
-import { type GpuHost, referenceTicks } from '../host.js';
+import type { Complaints } from '../complaints.js';
 import type { AddressSpace } from '../memory/address-space.js';
 import type { Hub } from '../memory/hub.js';
+import type { PacketContext, PacketRing } from '../packets/packet.js';
 
 /** What every engine gives the contexts of its queues. */
 export interface QueueContextParts {
-  readonly host: GpuHost;
+  readonly port: FunctionPort;
+  readonly complaints: Complaints;
   readonly mmio: Mmio;
   readonly hub: Hub;
   /** Who this engine is to the hub; default: the hub's first engine. */
@@ -14,14 +18,18 @@ export interface QueueContextParts {
 }
 
 /** What the packets of any ring, SDMA's or the command processor's, may ask of the GPU around them. */
-export abstract class QueueContext {
+export abstract class QueueContext implements PacketContext {
   readonly #parts: QueueContextParts;
 
   constructor(parts: QueueContextParts) {
     this.#parts = parts;
   }
 
-  abstract get name(): string;
+  abstract readonly queue: PacketRing & { readonly name: string };
+
+  get name(): string {
+    return this.queue.name;
+  }
 
   /** A user's packet named a register that only the kernel may write: the engine's interrupt for it. */
   protected abstract refuse(dword: number): void;
@@ -39,7 +47,7 @@ export abstract class QueueContext {
   }
 
   protectedRegister(dword: number): void {
-    this.#parts.host.complaints.warn(
+    this.#parts.complaints.warn(
       'protected register',
       `${this.name}: a user's commands may not write register dw ${hex(dword)}`,
     );
@@ -47,6 +55,6 @@ export abstract class QueueContext {
   }
 
   timestamp(): bigint {
-    return referenceTicks(this.#parts.host);
+    return referenceTicks(this.#parts.port.clock);
   }
 }

@@ -4,7 +4,7 @@
  */
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { Gpu, type GpuOptions } from '../gpu.js';
-import { VECTOR_BYTES } from '../interrupts/ih.js';
+import { VECTOR_BYTES } from '../interrupts/ih-ring.js';
 import { HQD, MQD_FIRST_DWORD } from '../queues/hqd.js';
 
 export const VRAM_BYTES = 64 * 2 ** 20;

@@ -1,14 +1,4 @@
-import type { FunctionPort, Log } from 'ghostbus';
-import type { FrameBuffer } from './memory/frame-buffer.js';
-import type { Product } from './product/product.js';
-
-/** What every block of the GPU shares: the machine, what is built, the memory. */
-export interface GpuHost {
-  readonly port: FunctionPort;
-  readonly product: Product;
-  readonly frameBuffer: FrameBuffer;
-  readonly complaints: Complaints;
-}
+import type { Log } from 'ghostbus';
 
 /** Each kind of complaint is shown this often: a guest must not be able to fill the host's disk with them. */
 const SHOWN_PER_KIND = 10;
@@ -33,9 +23,4 @@ export class Complaints {
   inspect(): unknown {
     return Object.fromEntries(this.#counts);
   }
-}
-
-/** The free-running reference counter, 100 MHz (smu_info.core_refclk_10khz = 10000 in our VBIOS), 64 bits. */
-export function referenceTicks(host: GpuHost): bigint {
-  return host.port.clock.nowNs() / 10n;
 }
