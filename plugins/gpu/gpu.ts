@@ -14,10 +14,10 @@ import {
   type ResetKind,
   vendorSpecificExtended,
 } from 'ghostbus';
+import { FloodGuard } from 'ghostbus/kit';
 import { DOORBELL_BYTES } from './bus/doorbells.js';
 import { MMIO_BYTES } from './bus/registers.js';
 import { parseCommand } from './commands.js';
-import { Complaints } from './complaints.js';
 import { FrameBuffer, type Hive } from './memory/frame-buffer.js';
 import { parseHive } from './memory/hive.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './product/discovery.js';
@@ -36,6 +36,9 @@ export interface GpuOptions {
 
 /** The ROM BAR's size; the image fills its first 4 KiB. */
 const ROM_BYTES = 64 * 1024;
+
+/** A guest must not be able to fill the host's disk with what it does wrong. */
+const SHOWN_PER_KIND = { records: 10, periodMs: Number.POSITIVE_INFINITY };
 
 /** Our own EUI-64 range: locally administered. */
 const SERIAL_NUMBER_BASE = 0x0200_67ff_fe00_0000n;
@@ -64,7 +67,7 @@ export class Gpu implements PcieFunction {
   readonly #vram: MemoryRegion;
   #port: FunctionPort | undefined;
   #soc: Soc | undefined;
-  #complaints: Complaints | undefined;
+  #log: FloodGuard | undefined;
   #resets = 0;
 
   constructor(context: CreateContext, { id, vram: vramBytes, bar: barBytes = vramBytes, hive }: GpuOptions) {
@@ -107,7 +110,7 @@ export class Gpu implements PcieFunction {
 
   attach(port: FunctionPort): void {
     this.#port = port;
-    this.#complaints = new Complaints(port.log);
+    this.#log = new FloodGuard(port.log, port.clock, SHOWN_PER_KIND);
     this.#powerOn();
   }
 
@@ -130,12 +133,11 @@ export class Gpu implements PcieFunction {
   }
 
   #powerOn(): void {
-    if (this.#port === undefined || this.#complaints === undefined)
-      throw new Error('the GPU is used before it is attached');
+    if (this.#port === undefined || this.#log === undefined) throw new Error('the GPU is used before it is attached');
     this.#soc?.stop();
     this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable(this.#product.blocks));
     const frameBuffer = new FrameBuffer(this.#port, this.#vram, this.#hive);
-    const parts = { port: this.#port, product: this.#product, frameBuffer, complaints: this.#complaints };
+    const parts = { port: this.#port, product: this.#product, frameBuffer, log: this.#log };
     this.#soc = new Soc(parts, () => {
       this.#resets++;
       this.#port?.log.info('MODE1 reset requested by the driver');
@@ -154,7 +156,7 @@ export class Gpu implements PcieFunction {
       visibleBytes: this.bars[0]?.sizeBytes,
       hive: this.#hive,
       mode1Resets: this.#resets,
-      complaints: this.#complaints?.inspect(),
+      complaints: this.#log?.counts(),
       ...this.#soc?.inspect(),
     };
   }

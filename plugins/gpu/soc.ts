@@ -1,4 +1,5 @@
 import type { FunctionPort } from 'ghostbus';
+import { type FloodGuard, Scheduler } from 'ghostbus/kit';
 import { declareDataFabric } from './bus/data-fabric.js';
 import { Doorbells } from './bus/doorbells.js';
 import { declareHdp, declareSmuio } from './bus/hdp.js';
@@ -6,7 +7,6 @@ import { Mmio } from './bus/mmio.js';
 import { Nbio } from './bus/nbio.js';
 import { storageRanges } from './bus/registers.js';
 import type { Command } from './commands.js';
-import type { Complaints } from './complaints.js';
 import { Psp } from './firmware/psp.js';
 import { declareRlc } from './firmware/rlc.js';
 import { Smu } from './firmware/smu.js';
@@ -16,11 +16,13 @@ import { declareHive } from './memory/hive.js';
 import { Hub } from './memory/hub.js';
 import type { Extent } from './memory/page-tables.js';
 import type { Product } from './product/product.js';
-import { Scheduler } from './queues/command-queue.js';
+
 import { CommandProcessor } from './queues/cp.js';
 import { Sdma } from './queues/sdma.js';
 
 const VMIDS = 16;
+/** Of accesses that nothing answers; a driver that is new here makes many at once. */
+const REGISTER_WARNINGS = { records: 50, periodMs: 1000 };
 /** More stretches than a buffer of any test has. */
 const MAX_EXTENTS = 1024;
 
@@ -28,7 +30,7 @@ interface SocParts {
   readonly port: FunctionPort;
   readonly product: Product;
   readonly frameBuffer: FrameBuffer;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
 }
 
 /**
@@ -47,12 +49,12 @@ export class Soc {
   readonly #processor: CommandProcessor;
 
   /** `modeReset` is called when the driver asks the PSP for a MODE1 reset. */
-  constructor({ port, product, frameBuffer, complaints }: SocParts, modeReset: () => void) {
-    const mmio = new Mmio(port.log, storageRanges(product.sdmaEngines));
+  constructor({ port, product, frameBuffer, log }: SocParts, modeReset: () => void) {
+    const mmio = new Mmio(log.source('registers', REGISTER_WARNINGS), storageRanges(product.sdmaEngines));
     const doorbells = new Doorbells();
     const scheduler = new Scheduler(port);
-    const interrupts = new InterruptHandler({ port, complaints, mmio, doorbells });
-    const common = { port, complaints, frameBuffer, mmio, interrupts, doorbells, scheduler };
+    const interrupts = new InterruptHandler({ port, log, mmio, doorbells });
+    const common = { port, log, frameBuffer, mmio, interrupts, doorbells, scheduler };
     const gfxhub = new Hub('gfxhub', common);
     const mmhub = new Hub('mmhub', common);
     new Nbio(frameBuffer.vram, mmio);
@@ -63,8 +65,8 @@ export class Soc {
     declareHdp(mmio);
     declareSmuio(mmio);
     declareRlc(port.clock, mmio);
-    this.#smu = new Smu({ ...common, port: scheduler, hub: mmhub, modeReset });
-    this.#psp = new Psp({ ...common, port: scheduler, hub: mmhub, modeReset });
+    this.#smu = new Smu({ ...common, hub: mmhub, modeReset });
+    this.#psp = new Psp({ ...common, hub: mmhub, modeReset });
     const engineParts = { ...common, hub: mmhub };
     this.#engines = Array.from({ length: product.sdmaEngines }, (_, index) => new Sdma(index, engineParts));
     const sdmaSlots = this.#engines.map(({ userQueues }) => userQueues);

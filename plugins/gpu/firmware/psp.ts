@@ -1,7 +1,7 @@
 import type { FunctionPort, RegisterBlock } from 'ghostbus';
+import type { FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import { IH_CLIENT, type InterruptHandler } from '../interrupts/ih.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
 
@@ -33,7 +33,7 @@ const COMMANDS: Readonly<Record<number, string>> = {
 /** What the PSP needs of the GPU. `modeReset` is called when the driver asks for a MODE1 reset. */
 interface PspParts {
   readonly port: Pick<FunctionPort, 'post'>;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
   readonly mmio: Mmio;
   readonly hub: Hub;
   readonly interrupts: InterruptHandler;
@@ -45,7 +45,7 @@ interface PspParts {
  * command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
  */
 export class Psp {
-  readonly #complaints: Complaints;
+  readonly #log: FloodGuard;
   readonly #hub: Hub;
   readonly #port: Pick<FunctionPort, 'post'>;
   readonly #modeReset: () => void;
@@ -57,7 +57,7 @@ export class Psp {
   readonly #commands = new Map<string, number>();
 
   constructor(parts: PspParts) {
-    this.#complaints = parts.complaints;
+    this.#log = parts.log;
     this.#hub = parts.hub;
     this.#interrupts = parts.interrupts;
     this.#port = parts.port;
@@ -98,10 +98,9 @@ export class Psp {
         this.#routeInterrupts(registers.get('C2PMSG_69'), registers.get('C2PMSG_70'));
         break;
       default:
-        this.#complaints.warn(
-          'psp mailbox',
-          `psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`,
-        );
+        this.#log
+          .source('psp mailbox')
+          .warn(`psp: mailbox command 0x${value.toString(16)} is not implemented; answered as done`);
     }
     return READY;
   }
@@ -111,7 +110,7 @@ export class Psp {
     const client = IH_CLIENT_OF_INDEX[index];
     if (client !== undefined) this.#interrupts.route(client, bits(configuration, 21, 20));
     else if (index !== UMC_INDEX)
-      this.#complaints.warn('psp mailbox', `psp: interrupt client index ${index} is not known, not routed`);
+      this.#log.source('psp mailbox').warn(`psp: interrupt client index ${index} is not known, not routed`);
   }
 
   #submitted(): undefined {

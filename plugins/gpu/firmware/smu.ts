@@ -1,8 +1,8 @@
 import type { FunctionPort, RegisterBlock } from 'ghostbus';
+import type { FloodGuard } from 'ghostbus/kit';
+import { ImageBuilder } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits, hex } from '../bus/registers.js';
-import { Image } from '../bytes.js';
-import type { Complaints } from '../complaints.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
 
 /** Messages of the mailbox (inc/pmfw_if/smu_v13_0_5_ppsmc.h PPSMC_MSG_*). */
@@ -40,7 +40,7 @@ const TABLES: Readonly<Record<number, () => Uint8Array>> = { 4: dpmClocks, 7: me
 
 /** DpmClocks_t: one level of everything that there is. */
 function dpmClocks(): Uint8Array {
-  const image = new Image(176);
+  const image = new ImageBuilder({ sizeBytes: 176 });
   // SocClocks[0]; DfPstateTable[0] = fabric and memory clock; level counts: SOC, DF; smallest and largest GFX clock.
   image.u32(48, CLOCK_MHZ.SOC).u32(112, CLOCK_MHZ.MEMORY, CLOCK_MHZ.MEMORY);
   image.u8(162, 1).u8(164, 1).u32(168, CLOCK_MHZ.GFX, CLOCK_MHZ.GFX);
@@ -49,12 +49,12 @@ function dpmClocks(): Uint8Array {
 
 /** SmuMetrics_t: clocks. No sensor exists: temperatures, voltages, currents, power and activity read zero. */
 function metrics(): Uint8Array {
-  return new Image(36).u16(0, CLOCK_MHZ.GFX, CLOCK_MHZ.SOC).u16(8, CLOCK_MHZ.MEMORY).bytes;
+  return new ImageBuilder({ sizeBytes: 36 }).u16(0, CLOCK_MHZ.GFX, CLOCK_MHZ.SOC).u16(8, CLOCK_MHZ.MEMORY).bytes;
 }
 
 interface SmuParts {
   readonly port: Pick<FunctionPort, 'post'>;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
   readonly mmio: Mmio;
   readonly hub: Hub;
   /** The driver asks for a reset of the engines (mode 2). */
@@ -67,15 +67,15 @@ interface SmuParts {
  * (amdgpu_dpm_is_mode1_reset_supported), and 6.12 follows a NULL pointer when an ASIC of this age has none.
  */
 export class Smu {
-  readonly #complaints: Complaints;
+  readonly #log: FloodGuard;
   readonly #hub: Hub;
   readonly #modeReset: () => void;
   readonly #registers: RegisterBlock<'C2PMSG_2' | 'C2PMSG_33' | 'C2PMSG_34'>;
   #tableAddress = { low: 0, high: 0 };
   readonly #received = new Map<number, number>();
 
-  constructor({ port, complaints, mmio, hub, modeReset }: SmuParts) {
-    this.#complaints = complaints;
+  constructor({ port, log, mmio, hub, modeReset }: SmuParts) {
+    this.#log = log;
     this.#hub = hub;
     this.#modeReset = modeReset;
     this.#registers = mmio.declare('smu', {
@@ -126,7 +126,7 @@ export class Smu {
       case MESSAGE.PREPARE_FOR_UNLOAD:
         return RESPONSE.OK;
       default:
-        this.#complaints.warn('smu', `smu: message ${message}, argument ${hex(argument)}, is not implemented`);
+        this.#log.source('smu').warn(`smu: message ${message}, argument ${hex(argument)}, is not implemented`);
         return RESPONSE.UNKNOWN_COMMAND;
     }
   }
@@ -139,7 +139,7 @@ export class Smu {
   #transferTable(id: number): number {
     const table = TABLES[id];
     if (table === undefined) {
-      this.#complaints.warn('smu', `smu: table ${id} is not implemented`);
+      this.#log.source('smu').warn(`smu: table ${id} is not implemented`);
       return RESPONSE.BAD_PREREQUISITE;
     }
     const { low, high } = this.#tableAddress;

@@ -4,7 +4,7 @@
  * PSP, which here reads none of it. No vendor's file is needed; if the guest has the vendor's files they work as well.
  */
 import type { GuestFile } from 'ghostbus';
-import { Image } from '../bytes.js';
+import { ImageBuilder } from 'ghostbus/kit';
 import { discoveryTable } from '../product/discovery.js';
 import { PRODUCTS, type ProductId } from '../product/product.js';
 
@@ -20,7 +20,7 @@ function stub(
   payloadBytes: number,
 ): Uint8Array {
   const sizeBytes = PAYLOAD_OFFSET + payloadBytes;
-  const image = new Image(sizeBytes);
+  const image = new ImageBuilder({ sizeBytes: sizeBytes });
   image.u32(0, sizeBytes, COMMON_HEADER_BYTES + 4 * extension.length).u16(8, ...headerVersion);
   image.u32(16, 1, payloadBytes, PAYLOAD_OFFSET, 0).u32(COMMON_HEADER_BYTES, ...extension);
   return image.bytes;

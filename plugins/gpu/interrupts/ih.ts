@@ -1,9 +1,9 @@
 import { DmaError, type FunctionPort, type RegisterBlock } from 'ghostbus';
+import type { FloodGuard } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
 import type { Mmio } from '../bus/mmio.js';
 import { referenceTicks } from '../bus/reference-clock.js';
 import { bits } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import { InterruptRing, RING_PLACES, VECTOR_BYTES } from './ih-ring.js';
 
 /** Interrupt clients (include/soc15_ih_clientid.h). */
@@ -63,7 +63,7 @@ const RETRY_ENTRIES = 16;
 
 interface InterruptHandlerParts {
   readonly port: FunctionPort;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
   readonly mmio: Mmio;
   readonly doorbells: Doorbells;
 }
@@ -75,7 +75,7 @@ interface InterruptHandlerParts {
  */
 export class InterruptHandler {
   readonly #port: FunctionPort;
-  readonly #complaints: Complaints;
+  readonly #log: FloodGuard;
   readonly #registers: RegisterBlock<'IH_VMID_LUT' | 'IH_VMID_LUT_MM' | 'IH_RETRY_INT_CAM_CNTL_ALDE'>;
   readonly #rings: readonly InterruptRing[];
   readonly #routes = new Map<number, number>();
@@ -89,9 +89,9 @@ export class InterruptHandler {
   #vectorsToLose = 0;
   #messagesToLose = 0;
 
-  constructor({ port, complaints, mmio, doorbells }: InterruptHandlerParts) {
+  constructor({ port, log, mmio, doorbells }: InterruptHandlerParts) {
     this.#port = port;
-    this.#complaints = complaints;
+    this.#log = log;
     this.#rings = RING_PLACES.map(
       (_, index) => new InterruptRing(index, { dma: port.dma, mmio, doorbells }, () => this.#readPointerWritten(index)),
     );
@@ -192,7 +192,7 @@ export class InterruptHandler {
       return append();
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      this.#complaints.warn('lost interrupt', `${what} lost: ${error.message}`);
+      this.#log.source('lost interrupt').warn(`${what} lost: ${error.message}`);
       return false;
     }
   }

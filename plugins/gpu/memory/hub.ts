@@ -1,7 +1,7 @@
 import type { FunctionPort, RegisterBlock } from 'ghostbus';
+import type { FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
 import { address48, bits } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import type { InterruptHandler } from '../interrupts/ih.js';
 import { AddressSpace } from './address-space.js';
 import type { FrameBuffer } from './frame-buffer.js';
@@ -42,7 +42,7 @@ interface HubParts {
   readonly frameBuffer: FrameBuffer;
   readonly mmio: Mmio;
   readonly interrupts: InterruptHandler;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
 }
 
 /**
@@ -62,7 +62,7 @@ export class Hub {
   readonly #contexts: (TranslationContext | undefined)[] = new Array(CONTEXTS).fill(undefined);
   #invalidations = 0;
 
-  constructor(name: HubName, { port, frameBuffer, mmio, interrupts, complaints }: HubParts) {
+  constructor(name: HubName, { port, frameBuffer, mmio, interrupts, log }: HubParts) {
     this.name = name;
     this.#registers = this.#declare(mmio, frameBuffer);
     this.#faults = new ProtectionFaults({
@@ -70,8 +70,7 @@ export class Hub {
       firstDword: HUB_BASE[name],
       mmio,
       interrupts,
-      complaints,
-      log: port.log,
+      log,
       contextControl: (vmid) => this.#registers.get('CONTEXT_CNTL', vmid),
     });
     const source = {

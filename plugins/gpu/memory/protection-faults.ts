@@ -1,7 +1,7 @@
-import type { Log, RegisterBlock } from 'ghostbus';
+import type { RegisterBlock } from 'ghostbus';
+import type { FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
 import { bits, hex } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { VmFault } from './address-space.js';
 import type { AccessKind } from './page-tables.js';
@@ -37,8 +37,7 @@ interface ProtectionFaultsParts {
   readonly firstDword: number;
   readonly mmio: Mmio;
   readonly interrupts: InterruptHandler;
-  readonly complaints: Complaints;
-  readonly log: Log;
+  readonly log: FloodGuard;
   /** VM_CONTEXTn_CNTL, where a VMID's fault interrupts are enabled. */
   contextControl(vmid: number): number;
 }
@@ -72,11 +71,11 @@ export class ProtectionFaults {
    * zero or was dropped. What the bus refused is no fault of translation and only counted.
    */
   raise(fault: VmFault): void {
-    const { hub, complaints, log } = this.#parts;
+    const { hub, log } = this.#parts;
     this.#count++;
     this.#last = `${fault.kind} of ${hex(fault.address)} in VMID ${fault.vmid}: ${fault.reason}`;
     if (fault.cause === 'bus' || !this.#report(fault, false))
-      complaints.warn('fault', `${hub}: ${this.#last}, not reported to the driver`);
+      log.source('fault').warn(`${hub}: ${this.#last}, not reported to the driver`);
     else if (this.#count === 1) log.info(`${hub}: first page fault, a ${this.#last}`);
   }
 

@@ -2,6 +2,7 @@
  * What a packet is to those who execute it, SDMA's and the command processor's alike: its dwords, the memory that it sees, and
  * the ring around it. Who fetches packets is not their concern: queues/command-queue.ts does.
  */
+import type { WorkBudget, WorkUnits } from 'ghostbus/kit';
 import type { AddressSpace } from '../memory/address-space.js';
 
 /** What became of a packet. `again`: it did a slice's worth and continues; `wait`: its condition does not hold yet. */
@@ -30,8 +31,8 @@ export interface PacketRing {
   readonly depth: number;
   /** How far the current packet has come, in its own unit; zero at its start. */
   progress: number;
-  /** Bytes that the current slice may still move. */
-  budgetBytes: number;
+  /** What this turn of the ring may still do. */
+  readonly budget: WorkBudget;
   /** Continues with another buffer, after this one or (`chain`) in its place. False when nested too deeply. */
   call(buffer: CommandBuffer, packetDwords: number, chain?: boolean): boolean;
   /** Skips dwords after the current packet (a conditional execution that does not take place). */
@@ -48,6 +49,32 @@ export interface PacketContext {
   /** A user's commands tried to write a register. */
   protectedRegister(dword: number): void;
   timestamp(): bigint;
+}
+
+/** Pieces are whole pages where bytes are moved, so that a fill's pattern keeps its phase from one to the next. */
+export const PIECE_BYTES = 4096;
+
+/** How a long packet is done in pieces. */
+interface PieceShape {
+  /** What a unit of the packet's work costs. */
+  readonly unitCost: WorkUnits;
+  /** Pieces are multiples of this, but for the last one. Default 1. */
+  readonly granularity?: number;
+}
+
+/** Does `total` units of work as the ring's budget allows; `step` gets where a piece starts and how long it is. */
+export function inPieces(
+  ring: PacketRing,
+  total: number,
+  { unitCost, granularity = 1 }: PieceShape,
+  step: (start: number, count: number) => void,
+): Outcome {
+  const affordable = Math.max(1, Math.floor(ring.budget.left / (unitCost * granularity))) * granularity;
+  const count = Math.min(total - ring.progress, affordable);
+  step(ring.progress, count);
+  ring.progress += count;
+  ring.budget.charge(count * unitCost);
+  return ring.progress >= total ? 'next' : 'again';
 }
 
 /** Only the kernel's commands, those of VMID 0, may write registers: others are refused (interrupt sources 184 and 247). */

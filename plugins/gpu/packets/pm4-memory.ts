@@ -1,7 +1,9 @@
 /** PM4 packets that move and compare data, in memory and in registers. Layouts: soc15d.h PACKET3_*. */
+
+import { COST } from 'ghostbus/kit';
 import { address48, bits } from '../bus/registers.js';
 import { applyAtomic, semaphore } from './atomics.js';
-import { compare, join, type Outcome, type Packet, qword, writeRegister } from './packet.js';
+import { compare, inPieces, join, type Outcome, type Packet, PIECE_BYTES, qword, writeRegister } from './packet.js';
 import type { ComputeContext } from './pm4-context.js';
 
 /** DST_SEL and SRC_SEL values (soc15d.h PACKET3_COPY_DATA__*). This ASIC has no GDS (gfx_v9_0_set_gds_init). */
@@ -110,18 +112,13 @@ export function dmaData(context: ComputeContext, packet: Packet): Outcome {
   // 1 = GDS, which this ASIC has not; 2 is no destination.
   if (from === 1 || to === 1 || to === 2) return 'error';
   if (bits(command, 27, 26) !== 0) return dmaRegisters(context, packet, from === 2);
-  const queue = context.queue;
-  const total = bits(command, 25, 0);
   const destination = address48(packet.dword(4), packet.dword(5));
-  const count = Math.min(total - queue.progress, Math.max(4096, queue.budgetBytes & ~4095));
-  if (from === 2) packet.space.fill(destination + queue.progress, packet.dword(2), count);
-  else {
-    const source = address48(packet.dword(2), packet.dword(3));
-    packet.space.copy(destination + queue.progress, source + queue.progress, count);
-  }
-  queue.progress += count;
-  queue.budgetBytes -= count;
-  return queue.progress >= total ? 'next' : 'again';
+  const source = address48(packet.dword(2), packet.dword(3));
+  const bytes = { unitCost: COST.byte, granularity: PIECE_BYTES };
+  return inPieces(context.queue, bits(command, 25, 0), bytes, (start, count) => {
+    if (from === 2) packet.space.fill(destination + start, packet.dword(2), count);
+    else packet.space.copy(destination + start, source + start, count);
+  });
 }
 
 /** Registers that DMA_DATA may move at once: a few pages of them. */

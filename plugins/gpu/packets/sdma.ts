@@ -3,9 +3,19 @@
  * what the driver sends). The README's support table lists exactly what stands here.
  */
 
+import { COST } from 'ghostbus/kit';
 import { address48, bits } from '../bus/registers.js';
 import { type AtomicResult, applyAtomic, semaphore } from './atomics.js';
-import { compare, type Outcome, type Packet, type PacketContext, qword, writeRegister } from './packet.js';
+import {
+  compare,
+  inPieces,
+  type Outcome,
+  type Packet,
+  type PacketContext,
+  PIECE_BYTES,
+  qword,
+  writeRegister,
+} from './packet.js';
 
 /** What a packet of SDMA can do beside touching memory. */
 export interface SdmaContext extends PacketContext {
@@ -30,27 +40,11 @@ interface SdmaPacket {
   readonly run: (context: SdmaContext, packet: Packet, header: number) => Outcome;
 }
 
-/** Entries or dwords moved per step of a long packet. */
-const STEP_ENTRIES = 16 * 1024;
-
-const PAGE_BYTES = 4096;
-
-/** Does `total` units of work in pieces; `step` gets where the piece starts and how long it is. */
-function inSlices(
-  context: SdmaContext,
-  total: number,
-  bytesPerUnit: number,
-  step: (start: number, count: number) => void,
-): Outcome {
-  const queue = context.queue;
-  // Whole pages, so that a fill's pattern keeps its phase from piece to piece.
-  const affordable = Math.max(1, Math.floor(queue.budgetBytes / PAGE_BYTES)) * (PAGE_BYTES / bytesPerUnit);
-  const count = Math.min(total - queue.progress, affordable, bytesPerUnit === 1 ? total : STEP_ENTRIES);
-  step(queue.progress, count);
-  queue.progress += count;
-  queue.budgetBytes -= count * bytesPerUnit;
-  return queue.progress >= total ? 'next' : 'again';
-}
+/** Bytes that are copied or filled. */
+const BYTES = { unitCost: COST.byte, granularity: PIECE_BYTES } as const;
+/** Dwords that are read from the ring one by one, and page table entries that are computed: about 8 and 32 ns. */
+const DWORDS = { unitCost: 32 } as const;
+const ENTRIES = { unitCost: 128 } as const;
 
 /** BROADCAST b27: a second destination follows the first. */
 function copyLinear(context: SdmaContext, packet: Packet, header: number): Outcome {
@@ -58,7 +52,7 @@ function copyLinear(context: SdmaContext, packet: Packet, header: number): Outco
   const destinations = [address48(packet.dword(5), packet.dword(6))];
   if (bits(header, 27, 27) === 1) destinations.push(address48(packet.dword(7), packet.dword(8)));
   // The field is 22 bits wide here, 30 on SDMA 4.4 (amdgpu_copy_buffer splits accordingly); wider is accepted.
-  return inSlices(context, bits(packet.dword(1), 29, 0) + 1, 1, (start, count) => {
+  return inPieces(context.queue, bits(packet.dword(1), 29, 0) + 1, BYTES, (start, count) => {
     for (const destination of destinations) packet.space.copy(destination + start, source + start, count);
   });
 }
@@ -81,18 +75,18 @@ function copyLinearSubWindow({ queue }: SdmaContext, packet: Packet, header: num
   const rowBytes = (bits(packet.dword(11), 13, 0) + 1) * elementBytes;
   const height = bits(packet.dword(11), 29, 16) + 1;
   const rows = height * (bits(packet.dword(12), 10, 0) + 1);
-  for (; queue.progress < rows && queue.budgetBytes > 0; queue.progress++) {
-    const [y, z] = [queue.progress % height, Math.floor(queue.progress / height)];
-    packet.space.copy(destination(y, z), source(y, z), rowBytes);
-    // A row costs page walks, however short it is.
-    queue.budgetBytes -= Math.max(rowBytes, PAGE_BYTES);
-  }
-  return queue.progress >= rows ? 'next' : 'again';
+  // A row costs page walks, however short it is.
+  return inPieces(queue, rows, { unitCost: Math.max(rowBytes, PIECE_BYTES) * COST.byte }, (start, count) => {
+    for (let row = start; row < start + count; row++) {
+      const [y, z] = [row % height, Math.floor(row / height)];
+      packet.space.copy(destination(y, z), source(y, z), rowBytes);
+    }
+  });
 }
 
 function writeLinear(context: SdmaContext, packet: Packet): Outcome {
   const destination = address48(packet.dword(1), packet.dword(2));
-  return inSlices(context, bits(packet.dword(3), 19, 0) + 1, 4, (start, count) =>
+  return inPieces(context.queue, bits(packet.dword(3), 19, 0) + 1, DWORDS, (start, count) =>
     packet.space.write(destination + 4 * start, packet.payload(4 + start, count)),
   );
 }
@@ -170,7 +164,7 @@ function constantFill(context: SdmaContext, packet: Packet, header: number): Out
   if (sizeCode === 3) return 'error';
   const value = sizeCode === 0 ? (data & 0xff) * 0x0101_0101 : sizeCode === 1 ? (data & 0xffff) * 0x1_0001 : data;
   const destination = address48(packet.dword(1), packet.dword(2));
-  return inSlices(context, bits(packet.dword(4), 29, 0) + 1, 1, (start, count) =>
+  return inPieces(context.queue, bits(packet.dword(4), 29, 0) + 1, BYTES, (start, count) =>
     packet.space.fill(destination + start, value, count),
   );
 }
@@ -178,7 +172,7 @@ function constantFill(context: SdmaContext, packet: Packet, header: number): Out
 function generatePageTableEntries(context: SdmaContext, packet: Packet): Outcome {
   const destination = address48(packet.dword(1), packet.dword(2));
   const [flags, first, increment] = [qword(packet, 3), qword(packet, 5), qword(packet, 7)];
-  return inSlices(context, bits(packet.dword(9), 18, 0) + 1, 8, (start, count) => {
+  return inPieces(context.queue, bits(packet.dword(9), 18, 0) + 1, ENTRIES, (start, count) => {
     const entries = new BigUint64Array(count);
     for (let index = 0; index < count; index++) entries[index] = (first + increment * BigInt(start + index)) | flags;
     packet.space.write(destination + 8 * start, new Uint8Array(entries.buffer));

@@ -4,7 +4,7 @@
  *
  * What the synthetic ASIC lists, and why: product.ts and README, "The synthetic ASIC".
  */
-import { Image } from '../bytes.js';
+import { ImageBuilder } from 'ghostbus/kit';
 import { COMPUTE_SHAPE } from './compute-shape.js';
 import type { IpEntry } from './product.js';
 
@@ -30,7 +30,7 @@ export function discoveryTable(blocks: readonly IpEntry[]): Uint8Array {
   const ipTableBytes = IP_HEADER_BYTES + ipBytes;
   const gcTable = BINARY_HEADER_BYTES + ipTableBytes;
   const total = gcTable + GC_INFO_BYTES;
-  const image = new Image(total);
+  const image = new ImageBuilder({ sizeBytes: total });
   writeIpTable(image, BINARY_HEADER_BYTES, ipTableBytes, blocks);
   writeGcInfo(image, gcTable);
   image.u32(0, BINARY_SIGNATURE).u16(4, 1, 0).u16(CHECKSUM_FROM, total);
@@ -42,7 +42,7 @@ export function discoveryTable(blocks: readonly IpEntry[]): Uint8Array {
 }
 
 /** struct ip_discovery_header, die_header and the ip entries of one die. */
-function writeIpTable(image: Image, at: number, sizeBytes: number, blocks: readonly IpEntry[]): void {
+function writeIpTable(image: ImageBuilder, at: number, sizeBytes: number, blocks: readonly IpEntry[]): void {
   const die = at + IP_HEADER_BYTES;
   image.u32(at, IP_TABLE_SIGNATURE).u16(at + 4, 1, sizeBytes);
   // One die; die_info[0] = { die_id 0, offset from the start of the binary }.
@@ -57,7 +57,7 @@ function writeIpTable(image: Image, at: number, sizeBytes: number, blocks: reado
 }
 
 /** struct gc_info_v2_0. */
-function writeGcInfo(image: Image, at: number): void {
+function writeGcInfo(image: ImageBuilder, at: number): void {
   const shape = COMPUTE_SHAPE;
   image
     .u32(at, GC_TABLE_ID)

@@ -2,7 +2,7 @@
  * The video BIOS image behind the ROM BAR: headers, six data tables and one empty command table, just what amdgpu reads
  * (amdgpu_bios.c check_atom_bios, atom.c amdgpu_atom_parse, amdgpu_atomfirmware.c). It contains no code.
  */
-import { Image } from '../bytes.js';
+import { ImageBuilder } from 'ghostbus/kit';
 import { COMPUTE_SHAPE } from './compute-shape.js';
 
 export const VBIOS_BYTES = 4096;
@@ -47,16 +47,15 @@ export interface VbiosOptions {
 
 /** Builds the image; its byte sum is zero, as a ROM's is. */
 export function vbios(options: VbiosOptions): Uint8Array {
-  const image = new Image(VBIOS_BYTES);
+  const image = new ImageBuilder({ sizeBytes: VBIOS_BYTES });
   writeRomHeaders(image, options);
   writeStrings(image);
   writeAtomHeader(image);
   writeDataTables(image);
-  image.u8(VBIOS_BYTES - 1, -image.sum16(0, VBIOS_BYTES) & 0xff);
-  return image.bytes;
+  return image.balance8(VBIOS_BYTES - 1, 0, VBIOS_BYTES).bytes;
 }
 
-function writeRomHeaders(image: Image, { vendorId, deviceId, classCode }: VbiosOptions): void {
+function writeRomHeaders(image: ImageBuilder, { vendorId, deviceId, classCode }: VbiosOptions): void {
   // A firmware that runs option ROMs meets a far return at byte 3.
   image.u8(0, 0x55, 0xaa, VBIOS_BYTES / 512, 0xcb).u16(0x18, PCIR);
   image.text(0x30, ' 761295520').u16(0x48, ROM_HEADER).text(0x50, '01/01/26 00:00');
@@ -70,14 +69,14 @@ function writeRomHeaders(image: Image, { vendorId, deviceId, classCode }: VbiosO
  * Part number, ASIC, bus, memory, product. Number of strings (0x2f) and the pointer (0x6e) must not be zero: without them
  * atom_get_vbios_pn (atom.c) adds to a null pointer.
  */
-function writeStrings(image: Image): void {
+function writeStrings(image: ImageBuilder): void {
   image.u8(0x2f, 4).u16(0x6e, STRINGS);
   const strings = ['113-GHOSTBUS-001', 'GHOSTBUS', 'PCI_EXPRESS', 'HBM'];
   image.text(STRINGS, `${strings.join('\0')}\0\r\nghostbus emulated GPU`);
   image.text(VERSION, 'ATOMBIOSBK-AMD VER017.001.000.000.000001');
 }
 
-function writeAtomHeader(image: Image): void {
+function writeAtomHeader(image: ImageBuilder): void {
   // atom_rom_header_v2_2.
   image
     .u16(ROM_HEADER, 0x28)
@@ -92,7 +91,7 @@ function writeAtomHeader(image: Image): void {
   image.u16(ASIC_INIT, 8).u8(ASIC_INIT + 2, 2, 1, 0, 16, OP_END, 0);
 }
 
-function writeDataTables(image: Image): void {
+function writeDataTables(image: ImageBuilder): void {
   image.u16(DATA_LIST, 4 + 2 * 35).u8(DATA_LIST + 2, 2, 1);
   const table = (name: keyof typeof DATA_TABLE, at: number, size: number, format: number, content: number) => {
     image.u16(DATA_LIST + 4 + 2 * DATA_TABLE[name], at);
@@ -115,7 +114,7 @@ function writeDataTables(image: Image): void {
 }
 
 /** atom_gfx_info_v2_4; must agree with the discovery table. */
-function writeGfxInfo(image: Image): void {
+function writeGfxInfo(image: ImageBuilder): void {
   const shape = COMPUTE_SHAPE;
   image.u8(
     GFX_INFO + 4,
@@ -136,7 +135,7 @@ function writeGfxInfo(image: Image): void {
 }
 
 /** atom_vram_info_header_v2_3 with one atom_vram_module_v9: HBM2, 32 channels of 2^7 bits. */
-function writeVramInfo(image: Image): void {
+function writeVramInfo(image: ImageBuilder): void {
   const module = VRAM_INFO + 0x18;
   image.u8(VRAM_INFO + 0x14, 1);
   image.u32(module, 16384, 0xffff_ffff, 160_000);

@@ -62,7 +62,7 @@ export class CommandProcessor {
         for (let queue = 0; queue < QUEUES; queue++) this.#queues.push(new Hqd(me, pipe, queue, all));
       }
     }
-    this.#scheduler = new HardwareScheduler(parts.complaints, [parts.hub, parts.mmhub], parts.interrupts, {
+    this.#scheduler = new HardwareScheduler(parts.log, [parts.hub, parts.mmhub], parts.interrupts, {
       compute: this.#queues,
       sdma: parts.sdmaSlots,
     });
@@ -97,10 +97,9 @@ export class CommandProcessor {
     const hqd = this.#queue(request.me, request.pipe, request.queue);
     // The interface queue of amdkfd is a compute queue (amdgpu_amdkfd_gfx_v9.c kgd_gfx_v9_hiq_mqd_load).
     if ((request.engine !== 'compute' && request.engine !== 'interface') || hqd === undefined) {
-      this.#parts.complaints.warn(
-        'map queues',
-        `MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`,
-      );
+      this.#parts.log
+        .source('map queues')
+        .warn(`MAP_QUEUES for engine ${request.engine} is not implemented; queue not mapped`);
     } else hqd.load(request.mqdAddress, request.doorbellDword);
   }
 
@@ -117,10 +116,9 @@ export class CommandProcessor {
   /** Shaders are not executed: said once, counted. */
   #dispatch(queueName: string): void {
     if (this.#dispatches++ === 0) {
-      this.#parts.complaints.warn(
-        'dispatch',
-        `${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`,
-      );
+      this.#parts.log
+        .source('dispatch')
+        .warn(`${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`);
     }
   }
 

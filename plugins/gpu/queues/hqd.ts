@@ -1,11 +1,12 @@
 import type { RegisterHandler } from 'ghostbus';
+import type { Scheduler } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
 import { address48, bits } from '../bus/registers.js';
 import { IH_SOURCE } from '../interrupts/ih.js';
 import type { Outcome, Packet } from '../packets/packet.js';
 import { pm4Packet, pm4PacketName } from '../packets/pm4.js';
 import type { ComputeContext, MapQueueRequest, RunLists, UnmapQueuesRequest } from '../packets/pm4-context.js';
-import { CommandQueue, type PacketProcessor, type Scheduler } from './command-queue.js';
+import { CommandQueue, type PacketProcessor } from './command-queue.js';
 import type { ComputeInterrupts } from './cp-interrupts.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './queue-slot.js';
@@ -64,7 +65,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
     this.#place = { me, pipe, queue };
     this.#parts = parts;
     const name = `mec${me} pipe ${pipe} queue ${queue}`;
-    this.queue = new CommandQueue(name, parts.scheduler, parts.complaints, this);
+    this.queue = new CommandQueue(name, parts.scheduler, parts.log, this);
   }
 
   get active(): boolean {

@@ -1,5 +1,5 @@
+import type { FloodGuard } from 'ghostbus/kit';
 import { hex } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import type { InterruptHandler } from '../interrupts/ih.js';
 import type { Hub } from '../memory/hub.js';
 import type { MapQueueRequest, RunLists } from '../packets/pm4-context.js';
@@ -16,7 +16,7 @@ interface Process {
  * processes beyond what the hardware has stay unconnected, and the log says so.
  */
 export class HardwareScheduler implements RunLists {
-  readonly #complaints: Complaints;
+  readonly #log: FloodGuard;
   readonly #hubs: readonly Hub[];
   readonly #interrupts: InterruptHandler;
   readonly #computeSlots: readonly QueueSlot[];
@@ -30,12 +30,12 @@ export class HardwareScheduler implements RunLists {
   #runLists = 0;
 
   constructor(
-    complaints: Complaints,
+    log: FloodGuard,
     hubs: readonly Hub[],
     interrupts: InterruptHandler,
     slots: { readonly compute: readonly QueueSlot[]; readonly sdma: readonly (readonly QueueSlot[])[] },
   ) {
-    this.#complaints = complaints;
+    this.#log = log;
     this.#hubs = hubs;
     this.#interrupts = interrupts;
     this.#computeSlots = slots.compute;
@@ -58,7 +58,7 @@ export class HardwareScheduler implements RunLists {
     // VMID 0 is the kernel's.
     const vmid = Array.from({ length: 15 }, (_, index) => index + 1).find((id) => ((this.#vmidMask & ~used) >> id) & 1);
     if (vmid === undefined) {
-      this.#complaints.warn('run list', `run list: no VMID left for process ${pasid}; its queues wait`);
+      this.#log.source('run list').warn(`run list: no VMID left for process ${pasid}; its queues wait`);
       return;
     }
     for (const hub of this.#hubs) hub.setRoot(vmid, rootLow, rootHigh);
@@ -73,20 +73,18 @@ export class HardwareScheduler implements RunLists {
     if (process === undefined) return;
     const slot = this.#freeSlot(request.engine);
     if (slot === undefined) {
-      this.#complaints.warn(
-        'run list',
-        `run list: no queue of engine ${request.engine} left for process ${process.pasid}`,
-      );
+      this.#log
+        .source('run list')
+        .warn(`run list: no queue of engine ${request.engine} left for process ${process.pasid}`);
       return;
     }
     const { mqdAddress, doorbellDword, wptrAddress } = request;
     if (slot.connect({ mqdAddress, doorbellDword, wptrAddress, vmid: process.vmid })) {
       this.#connected.push({ slot, pasid: process.pasid });
     } else
-      this.#complaints.warn(
-        'run list',
-        `run list: the queue described at ${hex(mqdAddress)} is of a kind not implemented`,
-      );
+      this.#log
+        .source('run list')
+        .warn(`run list: the queue described at ${hex(mqdAddress)} is of a kind not implemented`);
   }
 
   #freeSlot(engine: MapQueueRequest['engine']): QueueSlot | undefined {

@@ -1,8 +1,8 @@
 import type { FunctionPort } from 'ghostbus';
+import { COST, type FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
 import { referenceTicks } from '../bus/reference-clock.js';
 import { hex } from '../bus/registers.js';
-import type { Complaints } from '../complaints.js';
 import type { AddressSpace } from '../memory/address-space.js';
 import type { Hub } from '../memory/hub.js';
 import type { PacketContext, PacketRing } from '../packets/packet.js';
@@ -10,7 +10,7 @@ import type { PacketContext, PacketRing } from '../packets/packet.js';
 /** What every engine gives the contexts of its queues. */
 export interface QueueContextParts {
   readonly port: FunctionPort;
-  readonly complaints: Complaints;
+  readonly log: FloodGuard;
   readonly mmio: Mmio;
   readonly hub: Hub;
   /** Who this engine is to the hub; default: the hub's first engine. */
@@ -39,18 +39,19 @@ export abstract class QueueContext implements PacketContext {
   }
 
   readRegister(dword: number): number {
+    this.queue.budget.charge(COST.registerAccess);
     return this.#parts.mmio.readDword(dword);
   }
 
   writeRegister(dword: number, value: number): void {
+    this.queue.budget.charge(COST.registerAccess);
     this.#parts.mmio.writeDword(dword, value);
   }
 
   protectedRegister(dword: number): void {
-    this.#parts.complaints.warn(
-      'protected register',
-      `${this.name}: a user's commands may not write register dw ${hex(dword)}`,
-    );
+    this.#parts.log
+      .source('protected register')
+      .warn(`${this.name}: a user's commands may not write register dw ${hex(dword)}`);
     this.refuse(dword);
   }
 

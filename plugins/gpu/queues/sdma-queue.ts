@@ -1,11 +1,12 @@
 import type { RegisterBlock } from 'ghostbus';
+import type { Scheduler } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
 import { address48, bits } from '../bus/registers.js';
 import { IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { AtomicResult } from '../packets/atomics.js';
 import type { Outcome, Packet } from '../packets/packet.js';
 import { type SdmaContext, sdmaPacket, sdmaPacketName } from '../packets/sdma.js';
-import { CommandQueue, type PacketProcessor, type Scheduler } from './command-queue.js';
+import { CommandQueue, type PacketProcessor } from './command-queue.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './queue-slot.js';
 
@@ -58,7 +59,7 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
     super(engine);
     this.#engine = engine;
     this.#ringId = ringId;
-    this.queue = new CommandQueue(name, engine.scheduler, engine.complaints, this);
+    this.queue = new CommandQueue(name, engine.scheduler, engine.log, this);
     const at = (register: QueueRegister) => rbControl + QUEUE_REGISTERS[register];
     const doorbellChanged = () => this.#claimDoorbell();
     this.#registers = engine.mmio.declare(name, {
