@@ -1,29 +1,29 @@
 /** The device behind the BARs: its blocks and how they are wired to each other. The bus side is in `function.ts`. */
 import type { FunctionPort, Log, MemoryRegion, RegisterBlock, Timer } from 'ghostbus';
-import { CFG_IN_BAR2, cfg, engines, PAGE_BYTES } from './address-map.js';
-import { DmaCore } from './blocks/dma-core.js';
 import { gicRegisters, INTERRUPT_ID, interruptId } from './blocks/gic.js';
-import { mmeRegisters } from './blocks/mme.js';
-import { Mmu } from './blocks/mmu.js';
 import { pcieCoreRegisters } from './blocks/pcie-core.js';
 import { cpuPllRegisters } from './blocks/pll.js';
 import { type BootFailure, Psoc, versionStrings } from './blocks/psoc.js';
-import { Qman } from './blocks/qman.js';
-import { SYNC_MANAGER_BYTES, SyncManager } from './blocks/sync-manager.js';
 import { Timestamp } from './blocks/timestamp.js';
-import { type ComputeEvents, tpcRegisters } from './blocks/tpc.js';
-import { ConfigWindow } from './config-window.js';
-import { type AccessDirection, DeviceFault } from './fault.js';
-import { bare, type FaultTarget } from './faults.js';
+import { bare, type FaultTarget } from './commands.js';
+import { DmaCore } from './engines/dma-core.js';
+import { mmeRegisters } from './engines/mme.js';
+import { type ComputeEvents, tpcRegisters } from './engines/tpc.js';
 import { CpuQueue } from './firmware/cpu-queue.js';
 import { Cpucp, type CpucpOptions } from './firmware/cpucp.js';
 import { EventMask } from './firmware/event-mask.js';
 import { EventQueue } from './firmware/event-queue.js';
 import { eventOfInterrupt, gaudiEvent, isFatal } from './firmware/events.js';
 import { type SensorOptions, Sensors } from './firmware/sensors.js';
-import { Interconnect, PHYSICAL } from './interconnect.js';
+import { CFG_IN_BAR2, cfg, engines, PAGE_BYTES } from './interconnect/address-map.js';
+import { ConfigWindow } from './interconnect/config-window.js';
+import { type AccessDirection, DeviceFault } from './interconnect/device-fault.js';
+import { Interconnect, PHYSICAL } from './interconnect/interconnect.js';
+import { Mmu } from './interconnect/mmu.js';
+import { Qman } from './queues/qman.js';
 import { Scheduler } from './scheduler.js';
-import { SyncManagers } from './sync-managers.js';
+import { SYNC_MANAGER_BYTES, SyncManager } from './synchronization/sync-manager.js';
+import { SyncManagers } from './synchronization/sync-managers.js';
 
 const VERSION_BYTES = 128;
 /** How long the firmware of a secured card lets the driver look at a fatal event; the driver gives it 2 s (GAUDI_RESET_TIMEOUT_MSEC). */

@@ -12,11 +12,11 @@ import {
   type ResetKind,
 } from 'ghostbus';
 import { FloodGuard } from 'ghostbus/kit';
-import { BAR0_BYTES, BAR2_BYTES, SRAM_BYTES } from './address-map.js';
 import type { BootFailure } from './blocks/psoc.js';
+import { control } from './commands.js';
 import { Device } from './device.js';
-import { ElbiMailbox } from './elbi.js';
-import { control } from './faults.js';
+import { BAR0_BYTES, BAR2_BYTES, SRAM_BYTES } from './interconnect/address-map.js';
+import { ElbiMailbox } from './interconnect/elbi.js';
 
 /** L/common/habanalabs_drv.c ids: PCI_VENDOR_ID_HABANALABS, PCI_IDS_GAUDI. Class: processing accelerator. */
 export const identity: Identity = {

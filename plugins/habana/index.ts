@@ -2,11 +2,11 @@
 
 import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
-import { HBM_BYTES } from './address-map.js';
 import { bench } from './bench.js';
 import { bootFailures } from './blocks/psoc.js';
 import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
+import { HBM_BYTES } from './interconnect/address-map.js';
 import { matrix } from './matrix/index.js';
 
 export default definePlugin({

@@ -5,7 +5,7 @@
  * Source: gaudi_reg_map.h mmGIC_DISTRIBUTOR__5_GICD_SETSPI_NSR; numbers: gaudi_async_ids_map_extended.h `cpu_id`.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { PAGE_BYTES } from '../address-map.js';
+import { PAGE_BYTES } from '../interconnect/address-map.js';
 
 /** cpu_id of GAUDI_EVENT_PI_UPDATE, _HALT_MACHINE, _INTS_REGISTER. */
 export const interruptId = { queueUpdate: 484, halt: 485, eventsWanted: 486 } as const;

@@ -1,6 +1,6 @@
 /** The register of the PCIe core through which engines send the function's interrupt (mmPCIE_CORE_MSI_REQ). */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { PAGE_BYTES } from '../address-map.js';
+import { PAGE_BYTES } from '../interconnect/address-map.js';
 
 export function pcieCoreRegisters(sendInterrupt: () => void, log?: Log) {
   return new RegisterBlock(

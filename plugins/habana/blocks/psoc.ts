@@ -7,8 +7,8 @@
  * include/linux/habanalabs/hl_boot_if.h, gaudi.c gaudi_hw_fini.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { PAGE_BYTES, SRAM_BASE } from '../address-map.js';
 import { Comms, commsDescriptor, isMessage } from '../firmware/comms.js';
+import { PAGE_BYTES, SRAM_BASE } from '../interconnect/address-map.js';
 
 /** enum cpu_boot_status (hl_boot_if.h). */
 export const bootStatus = {

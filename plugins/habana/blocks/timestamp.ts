@@ -1,6 +1,6 @@
 /** The free-running counter PSOC_TIMESTAMP (psoc_timestamp_regs.h); gaudi.c gaudi_enable_timestamp, gaudi_get_device_time. */
 import { type Clock, type Log, RegisterBlock } from 'ghostbus';
-import { PAGE_BYTES } from '../address-map.js';
+import { PAGE_BYTES } from '../interconnect/address-map.js';
 
 /** The CPU PLL as `pll.ts` sets it up: what the driver reports as psoc_timestamp_frequency. */
 export const TIMESTAMP_NS_PER_TICK = 20n;

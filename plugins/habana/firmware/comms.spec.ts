@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
-import { cfg, SRAM_BASE } from '../address-map.js';
 import { HBM_BAR, SRAM_BAR } from '../function.js';
+import { cfg, SRAM_BASE } from '../interconnect/address-map.js';
 import { Driver } from '../test/driver.js';
 import { commsCommand as command, commsStatus as status } from './comms.js';
 

@@ -6,7 +6,7 @@
  * hl_fw_dynamic_send_protocol_cmd, hl_fw_dynamic_validate_descriptor.
  */
 import { crc32 } from 'node:zlib';
-import { cfg } from '../address-map.js';
+import { cfg } from '../interconnect/address-map.js';
 
 /** enum comms_cmd, in the five upper bits of a command; the lower 25 are the size of the image that follows. */
 export const commsCommand = {

@@ -6,7 +6,7 @@
  * GAUDI_PCI_TO_CPU_ADDR, GAUDI_CPU_TO_PCI_ADDR.
  */
 import { DmaError, type FunctionPort, type Log, RegisterBlock } from 'ghostbus';
-import { HOST_BASE, PAGE_BYTES } from '../address-map.js';
+import { HOST_BASE, PAGE_BYTES } from '../interconnect/address-map.js';
 import type { Cpucp, CpucpReply } from './cpucp.js';
 import { EVENT_ENTRY_BYTES, type EventQueue } from './event-queue.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { cfg } from '../address-map.js';
 import { bootFailures } from '../blocks/psoc.js';
-import { packet } from '../packets.js';
+import { cfg } from '../interconnect/address-map.js';
+import { packet } from '../queues/packets.js';
 import { Driver, qmanOf } from '../test/driver.js';
 import { cpucpResult, cpucpOpcode as op } from './cpucp.js';
 

@@ -1,9 +1,9 @@
 /** What a driver does with the card, without a kernel: for the specs of this folder. */
 import assert from 'node:assert/strict';
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
-import { CFG_BASE, CFG_IN_BAR2, cfg, engines, HOST_BASE } from '../address-map.js';
 import { CFG_BAR, HabanaFunction, HBM_BAR } from '../function.js';
 import plugin from '../index.js';
+import { CFG_BASE, CFG_IN_BAR2, cfg, engines, HOST_BASE } from '../interconnect/address-map.js';
 
 export const GUEST_BYTES = 64 * 2 ** 20;
 const QUEUE_AREA = 0x100000;

@@ -3,10 +3,10 @@
  * a circle if the guest wants it so; a slice writes a bounded number of them.
  */
 import type { Log } from 'ghostbus';
-import { MONITORS, type PayloadWrite, type SyncManager, syncManagerOffsets } from './blocks/sync-manager.js';
-import { DeviceFault } from './fault.js';
-import { type Interconnect, PHYSICAL } from './interconnect.js';
-import type { Engine } from './scheduler.js';
+import { DeviceFault } from '../interconnect/device-fault.js';
+import { type Interconnect, PHYSICAL } from '../interconnect/interconnect.js';
+import type { Engine } from '../scheduler.js';
+import { MONITORS, type PayloadWrite, type SyncManager, syncManagerOffsets } from './sync-manager.js';
 
 const WRITES_PER_STEP = 1024;
 /** What a payload costs of a slice. */

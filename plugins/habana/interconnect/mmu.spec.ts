@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { cfg, VIRTUAL_BASE } from '../address-map.js';
 import { HBM_BAR } from '../function.js';
-import { packet } from '../packets.js';
+import { packet } from '../queues/packets.js';
 import { Driver, host, MSI_ADDRESS, pattern } from '../test/driver.js';
+import { cfg, VIRTUAL_BASE } from './address-map.js';
 
 const ROOT = 0x10001000;
 const TABLES = 0x10001000;

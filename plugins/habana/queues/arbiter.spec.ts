@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { packet } from '../packets.js';
 import { Driver, qmanOf, register } from '../test/driver.js';
 import { arbConfiguration } from './arbiter.js';
+import { packet } from './packets.js';
 
 const E_N_SOB = 0x4f2000;
 

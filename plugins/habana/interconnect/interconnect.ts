@@ -14,9 +14,9 @@ import {
   SRAM_BYTES,
   VIRTUAL_BASE,
 } from './address-map.js';
-import type { Mmu } from './blocks/mmu.js';
 import type { ConfigWindow } from './config-window.js';
-import { type AccessDirection, DeviceFault } from './fault.js';
+import { type AccessDirection, DeviceFault } from './device-fault.js';
+import type { Mmu } from './mmu.js';
 
 /** With which identity an engine's request meets the MMU. */
 export interface Requester {

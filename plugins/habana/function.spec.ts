@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
-import { BAR2_BYTES, CFG_BASE, CFG_IN_BAR2, cfg, engines, SRAM_BASE } from './address-map.js';
-import { CTRL_WRITE, elbi, STS_DONE, STS_ERR } from './elbi.js';
-import { commands } from './faults.js';
+import { commands } from './commands.js';
 import { firmwareStubs } from './firmware/files.js';
 import { CFG_BAR, HBM_BAR, SRAM_BAR } from './function.js';
 import plugin from './index.js';
+import { BAR2_BYTES, CFG_BASE, CFG_IN_BAR2, cfg, engines, SRAM_BASE } from './interconnect/address-map.js';
+import { CTRL_WRITE, elbi, STS_DONE, STS_ERR } from './interconnect/elbi.js';
 import { Driver } from './test/driver.js';
 
 const HW_STATE = cfg.psoc + 0x100;

@@ -5,8 +5,8 @@
  * Source: tpc0_cfg_regs.h, tpc0_cfg_masks.h; gaudi.c _gaudi_init_tpc_mem, gaudi_run_tpc_kernel.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { CFG_BASE, PAGE_BYTES } from '../address-map.js';
-import { protectionBits } from './protection-bits.js';
+import { protectionBits } from '../blocks/protection-bits.js';
+import { CFG_BASE, PAGE_BYTES } from '../interconnect/address-map.js';
 
 /** TPC_IDLE_MASK (gaudi_masks.h). */
 const STATUS_IDLE = 0xee;

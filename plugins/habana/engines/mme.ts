@@ -3,8 +3,8 @@
  * written at once. Source: mme0_ctrl_regs.h, gaudi_masks.h MME_ARCH_IDLE_MASK.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { addressOf, PAGE_BYTES } from '../address-map.js';
-import { protectionBits } from './protection-bits.js';
+import { protectionBits } from '../blocks/protection-bits.js';
+import { addressOf, PAGE_BYTES } from '../interconnect/address-map.js';
 import type { ComputeEvents } from './tpc.js';
 
 const ARCH_STATUS_IDLE = 0x1180;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { CFG_BASE, cfg, engines, SRAM_BASE } from '../address-map.js';
 import { HBM_BAR, SRAM_BAR } from '../function.js';
-import { loadAndExe, packet } from '../packets.js';
+import { CFG_BASE, cfg, engines, SRAM_BASE } from '../interconnect/address-map.js';
 import { Driver, host, MSI_ADDRESS, pattern, qmanOf, register } from '../test/driver.js';
 import { qmanError } from './command-processor.js';
+import { loadAndExe, packet } from './packets.js';
 
 const E_N_SOB = 0x4f2000;
 

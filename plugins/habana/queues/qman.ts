@@ -6,15 +6,15 @@
  * gaudi_handle_qman_err_generic, gaudi_is_device_idle).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../address-map.js';
-import type { ConfigWindow } from '../config-window.js';
-import { DeviceFault } from '../fault.js';
-import type { Interconnect, Requester } from '../interconnect.js';
+import { protectionBits } from '../blocks/protection-bits.js';
+import type { DmaCore } from '../engines/dma-core.js';
+import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../interconnect/address-map.js';
+import type { ConfigWindow } from '../interconnect/config-window.js';
+import { DeviceFault } from '../interconnect/device-fault.js';
+import type { Interconnect, Requester } from '../interconnect/interconnect.js';
 import type { Engine } from '../scheduler.js';
 import { Arbiter } from './arbiter.js';
 import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, qmanError } from './command-processor.js';
-import type { DmaCore } from './dma-core.js';
-import { protectionBits } from './protection-bits.js';
 
 export const STREAMS = 4;
 const CPS = 5;

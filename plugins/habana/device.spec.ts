@@ -1,8 +1,8 @@
 /** Every register of a recorded probe against the device: what is behind it, and what the driver has to read there. */
 import assert from 'node:assert/strict';
-import { CFG_IN_BAR2, cfg, engines } from './address-map.js';
 import { cpuPllRegisters } from './blocks/pll.js';
 import { bootStatus } from './blocks/psoc.js';
+import { CFG_IN_BAR2, cfg, engines } from './interconnect/address-map.js';
 import { Driver } from './test/driver.js';
 import { probeReads, probeWrites } from './test/probe-registers.js';
 

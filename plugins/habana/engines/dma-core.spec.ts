@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { CFG_BASE, cfg, SRAM_BASE } from '../address-map.js';
 import { HBM_BAR, SRAM_BAR } from '../function.js';
-import { dmaControl, packet } from '../packets.js';
+import { CFG_BASE, cfg, SRAM_BASE } from '../interconnect/address-map.js';
+import { dmaControl, packet } from '../queues/packets.js';
 import { Driver, host, MSI_ADDRESS, pattern, register } from '../test/driver.js';
 import { tensorPosition } from './dma-core.js';
 

@@ -5,9 +5,11 @@
  *
  * A stream executes strictly in order: the next packet starts when a DMA has ended. That satisfies every barrier bit.
  */
-import { addressOf } from '../address-map.js';
-import { DeviceFault } from '../fault.js';
-import type { Interconnect, Requester } from '../interconnect.js';
+
+import type { DmaCore, Transfer } from '../engines/dma-core.js';
+import { addressOf } from '../interconnect/address-map.js';
+import { DeviceFault } from '../interconnect/device-fault.js';
+import type { Interconnect, Requester } from '../interconnect/interconnect.js';
 import {
   fenceOf,
   HEADER_BYTES,
@@ -21,8 +23,7 @@ import {
   shortBaseOf,
   shortOffsetOf,
   wregOffsetOf,
-} from '../packets.js';
-import type { DmaCore, Transfer } from './dma-core.js';
+} from './packets.js';
 
 /** DMA0_QM_GLBL_STS1_* (dma0_qm_masks.h). */
 export const qmanError = {

@@ -6,8 +6,8 @@
  * gaudi_print_and_get_mmu_error_info), common/mmu/mmu_v1.c and include/hw_ip/mmu/mmu_general.h.
  */
 import { type Log, type MemoryRegion, RegisterBlock } from 'ghostbus';
-import { PAGE_BYTES } from '../address-map.js';
-import { type AccessDirection, DeviceFault } from '../fault.js';
+import { PAGE_BYTES } from './address-map.js';
+import { type AccessDirection, DeviceFault } from './device-fault.js';
 
 /** mmu_v1_0.h: MMU_V1_0_HOP0_SHIFT … HOP4_SHIFT; hop 0 indexes with 2 bits, the others with 9. */
 const HOP_PAGE_BYTES = [2 ** 48, 2 ** 39, 2 ** 30, 2 ** 21, 2 ** 12] as const;

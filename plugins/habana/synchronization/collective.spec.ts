@@ -3,10 +3,10 @@
  * gaudi_collective_slave_init_job): the stock driver's mask of ports is empty, so no guest can ask for one.
  */
 import assert from 'node:assert/strict';
-import { cfg, engines } from './address-map.js';
-import { syncManagerOffsets } from './blocks/sync-manager.js';
-import { packet } from './packets.js';
-import { Driver, qmanOf, register } from './test/driver.js';
+import { cfg, engines } from '../interconnect/address-map.js';
+import { packet } from '../queues/packets.js';
+import { Driver, qmanOf, register } from '../test/driver.js';
+import { syncManagerOffsets } from './sync-manager.js';
 
 /** Message bases of a queue manager: monitors and sync objects of the sync manager W_S. */
 const MONITORS = 2;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { cfg } from '../address-map.js';
-import { packet } from '../packets.js';
+import { cfg } from '../interconnect/address-map.js';
+import { packet } from '../queues/packets.js';
 import { Driver, qmanOf, register } from '../test/driver.js';
 import { type PayloadWrite, SyncManager, syncManagerOffsets } from './sync-manager.js';
 

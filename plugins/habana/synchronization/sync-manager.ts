@@ -6,7 +6,7 @@
  * gaudi_masks.h (SYNC_MNGR_W_S_SYNC_MNGR_OBJS_MON_ARM_0_*, MON_STATUS_0_*), gaudi_packets.h (GAUDI_PKT_SHORT_VAL_SOB_*).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { addressOf } from '../address-map.js';
+import { addressOf } from '../interconnect/address-map.js';
 
 /** NUM_OF_SOB_IN_BLOCK, NUM_OF_MONITORS_IN_BLOCK, MONITOR_MAX_SOBS (gaudiP.h). */
 export const SOBS = 2048;

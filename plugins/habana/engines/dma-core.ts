@@ -5,12 +5,12 @@
  * Source: Linux asic_reg/dma0_core_regs.h, dma0_core_masks.h; gaudi.c (gaudi_init_dma_core, gaudi_dma_core_transfer).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { addressOf, PAGE_BYTES } from '../address-map.js';
-import { DeviceFault } from '../fault.js';
-import type { Interconnect, Requester } from '../interconnect.js';
-import { dmaControl } from '../packets.js';
+import { protectionBits } from '../blocks/protection-bits.js';
+import { addressOf, PAGE_BYTES } from '../interconnect/address-map.js';
+import { DeviceFault } from '../interconnect/device-fault.js';
+import type { Interconnect, Requester } from '../interconnect/interconnect.js';
+import { dmaControl } from '../queues/packets.js';
 import type { Engine } from '../scheduler.js';
-import { protectionBits } from './protection-bits.js';
 
 /** DMA0_CORE_ERR_CAUSE_*, ERR_CFG_* (dma0_core_masks.h). */
 export const dmaErrorCause = { readHbw: 1, writeHbw: 2, writeLbw: 4, descriptorOverflow: 8 } as const;
