@@ -1,5 +1,5 @@
 /** Who takes part: the devices of every machine, and all that exports and imports in it. */
-import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin } from '../emulator/device-spec.js';
+import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin, parseOptions } from '../emulator/device-spec.js';
 import type { Exporter, Importer, MatrixDriver, Plugin } from '../emulator/plugin/index.js';
 import { guestMemoryExporters } from './guest-memory.js';
 
@@ -22,28 +22,36 @@ export interface Participant {
 
 /**
  * The devices that ship with the program, then `added`, whose options go to each of their instances.
- * @throws Error when one cannot be loaded or brings nothing to the matrix, or two take one name
+ * @throws Error when one cannot be loaded, refuses its options or brings nothing to the matrix, or two take one name
  */
 export async function loadCatalogue(added: readonly DeviceSpec[] = []): Promise<MatrixCatalogue> {
-  const ours = BUILT_IN_PLUGINS.map((plugin) => ({ plugin, options: {} }));
-  return catalogueOf(
-    await Promise.all([...ours, ...added].map(async (spec) => ({ spec, plugin: await loadPlugin(spec.plugin) }))),
-  );
+  const load = async (spec: DeviceSpec) => ({ spec, plugin: await loadPlugin(spec.plugin) });
+  const ours = await Promise.all(BUILT_IN_PLUGINS.map((plugin) => load({ plugin, options: {} })));
+  const others = await Promise.all(added.map(load));
+  const participants = [...ours.filter(({ plugin }) => plugin.matrix !== undefined), ...others];
+  const catalogue = catalogueOf(participants);
+  for (const { spec, plugin } of participants) {
+    for (const device of instancesOf({ spec, plugin })) parseOptions(plugin, device.options);
+  }
+  return catalogue;
 }
 
-/** @throws Error as {@link loadCatalogue} */
+function instancesOf({ spec, plugin }: Participant): DeviceSpec[] {
+  const { instances = [] } = plugin.matrix ?? {};
+  return instances.map((options) => ({ plugin: spec.plugin, options: { ...options, ...spec.options } }));
+}
+
+/** @throws Error when one brings nothing to the matrix, or two take one name */
 export function catalogueOf(participants: readonly Participant[]): MatrixCatalogue {
   const contributions = participants.map(({ spec, plugin }) => {
     if (plugin.matrix === undefined) {
       throw new Error(`the plugin ${plugin.name} has no part in the matrix: it declares no "matrix"`);
     }
-    return { spec, plugin: plugin.name, ...plugin.matrix };
+    return { plugin: plugin.name, devices: instancesOf({ spec, plugin }), ...plugin.matrix };
   });
   const exporters = contributions.flatMap((each) => each.exporters ?? []);
   const catalogue = {
-    devices: contributions.flatMap(({ spec, instances }) =>
-      instances.map((options) => ({ plugin: spec.plugin, options: { ...options, ...spec.options } })),
-    ),
+    devices: contributions.flatMap(({ devices }) => devices),
     withoutOwnDriver: contributions.flatMap(({ plugin, ownDriver = true }) => (ownDriver ? [] : [plugin])),
     exporters: [...exporters, ...guestMemoryExporters].sort((one, other) => rank(one) - rank(other)),
     importers: contributions.flatMap((each) => each.importers ?? []),

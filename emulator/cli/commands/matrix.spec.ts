@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { loadCatalogue } from '../../../matrix/catalogue.js';
 import { UsageError } from '../../../session/exit-status.js';
 import { chosenCatalogue, chosenKernels, chosenNames, namesOf } from './matrix.js';
@@ -27,7 +29,51 @@ describe('ghostbus matrix', () => {
   });
 });
 
+/** A device in a file of its own, as somebody else has it. */
+const TOASTER = `
+import { definePlugin } from '${new URL('../../plugin/index.js', import.meta.url).href}';
+import { z } from '${import.meta.resolve('zod')}';
+
+export default definePlugin({
+  name: 'toaster',
+  description: 'a toaster',
+  options: z.strictObject({ slots: z.coerce.number().default(2) }),
+  create: () => [],
+  matrix: {
+    instances: [{ slots: '4' }],
+    exporters: [{
+      name: 'toast',
+      title: 'toast',
+      driver: { name: 'toaster', needs: [] },
+      functionName: 'toaster0',
+      outlives: true,
+      command: () => ['export-toast'],
+      withoutRoute: { kind: 'refused', errno: 'EPERM', because: 'it burns' },
+    }],
+  },
+});
+`;
+
 describe('the devices of ghostbus matrix', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ghostbus-toaster-'));
+  const path = join(folder, 'index.mjs');
+  writeFileSync(path, TOASTER);
+
+  after(() => rmSync(folder, { recursive: true }));
+
+  it('bring their exporters, whose names --exporter then takes', async () => {
+    const catalogue = await chosenCatalogue([path]);
+    assert.deepEqual(chosenNames('exporter', 'toast', namesOf(catalogue).exporter), ['toast']);
+    assert.deepEqual(catalogue.devices.at(-1), { plugin: path, options: { slots: '4' } });
+    assert.deepEqual(namesOf(catalogue).importer, known.importer);
+  });
+
+  it('take options, which are checked before anything boots', async () => {
+    const { devices } = await chosenCatalogue([`${path},slots=3`]);
+    assert.deepEqual(devices.at(-1)?.options, { slots: '3' });
+    await assert.rejects(chosenCatalogue([`${path},slots=many`]), /--device .*slots: /);
+  });
+
   for (const [text, complaint] of [
     ['', /no plugin name/],
     ['./no/such/device', /--device \.\/no\/such\/device: plugin path .* does not exist/],
