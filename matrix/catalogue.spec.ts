@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { startEmulator } from '../emulator/emulator.js';
+import { WatchedLog } from '../session/watched-log.js';
 import { catalogueOf, driversOf, loadCatalogue } from './catalogue.js';
 import { builtIn, exporterWith, importerWith, participantWith, toaster } from './test/made-up.js';
 
@@ -23,6 +25,16 @@ describe('the matrix’s catalogue', () => {
       ],
     );
     assert.deepEqual(builtIn.withoutOwnDriver, ['example']);
+  });
+
+  it('has the functions that export and import', async () => {
+    const emulator = await startEmulator({ devices: builtIn.devices, log: new WatchedLog() });
+    const served = names(emulator.functions);
+    await emulator.stop();
+    assert.deepEqual(served, ['gpu0', 'gpu1', 'habana0', 'rdma0p0', 'rdma0p1', 'example0', 'example1']);
+    for (const { name, functionName } of [...builtIn.exporters, ...builtIn.importers]) {
+      assert.ok(functionName === undefined || served.includes(functionName), `${name} is of ${functionName}`);
+    }
   });
 
   it('puts memory of functions before doorbells, and the guest’s memory last', () => {
