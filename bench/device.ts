@@ -7,6 +7,7 @@ import { z } from 'zod';
 import {
   type CreateContext,
   definePlugin,
+  type Log,
   type PcieFunction,
   pciExpress,
   RegisterBlock,
@@ -20,11 +21,14 @@ const MEMORY_BYTES = 16 * MIB;
 
 export const MEMORY_BAR = 2;
 
-function createFunction(context: CreateContext): PcieFunction {
-  const registers = new RegisterBlock(
-    { name: 'registers', sizeBytes: REGISTERS_BYTES, log: context.log },
+function createRegisters(log: Log): RegisterBlock {
+  return new RegisterBlock(
+    { name: 'registers', sizeBytes: REGISTERS_BYTES, log },
     { ID: { offset: 0, reset: 1, writable: 0 } },
   );
+}
+
+function createFunction(context: CreateContext): PcieFunction {
   const memory = context.createMemory('memory', MEMORY_BYTES);
   return {
     // No driver of the kernel matches it: see the example's identity, which shares the vendor.
@@ -37,23 +41,16 @@ function createFunction(context: CreateContext): PcieFunction {
       revisionId: 1,
     },
     bars: [
-      {
-        index: 0,
-        kind: 'memory32',
-        sizeBytes: REGISTERS_BYTES,
-        parts: [{ offset: 0, sizeBytes: REGISTERS_BYTES, registers }],
-      },
-      {
-        index: MEMORY_BAR,
-        kind: 'memory64',
-        prefetchable: true,
-        sizeBytes: MEMORY_BYTES,
-        parts: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory }],
-      },
+      { index: 0, kind: 'memory32', sizeBytes: REGISTERS_BYTES },
+      { index: MEMORY_BAR, kind: 'memory64', prefetchable: true, sizeBytes: MEMORY_BYTES },
     ],
     capabilities: [pciExpress()],
-    attach: () => undefined,
-    reset: () => undefined,
+    powerOn: (port) => ({
+      bars: {
+        0: [{ offset: 0, sizeBytes: REGISTERS_BYTES, registers: createRegisters(port.log) }],
+        [MEMORY_BAR]: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory }],
+      },
+    }),
   };
 }
 

@@ -3,7 +3,7 @@ import { EmulatedFunction } from '../emulator/function.js';
 import { createMemfd, duplicateFd } from '../emulator/host/index.js';
 import { Fabric } from '../emulator/memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../emulator/memory/region.js';
-import type { FunctionPort, PcieFunction } from '../emulator/plugin/index.js';
+import type { FunctionModel, FunctionPort, PcieFunction } from '../emulator/plugin/index.js';
 import { RecordingLog } from '../emulator/testing/index.js';
 import { REGION } from '../emulator/vfio-user/device.js';
 
@@ -30,15 +30,14 @@ class MemoryFunction implements PcieFunction {
       kind: 'memory64',
       prefetchable: true,
       sizeBytes: MEMORY_BYTES,
-      parts: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory: this.memory }],
     },
   ] as const;
   readonly capabilities = [];
   port!: FunctionPort;
-  attach(port: FunctionPort): void {
+  powerOn(port: FunctionPort): FunctionModel {
     this.port = port;
+    return { bars: { 0: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory: this.memory }] } };
   }
-  reset(): void {}
 }
 
 function enable(emulated: EmulatedFunction, address: number): void {

@@ -2,6 +2,7 @@
 import { readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { Log } from './ambient/log.js';
 import { Bus } from './bus.js';
 import type {
   BusCommand,
@@ -14,7 +15,6 @@ import type {
 import { loadPlugin, parseOptions } from './device-spec.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
-import type { Log } from './plugin/index.js';
 
 const port = parentPort as MessagePort;
 const data = workerData as BusThreadData;
@@ -48,6 +48,7 @@ async function addDevice(machine: Machine, device: DeviceInstance): Promise<Serv
     instance: device.instance,
     log: logFor(device.name),
     createMemory: (name, sizeBytes) => machine.createMemory(`${device.name}.${name}`, sizeBytes),
+    machineService: (key, create) => machine.service(key, create),
   });
   const models = Array.isArray(created) ? created : [created];
   return models.map((model) => {

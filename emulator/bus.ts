@@ -1,5 +1,5 @@
+import type { Log } from './ambient/log.js';
 import { Poller } from './host/index.js';
-import type { Log } from './plugin/index.js';
 import { TimerQueue } from './timers.js';
 import type { Watcher } from './vfio-user/server.js';
 

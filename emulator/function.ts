@@ -1,29 +1,21 @@
+import type { Log } from './ambient/log.js';
 import type { Bus } from './bus.js';
+import { FunctionBar } from './function-bar.js';
+import { ModelPort, type PortHost } from './function-port.js';
+import { describeRegions, padRom } from './function-regions.js';
 import { closeFd } from './host/index.js';
 import { InterruptLines } from './interrupts.js';
 import type { FunctionCounters } from './memory/counters.js';
-import { FunctionDma } from './memory/dma.js';
-import { DmaError } from './memory/dma-error.js';
-import { DmaSpace } from './memory/dma-space.js';
+import { DmaError, PortClosedError } from './memory/dma-error.js';
+import type { DmaMessageChannel } from './memory/dma-messages.js';
+import { type DmaMapRequest, DmaSpace } from './memory/dma-space.js';
 import type { Fabric, FabricMember, FabricPort } from './memory/fabric.js';
-import type { BackedMemoryRegion } from './memory/region.js';
-import type { BarWindow, FabricBar } from './memory/windows.js';
-import { isMemory, memoryOffsetOf } from './pci/bar.js';
-import { BarDecoder } from './pci/bar-decoder.js';
-import { CONFIG_SPACE_BYTES, ConfigSpace } from './pci/config-space.js';
-import type { Bar, Clock, FunctionPort, Log, PcieFunction, PrivateLink, ResetKind, Timer } from './plugin/index.js';
-import {
-  type DmaMapRequest,
-  type DmaMessageChannel,
-  type IrqInfo,
-  REGION,
-  type RegionInfo,
-  type VfioDevice,
-} from './vfio-user/device.js';
-
-const PAGE_BYTES = 4096;
-/** Larger ROMs would need several messages (reference vfio-user.md §2.7). */
-const MAX_ROM_BYTES = 1024 * 1024;
+import type { BarWindow, MemoryPart } from './memory/windows.js';
+import type { BarShape } from './pci/bar.js';
+import { type BarRegisters, validateBarParts } from './pci/bar-parts.js';
+import { CONFIG_SPACE_BYTES, ConfigSpace, type ResetKind } from './pci/config-space.js';
+import type { FunctionModel, PcieFunction, PowerOnCause } from './plugin/function.js';
+import { type IrqInfo, REGION, type RegionInfo, type VfioDevice } from './vfio-user/device.js';
 
 export interface FunctionSurroundings {
   readonly bus: Bus;
@@ -32,57 +24,63 @@ export interface FunctionSurroundings {
   readonly sibling: (name: string) => PcieFunction | undefined;
 }
 
+/** Configuration space has no BAR index; its vendor registers pass the same checks as the parts of a BAR. */
+const CONFIG_SHAPE: BarShape = { index: 0, kind: 'memory32', sizeBytes: CONFIG_SPACE_BYTES };
+
 /**
  * One function as the machine sees it: configuration space, BARs, interrupts and DMA around a plugin's model. It faces the
- * vfio-user server as a {@link VfioDevice}, the fabric as a {@link FabricMember} and the model as its {@link FunctionPort}.
+ * vfio-user server as a {@link VfioDevice} and the fabric as a {@link FabricMember}. The model is made by the plugin's card
+ * when the function is put on the bus, and thrown away and made anew at every reset, each with a {@link ModelPort} of its own.
  *
  * A fault of the model stays inside: the function is then broken (reads give all ones, writes are dropped, no work runs)
  * until the machine resets it.
  */
 export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly name: string;
-  readonly model: PcieFunction;
+  readonly card: PcieFunction;
   readonly config: ConfigSpace;
   readonly dmaSpace: DmaSpace;
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
   messages: DmaMessageChannel | undefined;
-  readonly #bus: Bus;
   readonly #fabricPort: FabricPort;
   readonly #log: Log;
-  readonly #bars = new Map<number, FunctionBar>();
+  readonly #bars: ReadonlyMap<number, FunctionBar>;
   readonly #rom: Uint8Array;
-  readonly #configRegisters: BarDecoder | undefined;
+  readonly #configBar = new FunctionBar('configuration', CONFIG_SPACE_BYTES);
   readonly #interrupts: InterruptLines;
-  #epoch = 0;
+  readonly #portHost: PortHost;
+  #port!: ModelPort;
+  #model: FunctionModel | undefined;
+  #isPoweringOn = false;
   #broken: string | undefined;
   #vanished = false;
 
-  constructor(name: string, model: PcieFunction, surroundings: FunctionSurroundings) {
+  /** Throws an Error when the card's declarations are wrong or its model cannot be made; nothing of it is left then. */
+  constructor(name: string, card: PcieFunction, surroundings: FunctionSurroundings) {
     this.name = name;
-    this.model = model;
-    this.#bus = surroundings.bus;
+    this.card = card;
     this.#log = surroundings.log;
-    this.dmaSpace = new DmaSpace({
-      onShrinkableFile: () =>
-        this.#log.warn(
-          'guest memory is a file that can be made shorter, which would end this process; use memory-backend-memfd',
-        ),
-    });
-    this.#rom = padRom(model.rom);
+    this.dmaSpace = new DmaSpace({ onShrinkableFile: () => this.#warnOfShrinkableFile() });
+    this.#rom = padRom(card.rom);
     this.config = new ConfigSpace({
-      identity: model.identity,
-      bars: model.bars,
-      capabilities: model.capabilities,
+      identity: card.identity,
+      bars: card.bars,
+      capabilities: card.capabilities,
       ...(this.#rom.length > 0 && { romSizeBytes: this.#rom.length }),
     });
-    this.#configRegisters = model.configRegisters && new BarDecoder(configRegistersBar(model));
-    for (const bar of model.bars) this.#bars.set(bar.index, this.#describeBar(bar));
-    this.#interrupts = new InterruptLines(model.capabilities.flatMap(({ interrupts }) => interrupts ?? []));
+    this.#bars = new Map(card.bars.map((shape) => [shape.index, FunctionBar.ofShape(shape)]));
+    this.#interrupts = new InterruptLines(card.capabilities.flatMap(({ interrupts }) => interrupts ?? []));
     this.irqs = this.#interrupts.irqs;
-    this.regions = describeRegions(model, this.#rom.length);
     this.#fabricPort = surroundings.fabric.join(this);
-    model.attach(this.#port(surroundings.sibling));
+    this.#portHost = this.#makePortHost(surroundings);
+    try {
+      this.#powerOn('attach');
+    } catch (error) {
+      this.#fabricPort.leave();
+      throw new Error(`${name} cannot be put on the bus: ${(error as Error).message}`, { cause: error });
+    }
+    this.regions = describeRegions(card.bars, ({ index }) => this.memoryParts(index), this.#rom.length);
   }
 
   get busMasterEnabled(): boolean {
@@ -98,9 +96,19 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     return this.#fabricPort.counters;
   }
 
+  /** What the card made at the last power-on; undefined after a reset in which it failed to. */
+  get model(): FunctionModel | undefined {
+    return this.#model;
+  }
+
   /** Bus address of a BAR while it decodes. */
   barAddress(index: number): number | undefined {
     return this.config.barAddress(index);
+  }
+
+  /** The memory behind a BAR, the same for every model. */
+  memoryParts(index: number): readonly MemoryPart[] {
+    return this.#bars.get(index)?.memoryParts ?? [];
   }
 
   // --- the vfio-user server's side
@@ -109,13 +117,13 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     if (this.#vanished) target.fill(0xff);
     else if (region === REGION.CONFIG) this.#readConfig(offset, target);
     else if (region === REGION.ROM) target.set(this.#rom.subarray(offset, offset + target.length));
-    else this.#bars.get(region)!.fabricBar.read(offset, target);
+    else this.#bars.get(region)!.read(offset, target);
   }
 
   regionWrite(region: number, offset: number, source: Uint8Array): void {
     if (this.#vanished) return;
     if (region === REGION.CONFIG) this.#writeConfig(offset, source);
-    else if (region !== REGION.ROM) this.#bars.get(region)!.fabricBar.write(offset, source);
+    else if (region !== REGION.ROM) this.#bars.get(region)!.write(offset, source);
   }
 
   reset(): void {
@@ -168,221 +176,198 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
 
   windows(): readonly BarWindow[] {
     if (this.#vanished) return [];
-    return [...this.#bars].flatMap(([index, { kind, fabricBar }]) => {
+    return this.card.bars.flatMap(({ index, kind }) => {
       const address = kind === 'io' ? undefined : this.config.barAddress(index);
-      return address === undefined ? [] : [{ address, bar: fabricBar }];
+      return address === undefined ? [] : [{ address, bar: this.#bars.get(index)! }];
     });
   }
 
   // --- the machine's side
 
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    if (this.model.control === undefined) throw new Error(`${this.name} has no commands`);
-    return this.model.control(command, args);
+    if (this.#model?.control === undefined) throw new Error(`${this.name} has no commands`);
+    return this.#model.control(command, args);
+  }
+
+  inspect(): unknown {
+    return this.#model?.inspect?.();
   }
 
   /** The function leaves the machine: nothing of it runs any more. */
   close(): void {
-    this.#epoch++;
+    this.#throwModelAway('the function is removed');
     this.clientDisconnected();
     this.#fabricPort.leave();
-    this.model.detach?.();
+    this.card.detach?.();
   }
 
-  /** A BAR as the bus reaches it: a broken function answers all ones and drops writes. */
-  #describeBar(bar: Bar): FunctionBar {
-    const decoder = new BarDecoder(bar);
-    const fabricBar: FabricBar = {
-      sizeBytes: bar.sizeBytes,
-      memoryParts: bar.parts.filter(isMemory),
-      read: (offset, target) => {
-        if (this.#broken !== undefined) target.fill(0xff);
-        else if (
-          !this.#guard(
-            () => decoder.read(offset, target),
-            () => `reading ${target.length} bytes at ${place(bar, decoder, offset)}`,
-          )
-        )
-          target.fill(0xff);
-      },
-      write: (offset, source) => {
-        if (this.#broken === undefined)
-          this.#guard(
-            () => decoder.write(offset, source),
-            () => `writing ${hex(source)} at ${place(bar, decoder, offset)}`,
-          );
-      },
-    };
-    return { kind: bar.kind, fabricBar, decoder };
-  }
+  // --- the model: made, broken, thrown away
 
-  /** Accesses between the declared parts of each BAR, most used first. */
-  unaddressed(): Record<string, readonly unknown[]> {
-    return Object.fromEntries([...this.#bars].map(([index, { decoder }]) => [`BAR${index}`, decoder.unaddressed()]));
-  }
-
-  #readConfig(offset: number, target: Uint8Array): void {
-    this.config.read(offset, target);
-    for (const { range, at } of this.#configOverlap(offset, target.length)) {
-      const piece = target.subarray(at, at + range.lengthBytes);
-      this.#guard(
-        () => this.#configRegisters!.read(range.offset, piece),
-        () => `reading configuration at 0x${range.offset.toString(16)}`,
-      );
+  /** Makes a model and puts it behind the BARs. Throws what the card throws, or what is wrong with the model's parts. */
+  #powerOn(cause: PowerOnCause): void {
+    const port = new ModelPort(this.#portHost);
+    this.#port = port;
+    this.#isPoweringOn = true;
+    try {
+      this.#plug(this.card.powerOn(port, cause), port);
+    } catch (error) {
+      port.close('its power-on failed');
+      throw error;
+    } finally {
+      this.#isPoweringOn = false;
     }
   }
 
-  #writeConfig(offset: number, source: Uint8Array): void {
-    const { effects, decodeChanged } = this.config.write(offset, source);
-    if (decodeChanged) this.#fabricPort.decodeChanged();
-    for (const { range, at } of this.#configOverlap(offset, source.length)) {
-      const piece = source.subarray(at, at + range.lengthBytes);
-      this.#guard(
-        () => this.#configRegisters!.write(range.offset, piece),
-        () => `writing ${hex(piece)} to configuration at 0x${range.offset.toString(16)}`,
-      );
+  #plug(model: FunctionModel, port: ModelPort): void {
+    for (const index of Object.keys(model.bars)) {
+      if (!this.#bars.has(Number(index))) throw new Error(`the model has parts for BAR${index}, which is not declared`);
     }
-    if (effects.includes('function-level-reset')) this.#reset('flr');
+    for (const shape of this.card.bars) {
+      validateBarParts(shape, model.bars[shape.index] ?? [], this.card.capabilities);
+    }
+    validateBarParts(CONFIG_SHAPE, model.configRegisters ?? []);
+    const reportFault = (error: unknown, what: string) => this.#fault(port, error, what);
+    for (const [index, bar] of this.#bars) bar.plug(model.bars[index] ?? [], reportFault);
+    this.#configBar.plug(model.configRegisters ?? [], reportFault);
+    this.#model = model;
   }
 
-  /** The parts of a configuration access that the model's own registers answer. */
-  #configOverlap(offset: number, lengthBytes: number) {
-    return (this.model.configRegisters ?? []).flatMap((part) => {
-      const start = Math.max(offset, part.offset);
-      const end = Math.min(offset + lengthBytes, part.offset + part.sizeBytes);
-      return start < end ? [{ range: { offset: start, lengthBytes: end - start }, at: start - offset }] : [];
-    });
-  }
-
+  /** The order matters: what could still reach the old model is gone before the new one is made. */
   #reset(kind: ResetKind): void {
-    this.#epoch++;
+    this.#port.close(`reset (${kind})`);
     this.#broken = undefined;
     this.#vanished = false;
     this.#fabricPort.dropPostedWrites();
     this.config.reset(kind);
     this.#fabricPort.decodeChanged();
-    this.#guard(
-      () => this.model.reset(kind),
-      () => `reset (${kind})`,
-    );
+    this.#renewModel(kind);
+  }
+
+  #restart(port: ModelPort): void {
+    if (port !== this.#port) return;
+    if (this.#isPoweringOn) throw new Error(`${this.name}: a model must not call restart() while it is made`);
+    this.#renewModel('self');
+  }
+
+  #renewModel(cause: ResetKind | 'self'): void {
+    this.#throwModelAway(`reset (${cause})`);
+    try {
+      this.#powerOn(cause);
+    } catch (error) {
+      this.#break(error, `power-on after a reset (${cause})`);
+    }
+  }
+
+  #throwModelAway(reason: string): void {
+    this.#port.close(reason);
+    const model = this.#model;
+    this.#model = undefined;
+    this.#unplug();
+    try {
+      model?.powerOff?.();
+    } catch (error) {
+      this.#log.error(`${this.name}: powerOff failed (${reason}): ${(error as Error).message}`, {
+        stack: (error as Error).stack,
+      });
+    }
+  }
+
+  #unplug(): void {
+    for (const bar of this.#bars.values()) bar.unplug();
+    this.#configBar.unplug();
   }
 
   #vanish(): void {
-    this.#epoch++;
+    this.#port.halt();
     this.#vanished = true;
     this.#fabricPort.dropPostedWrites();
     this.#fabricPort.decodeChanged();
     this.#log.info(`${this.name} is gone from the bus, as a card that is pulled out`);
   }
 
-  /** Runs model code; false when it failed. A fault breaks the function and is told with all that helps to find it. */
-  #guard(run: () => void, what: () => string): boolean {
-    try {
-      run();
-      return true;
-    } catch (error) {
-      this.#broken = `${what()} failed: ${(error as Error).message}`;
-      this.#epoch++;
-      const cause =
-        error instanceof DmaError ? 'the model did not handle a failed DMA request' : 'a fault of the model';
-      this.#log.error(`${this.name} is broken: ${this.#broken} (${cause}); a reset of the function brings it back`, {
-        stack: (error as Error).stack,
-      });
-      return false;
+  /** Code of a model threw. What a model does after its end touches nobody but is told, unless it only met its closed port. */
+  #fault(port: ModelPort, error: unknown, what: string): void {
+    if (!port.isClosed) {
+      this.#break(error, what);
+      return;
     }
+    if (error instanceof PortClosedError) return;
+    this.#log.error(
+      `${this.name}: ${what} failed in a model that was thrown away meanwhile: ${(error as Error).message}`,
+      {
+        stack: (error as Error).stack,
+      },
+    );
   }
 
-  #port(sibling: FunctionSurroundings['sibling']): FunctionPort {
+  /** The function is out of service from now on, which is told with all that helps to find the fault. */
+  #break(error: unknown, what: string): void {
+    this.#broken = `${what} failed: ${(error as Error).message}`;
+    this.#port.halt();
+    this.#unplug();
+    const cause = error instanceof DmaError ? 'the model did not handle a failed DMA request' : 'a fault of the model';
+    this.#log.error(`${this.name} is broken: ${this.#broken} (${cause}); a reset of the function brings it back`, {
+      stack: (error as Error).stack,
+    });
+  }
+
+  #makePortHost({ bus, sibling }: FunctionSurroundings): PortHost {
     const self = this;
     return {
       name: this.name,
       log: this.#log,
-      clock: this.#clock(),
-      dma: new FunctionDma(this.#fabricPort),
+      bus,
+      fabricPort: this.#fabricPort,
+      interrupts: this.#interrupts,
       get busMasterEnabled() {
         return self.busMasterEnabled;
       },
-      interrupt: (vector) => {
-        if (!this.#vanished && this.#interrupts.fire(vector)) this.#fabricPort.countInterrupt(vector);
-      },
-      post: (work) => {
-        const epoch = this.#epoch;
-        this.#bus.post(
-          () => this.#guard(work, () => 'posted work'),
-          () => epoch === this.#epoch,
-        );
-      },
       sibling,
-      vanish: () => this.#vanish(),
-      link: (name) => {
-        const memory = sibling(name)?.linkMemory;
-        const count: PrivateLink['count'] = (direction, bytes) => this.#fabricPort.countLink(name, direction, bytes);
-        return memory && { memory, count };
+      guard: (port, run, what) => {
+        try {
+          run();
+        } catch (error) {
+          this.#fault(port, error, what);
+        }
+      },
+      restart: (port) => this.#restart(port),
+      vanish: (port) => {
+        if (port === this.#port) this.#vanish();
       },
     };
   }
 
-  #clock(): Clock {
-    return {
-      nowNs: this.#bus.clock.nowNs,
-      after: (delayMs, callback): Timer => {
-        const epoch = this.#epoch;
-        return this.#bus.clock.after(delayMs, () => {
-          if (epoch === this.#epoch) this.#guard(callback, () => 'a timer');
-        });
-      },
-    };
+  // --- configuration space
+
+  #readConfig(offset: number, target: Uint8Array): void {
+    this.config.read(offset, target);
+    for (const { start, end } of this.#configOverlap(offset, target.length)) {
+      this.#configBar.read(start, target.subarray(start - offset, end - offset));
+    }
   }
-}
 
-interface FunctionBar {
-  readonly kind: Bar['kind'];
-  readonly fabricBar: FabricBar;
-  readonly decoder: BarDecoder;
-}
-
-function place(bar: Bar, decoder: BarDecoder, offset: number): string {
-  return `BAR${bar.index}+0x${offset.toString(16)} (${decoder.nameAt(offset)})`;
-}
-
-function hex(bytes: Uint8Array): string {
-  return `0x${Buffer.from(bytes.subarray(0, 16)).reverse().toString('hex')}${bytes.length > 16 ? '…' : ''}`;
-}
-
-function padRom(rom: Uint8Array | undefined): Uint8Array {
-  if (rom === undefined || rom.length === 0) return new Uint8Array(0);
-  if (rom.length > MAX_ROM_BYTES)
-    throw new Error(`the ROM has ${rom.length} bytes; at most ${MAX_ROM_BYTES} are served`);
-  const padded = new Uint8Array(Math.max(PAGE_BYTES, 2 ** Math.ceil(Math.log2(rom.length)))).fill(0xff);
-  padded.set(rom);
-  return padded;
-}
-
-function configRegistersBar(model: PcieFunction) {
-  return { index: 0, kind: 'memory32', sizeBytes: CONFIG_SPACE_BYTES, parts: model.configRegisters ?? [] } as const;
-}
-
-/** The regions of vfio (linux/vfio.h VFIO_PCI_*_REGION_INDEX): six BARs, ROM, configuration space, VGA. */
-function describeRegions(model: PcieFunction, romBytes: number): RegionInfo[] {
-  const absent: RegionInfo = { sizeBytes: 0, readable: false, writable: false };
-  const regions = new Array<RegionInfo>(REGION.COUNT).fill(absent);
-  for (const bar of model.bars) {
-    const memoryParts = bar.parts.filter(isMemory);
-    const first = memoryParts[0];
-    regions[bar.index] = {
-      sizeBytes: bar.sizeBytes,
-      readable: true,
-      writable: true,
-      ...(first && {
-        mappable: {
-          fd: (first.memory as BackedMemoryRegion).fd,
-          fdOffset: memoryOffsetOf(first) - first.offset,
-          areas: memoryParts.map(({ offset, sizeBytes }) => ({ offset, sizeBytes })),
-        },
-      }),
-    };
+  #writeConfig(offset: number, source: Uint8Array): void {
+    const { effects, decodeChanged } = this.config.write(offset, source);
+    if (decodeChanged) this.#fabricPort.decodeChanged();
+    for (const { start, end } of this.#configOverlap(offset, source.length)) {
+      this.#configBar.write(start, source.subarray(start - offset, end - offset));
+    }
+    if (effects.includes('function-level-reset')) this.#reset('flr');
   }
-  if (romBytes > 0) regions[REGION.ROM] = { sizeBytes: romBytes, readable: true, writable: false };
-  regions[REGION.CONFIG] = { sizeBytes: CONFIG_SPACE_BYTES, readable: true, writable: true };
-  return regions;
+
+  /** The parts of a configuration access that the model's own registers answer. */
+  #configOverlap(offset: number, lengthBytes: number): { start: number; end: number }[] {
+    const registers: readonly BarRegisters[] = this.#model?.configRegisters ?? [];
+    return registers.flatMap((part) => {
+      const start = Math.max(offset, part.offset);
+      const end = Math.min(offset + lengthBytes, part.offset + part.sizeBytes);
+      return start < end ? [{ start, end }] : [];
+    });
+  }
+
+  #warnOfShrinkableFile(): void {
+    this.#log.warn(
+      'guest memory is a file that can be made shorter, which would end this process; use memory-backend-memfd',
+    );
+  }
 }

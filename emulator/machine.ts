@@ -1,10 +1,13 @@
+import type { Log } from './ambient/log.js';
 import type { Bus } from './bus.js';
 import type { FunctionState } from './bus-messages.js';
 import { EmulatedFunction } from './function.js';
 import { Fabric, type PeerRouting } from './memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion } from './memory/region.js';
-import { isMemory, memoryOffsetOf } from './pci/bar.js';
-import type { Log, PcieFunction } from './plugin/index.js';
+import { memoryOffsetOf } from './pci/bar-parts.js';
+import type { PcieFunction } from './plugin/function.js';
+import { asPcieFunction, unwrapLegacy } from './plugin/legacy.js';
+import type { CreatedFunction } from './plugin/plugin.js';
 import { type AnsweringGate, FunctionServer } from './vfio-user/server.js';
 
 interface Served {
@@ -19,6 +22,7 @@ export class Machine {
   readonly #gate: AnsweringGate = { depth: 0 };
   readonly #functions = new Map<string, Served>();
   readonly #memories: BackedMemoryRegion[] = [];
+  readonly #services = new Map<string, unknown>();
 
   constructor(bus: Bus, peerRouting: PeerRouting) {
     this.#bus = bus;
@@ -35,14 +39,20 @@ export class Machine {
     return memory;
   }
 
+  /** The object that all functions of the machine share under `key`; the first one who asks makes it. */
+  service<Service>(key: string, create: () => Service): Service {
+    if (!this.#services.has(key)) this.#services.set(key, create());
+    return this.#services.get(key) as Service;
+  }
+
   /** Puts a function on the bus and serves it on a socket. Throws when the socket cannot be made or the model is wrong. */
-  add(name: string, model: PcieFunction, socketPath: string, log: Log): EmulatedFunction {
+  add(name: string, created: CreatedFunction, socketPath: string, log: Log): EmulatedFunction {
     if (this.#functions.has(name)) throw new Error(`there are two functions called ${name}`);
-    const emulated = new EmulatedFunction(name, model, {
+    const emulated = new EmulatedFunction(name, asPcieFunction(created), {
       bus: this.#bus,
       fabric: this.#fabric,
       log,
-      sibling: (other) => this.#functions.get(other)?.emulated.model,
+      sibling: (other) => this.#sibling(other),
     });
     const server = new FunctionServer(emulated, socketPath, {
       log,
@@ -66,13 +76,13 @@ export class Machine {
       ...(emulated.broken !== undefined && { broken: emulated.broken }),
       counters: structuredClone(emulated.counters),
       barAddresses: Object.fromEntries(
-        emulated.model.bars.flatMap((bar) => {
+        emulated.card.bars.flatMap((bar) => {
           const address = emulated.barAddress(bar.index);
           return address === undefined ? [] : [[bar.index, address]];
         }),
       ),
       server: server.statistics(),
-      model: emulated.model.inspect?.() ?? null,
+      model: emulated.inspect() ?? null,
     }));
   }
 
@@ -82,11 +92,10 @@ export class Machine {
 
   /** Reads the memory behind a BAR. Throws where the BAR does not exist or traps. */
   readBar(functionName: string, bar: number, offset: number, lengthBytes: number): Uint8Array {
-    const { model } = this.#find(functionName).emulated;
-    const part = model.bars
-      .find((candidate) => candidate.index === bar)
-      ?.parts.find(({ offset: start, sizeBytes }) => offset >= start && offset + lengthBytes <= start + sizeBytes);
-    if (part === undefined || !isMemory(part)) {
+    const part = this.#find(functionName)
+      .emulated.memoryParts(bar)
+      .find(({ offset: start, sizeBytes }) => offset >= start && offset + lengthBytes <= start + sizeBytes);
+    if (part === undefined) {
       throw new Error(`BAR${bar} of ${functionName} has no memory at 0x${offset.toString(16)}, ${lengthBytes} bytes`);
     }
     const bytes = new Uint8Array(lengthBytes);
@@ -101,6 +110,11 @@ export class Machine {
     }
     this.#functions.clear();
     for (const memory of this.#memories) memory.close();
+  }
+
+  #sibling(name: string): PcieFunction | undefined {
+    const served = this.#functions.get(name);
+    return served && unwrapLegacy(served.emulated.card);
   }
 
   #find(name: string): Served {

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from './plugin/index.js';
+import type { Clock, Timer } from './ambient/clock.js';
 
 interface Entry {
   readonly dueNs: bigint;

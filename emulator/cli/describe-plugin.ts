@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { parseOptions } from '../device-spec.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
-import type { Bar, Log, PcieFunction, Plugin } from '../plugin/index.js';
+import type { BarShape, CreatedFunction, Log, Plugin } from '../plugin/index.js';
 import { formatByteSize } from '../plugin/options.js';
 
 export interface OptionDescription {
@@ -77,8 +77,9 @@ export function describePlugin(plugin: Plugin): PluginDescription {
         regions.push(region);
         return region;
       },
+      machineService: (_key, create) => create(),
     });
-    const functions: readonly PcieFunction[] = Array.isArray(created) ? created : [created];
+    const functions: readonly CreatedFunction[] = Array.isArray(created) ? created : [created];
     return {
       name: plugin.name,
       description: plugin.description,
@@ -91,7 +92,7 @@ export function describePlugin(plugin: Plugin): PluginDescription {
   }
 }
 
-function describeFunction({ identity, bars }: PcieFunction): FunctionDescription {
+function describeFunction({ identity, bars }: CreatedFunction): FunctionDescription {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
   return {
     id: `${hex(identity.vendorId, 4)}:${hex(identity.deviceId, 4)}`,
@@ -102,7 +103,7 @@ function describeFunction({ identity, bars }: PcieFunction): FunctionDescription
   };
 }
 
-function describeBar(bar: Bar): string {
+function describeBar(bar: BarShape): string {
   const kinds = { memory32: '32-bit', memory64: '64-bit', io: 'I/O' } as const;
   const prefetchable = bar.prefetchable ? ' prefetchable' : '';
   return `BAR${bar.index} ${formatByteSize(bar.sizeBytes)} ${kinds[bar.kind]}${prefetchable}`;

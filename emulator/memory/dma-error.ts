@@ -27,3 +27,16 @@ export class DmaError extends Error {
     this.lengthBytes = lengthBytes;
   }
 }
+
+/**
+ * DMA by a model that was thrown away. Device code lets it pass: whatever was under way ends there, and the emulator, which
+ * knows that this work is nobody's any more, drops it.
+ */
+export class PortClosedError extends Error {
+  constructor(functionName: string, reason: string) {
+    super(
+      `DMA of ${functionName} after the end of its model (${reason}): nothing is moved; the work that asked must end`,
+    );
+    this.name = 'PortClosedError';
+  }
+}

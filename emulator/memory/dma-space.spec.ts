@@ -3,8 +3,7 @@ import { openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closeFd, createEventfd, createMemfd, duplicateFd, ERRNO, MappedFile, openFdCount } from '../host/index.js';
-import type { DmaMapRequest } from '../vfio-user/device.js';
-import { DmaSpace, type MemoryMap } from './dma-space.js';
+import { type DmaMapRequest, DmaSpace, type MemoryMap } from './dma-space.js';
 
 const KIB = 1024;
 const MIB = 2 ** 20;

@@ -1,6 +1,5 @@
 /** What one client has given one function to reach by DMA: the table of its DMA_MAPs. */
 import { closeFd, ERRNO, type FileIdentity, fileIdentity, type MappedFile, SystemError } from '../host/index.js';
-import type { DmaMapRequest } from '../vfio-user/device.js';
 import { type SharedFile, SharedFiles } from './shared-files.js';
 
 /**
@@ -12,6 +11,17 @@ export const DEFAULT_MAP_LIMIT = 262_144;
 const MAX_MAP_BYTES = 8 * 2 ** 40;
 /** Maps with a file are whole pages (`pgsizes` of the version reply). */
 const PAGE_BYTES = 4096;
+
+/** A client offers a range of bus addresses, with or without a file behind it. */
+export interface DmaMapRequest {
+  readonly address: number;
+  readonly sizeBytes: number;
+  /** From the device's point of view. */
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** Offset of the range inside the file. */
+  readonly offset: number;
+}
 
 /** One DMA_MAP with a file: `address` + n is byte `memoryOffset` + n of `memory`, from `start` up to, not including, `end`. */
 export interface MemoryMap {

@@ -12,7 +12,7 @@
  * Functions are in one group when their clients mapped the same file as guest memory. Until a function's client has
  * mapped any, it reaches nobody but itself.
  */
-import type { DmaMessageChannel } from '../vfio-user/device.js';
+
 import {
   countLink,
   emptyFunctionCounters,
@@ -21,6 +21,7 @@ import {
   type TransferCounters,
 } from './counters.js';
 import { DmaError, type DmaFailure } from './dma-error.js';
+import type { DmaMessageChannel } from './dma-messages.js';
 import type { DmaMap, DmaSpace } from './dma-space.js';
 import { countAlignedPieces, PostedWrites } from './posted-writes.js';
 import { type BarWindow, buildSegments, type RegisterSegment, type Segment, segmentIndexAtOrBelow } from './windows.js';

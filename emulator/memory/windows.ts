@@ -1,5 +1,4 @@
 /** Where the BARs of a group of functions are on the bus: a sorted table of what lies at which address. */
-import type { BarMemory } from '../plugin/index.js';
 import type { MemoryRegion } from './region.js';
 
 /** What DMA needs of memory; a function's region and a client's mapped file both offer it. */
@@ -8,11 +7,20 @@ export type ByteMemory = Pick<
   'read' | 'write' | 'forEachSpan' | 'readU32' | 'readU64' | 'writeU32' | 'writeU64'
 >;
 
+/** A part of a BAR that is plain memory: QEMU maps it into the guest, accesses never trap. */
+export interface MemoryPart {
+  readonly offset: number;
+  readonly sizeBytes: number;
+  readonly memory: MemoryRegion;
+  /** Where in `memory` this part starts. Default: `offset`. */
+  readonly memoryOffset?: number;
+}
+
 /** What the fabric needs of a memory BAR. Whatever is outside `memoryParts` is accessed by `read` and `write`. */
 export interface FabricBar {
   readonly sizeBytes: number;
   /** Sorted and disjoint. */
-  readonly memoryParts: readonly BarMemory[];
+  readonly memoryParts: readonly MemoryPart[];
   /** Register accesses: naturally aligned, 1, 2, 4 or 8 bytes. They never throw: a handler's fault stays in its function. */
   read(offset: number, target: Uint8Array): void;
   write(offset: number, source: Uint8Array): void;

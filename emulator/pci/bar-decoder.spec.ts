@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import type { Bar, RegisterHandler } from '../plugin/index.js';
 import { HeapMemory } from '../testing/index.js';
 import { BarDecoder } from './bar-decoder.js';
+import type { RegisterHandler } from './register-handler.js';
 
 /** Remembers every access; reads answer with the bytes of their own offset. */
 class Recorder implements RegisterHandler {
@@ -32,17 +32,12 @@ class WideRecorder extends Recorder {
 
 function make(registers: RegisterHandler = new Recorder()) {
   const memory = new HeapMemory('vram', 0x8000);
-  const bar: Bar = {
-    index: 0,
-    kind: 'memory64',
-    sizeBytes: 0x10000,
-    parts: [
-      { offset: 0x0, sizeBytes: 0x1000, memory, memoryOffset: 0x2000 },
-      { offset: 0x1000, sizeBytes: 0x104, registers },
-      { offset: 0x4000, sizeBytes: 0x2000, memory, memoryOffset: 0x6000 },
-    ],
-  };
-  return { memory, decoder: new BarDecoder(bar) };
+  const parts = [
+    { offset: 0x0, sizeBytes: 0x1000, memory, memoryOffset: 0x2000 },
+    { offset: 0x1000, sizeBytes: 0x104, registers },
+    { offset: 0x4000, sizeBytes: 0x2000, memory, memoryOffset: 0x6000 },
+  ];
+  return { memory, decoder: new BarDecoder(0x10000, parts) };
 }
 
 function read(decoder: BarDecoder, offset: number, lengthBytes: number): number[] {

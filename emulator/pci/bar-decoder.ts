@@ -1,7 +1,7 @@
 import type { MemoryRegion } from '../memory/region.js';
-import { AccessTally, type UndeclaredAccess } from '../plugin/access-tally.js';
-import type { Bar, BarMemory, BarRegisters, RegisterHandler } from '../plugin/index.js';
-import { isMemory, memoryOffsetOf } from './bar.js';
+import { AccessTally, type UndeclaredAccess } from './access-tally.js';
+import { type BarParts, isMemory, memoryOffsetOf } from './bar-parts.js';
+import type { RegisterHandler } from './register-handler.js';
 
 /** What lies at one offset of a BAR, and for how many bytes from there on. */
 export type BarSpan =
@@ -26,13 +26,13 @@ export type BarSpan =
  */
 export class BarDecoder {
   readonly sizeBytes: number;
-  readonly #parts: readonly (BarMemory | BarRegisters)[];
+  readonly #parts: BarParts;
   readonly #tally = new AccessTally();
 
-  /** The BAR has passed `validateBars`. */
-  constructor(bar: Bar) {
-    this.sizeBytes = bar.sizeBytes;
-    this.#parts = bar.parts;
+  /** The parts have passed `validateBarParts`. */
+  constructor(sizeBytes: number, parts: BarParts) {
+    this.sizeBytes = sizeBytes;
+    this.#parts = parts;
   }
 
   /** Throws RangeError outside the BAR. */

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import type { Bar, RegisterHandler } from '../plugin/index.js';
 import { HeapMemory } from '../testing/index.js';
-import { validateBars } from './bar.js';
-import { msix } from './capabilities.js';
+import { type BarShape, validateBarShapes } from './bar.js';
+import { type BarParts, validateBarParts } from './bar-parts.js';
+import { type Capability, msix } from './capabilities.js';
+import type { RegisterHandler } from './register-handler.js';
+
+type Bar = BarShape & { readonly parts: BarParts };
 
 const REGISTERS: RegisterHandler = { read: () => 0, write: () => undefined };
 const MEMORY = new HeapMemory('vram', 0x10000);
@@ -16,6 +19,12 @@ const memory = (offset: number, sizeBytes: number, memoryOffset?: number) => ({
   ...(memoryOffset === undefined ? {} : { memoryOffset }),
 });
 const registers = (offset: number, sizeBytes: number) => ({ offset, sizeBytes, registers: REGISTERS });
+
+/** As a function is checked: its shapes when it is added, then what its model put behind them. */
+function validateBars(bars: readonly Bar[], capabilities: readonly Capability[] = []): void {
+  validateBarShapes(bars, capabilities);
+  for (const bar of bars) validateBarParts(bar, bar.parts, capabilities);
+}
 
 describe('validateBars', () => {
   it('accepts every kind, parts in order, and MSI-X structures among registers', () => {

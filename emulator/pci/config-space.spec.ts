@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { Bar, Identity } from '../plugin/index.js';
+import type { BarShape } from './bar.js';
 import {
   accessControlServices,
   advancedErrorReporting,
@@ -14,6 +14,7 @@ import {
   vendorSpecificExtended,
 } from './capabilities.js';
 import { ConfigSpace } from './config-space.js';
+import type { Identity } from './identity.js';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
@@ -27,11 +28,11 @@ const IDENTITY: Identity = {
   revisionId: 0xc8,
 };
 
-const BARS: readonly Bar[] = [
-  { index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 8 * GIB, parts: [] },
-  { index: 2, kind: 'memory64', prefetchable: true, sizeBytes: 2 * MIB, parts: [] },
-  { index: 4, kind: 'io', sizeBytes: 256, parts: [] },
-  { index: 5, kind: 'memory32', sizeBytes: 64 * 1024, parts: [] },
+const BARS: readonly BarShape[] = [
+  { index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 8 * GIB },
+  { index: 2, kind: 'memory64', prefetchable: true, sizeBytes: 2 * MIB },
+  { index: 4, kind: 'io', sizeBytes: 256 },
+  { index: 5, kind: 'memory32', sizeBytes: 64 * 1024 },
 ];
 
 const CAPABILITIES: readonly Capability[] = [
@@ -197,7 +198,7 @@ describe('ConfigSpace', () => {
 
     it('C-23 sizes a 4 GiB BAR through its upper half alone', () => {
       const config = make({
-        bars: [{ index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 4 * GIB, parts: [] }],
+        bars: [{ index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 4 * GIB }],
         capabilities: [],
       });
       put(config, 0x10, 4, 0xffffffff);

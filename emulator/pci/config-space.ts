@@ -1,8 +1,8 @@
-import type { Bar, Identity } from '../plugin/index.js';
-import { validateBars } from './bar.js';
+import { type BarShape, validateBarShapes } from './bar.js';
 import type { Capability, CapabilityEffect, InterruptCapability } from './capability.js';
 import { putLittleEndian, readU16, readU32 } from './capability-layout.js';
 import { type PlacedCapability, placeCapabilities } from './capability-placement.js';
+import type { Identity } from './identity.js';
 import { PMCSR, PMCSR_STATE_MASK, POWER_MANAGEMENT_ID } from './power-management.js';
 
 /** PCIe 6.0 §7.2.2: configuration space of one function. */
@@ -44,9 +44,15 @@ const ROM_ADDRESS_MASK = 0xfffff800;
 const MIN_ROM_BYTES = 2048;
 const MAX_ROM_BYTES = 16 * 1024 * 1024;
 
+/**
+ * Why a function is reset. `device`: the machine or the bridge above reset it (vfio-user DEVICE_RESET). `flr`: the guest
+ * wrote Initiate Function Level Reset (PCIe 6.0 §6.6.2).
+ */
+export type ResetKind = 'device' | 'flr';
+
 export interface ConfigSpaceOptions {
   readonly identity: Identity;
-  readonly bars: readonly Bar[];
+  readonly bars: readonly BarShape[];
   readonly capabilities: readonly Capability[];
   /** Size of the ROM BAR, a power of two from 2 KiB to 16 MiB. Default: no ROM, the register is hardwired to zero. */
   readonly romSizeBytes?: number;
@@ -75,7 +81,7 @@ export class ConfigSpace {
   /** How the function interrupts: MSI-X when it has it, else MSI, else undefined. */
   readonly interruptCapability: InterruptCapability | undefined;
 
-  readonly #bars: readonly Bar[];
+  readonly #bars: readonly BarShape[];
   readonly #bytes = new Uint8Array(CONFIG_SPACE_BYTES);
   readonly #powerOn: Uint8Array;
   readonly #writable = new Uint8Array(CONFIG_SPACE_BYTES);
@@ -87,7 +93,7 @@ export class ConfigSpace {
 
   /** Throws an Error that says which BAR or capability is wrong and what would be right. */
   constructor(options: ConfigSpaceOptions) {
-    validateBars(options.bars, options.capabilities);
+    validateBarShapes(options.bars, options.capabilities);
     this.#bars = options.bars;
     this.capabilities = placeCapabilities(options.capabilities);
     this.interruptCapability = this.interruptCapabilityOf('msix') ?? this.interruptCapabilityOf('msi');
@@ -132,7 +138,7 @@ export class ConfigSpace {
    * copy, which such a reset does not change, and Linux restores only what reads differently (drivers/pci/pci.c
    * pci_restore_config_dword): nobody would ever write them again. COMMAND does read zero, so nothing decodes until then.
    */
-  reset(kind: 'device' | 'flr'): void {
+  reset(kind: ResetKind): void {
     for (let index = 0; index < CONFIG_SPACE_BYTES; index++) {
       const kept = kind === 'flr' ? this.#sticky[index]! : 0;
       this.#bytes[index] = (this.#powerOn[index]! & ~kept) | (this.#bytes[index]! & kept);
@@ -204,7 +210,7 @@ export class ConfigSpace {
     }
   }
 
-  #buildBar(bar: Bar): void {
+  #buildBar(bar: BarShape): void {
     const register = BASE_ADDRESS_0 + 4 * bar.index;
     const type =
       bar.kind === 'io'
@@ -291,7 +297,7 @@ export class ConfigSpace {
   }
 
   /** hw/pci/pci.c pci_bar_address: enabled, not at zero, and the last byte neither wraps nor is the end of 32-bit space. */
-  #decode(bar: Bar): number | undefined {
+  #decode(bar: BarShape): number | undefined {
     if (!this.#commandInD0(bar.kind === 'io' ? COMMAND_IO : COMMAND_MEMORY)) return undefined;
     const register = BASE_ADDRESS_0 + 4 * bar.index;
     const low = readU32(this.#bytes, register) & (bar.kind === 'io' ? BAR_IO_ADDRESS_MASK : BAR_MEMORY_ADDRESS_MASK);

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Bar, Identity } from '../plugin/index.js';
+import type { BarShape } from './bar.js';
 import {
   accessControlServices,
   advancedErrorReporting,
@@ -18,6 +18,7 @@ import {
   vendorSpecificExtended,
 } from './capabilities.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace } from './config-space.js';
+import type { Identity } from './identity.js';
 
 const MIB = 1024 * 1024;
 
@@ -30,11 +31,11 @@ const IDENTITY: Identity = {
   revisionId: 0xc8,
 };
 
-const BARS: readonly Bar[] = [
-  { index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 16 * 1024 * MIB, parts: [] },
-  { index: 2, kind: 'memory64', prefetchable: true, sizeBytes: 2 * MIB, parts: [] },
-  { index: 4, kind: 'io', sizeBytes: 256, parts: [] },
-  { index: 5, kind: 'memory32', sizeBytes: MIB, parts: [] },
+const BARS: readonly BarShape[] = [
+  { index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 16 * 1024 * MIB },
+  { index: 2, kind: 'memory64', prefetchable: true, sizeBytes: 2 * MIB },
+  { index: 4, kind: 'io', sizeBytes: 256 },
+  { index: 5, kind: 'memory32', sizeBytes: MIB },
 ];
 
 const CAPABILITIES: readonly Capability[] = [

@@ -1,5 +1,6 @@
-import { AccessTally, type UndeclaredAccess } from './access-tally.js';
-import type { Log, RegisterHandler } from './index.js';
+import type { Log } from '../ambient/log.js';
+import { AccessTally, type UndeclaredAccess } from '../pci/access-tally.js';
+import type { RegisterHandler } from '../pci/register-handler.js';
 
 /** One field of a register: inclusive bit range. */
 export interface RegisterField {

@@ -8,13 +8,16 @@
 import { countLink, type LinkCounters } from '../memory/counters.js';
 import { DmaError } from '../memory/dma-error.js';
 import type {
-  Bar,
   BarMemory,
   BarRegisters,
   Clock,
   CreateContext,
+  CreatedFunction,
   Dma,
+  FunctionModel,
   FunctionPort,
+  LegacyBar,
+  LegacyFunction,
   Log,
   MemoryRegion,
   PcieFunction,
@@ -161,18 +164,23 @@ export class RecordingLog implements Log {
 
 /** What a plugin's `create` gets in a unit test. */
 export function fakeContext(name = 'test0', instance = 0): CreateContext & { readonly log: RecordingLog } {
+  const services = new Map<string, unknown>();
   return {
     name,
     instance,
     log: new RecordingLog(),
     createMemory: (memoryName, sizeBytes) => new HeapMemory(`${name}.${memoryName}`, sizeBytes),
+    machineService: (key, create) => {
+      if (!services.has(key)) services.set(key, create());
+      return services.get(key) as never;
+    },
   };
 }
 
 /** One function on the fake bus, as the guest's CPU sees it. */
 export class FakeFunction {
   readonly name: string;
-  readonly model: PcieFunction;
+  readonly model: LegacyFunction;
   readonly log = new RecordingLog();
   /** Vectors in the order they fired. */
   readonly interrupts: number[] = [];
@@ -183,7 +191,7 @@ export class FakeFunction {
   vanished = false;
   readonly #barAddresses: ReadonlyMap<number, number>;
 
-  constructor(name: string, model: PcieFunction, barAddresses: ReadonlyMap<number, number>) {
+  constructor(name: string, model: LegacyFunction, barAddresses: ReadonlyMap<number, number>) {
     this.name = name;
     this.model = model;
     this.#barAddresses = barAddresses;
@@ -252,7 +260,44 @@ export class FakeFunction {
   }
 }
 
-function partAt(bar: Bar, offset: number): BarMemory | BarRegisters | undefined {
+/** A card in the shape that this bus knows: its BARs show the parts of the model of the time. */
+function keepCurrent(card: PcieFunction): LegacyFunction {
+  let port: FunctionPort;
+  let model: FunctionModel;
+  let powerOns = 0;
+  const powerOn = (cause: Parameters<PcieFunction['powerOn']>[1]): void => {
+    const own = ++powerOns;
+    const unlessReset = (work: () => void) => () => {
+      if (own === powerOns) work();
+    };
+    const ownPort: FunctionPort = Object.create(port, {
+      post: { value: (work: () => void) => port.post(unlessReset(work)) },
+    });
+    model = card.powerOn(ownPort, cause);
+  };
+  return {
+    identity: card.identity,
+    capabilities: card.capabilities,
+    bars: card.bars.map((shape) => ({
+      ...shape,
+      get parts() {
+        return model.bars[shape.index] ?? [];
+      },
+    })),
+    attach: (attached) => {
+      port = attached;
+      powerOn('attach');
+    },
+    reset: (kind) => {
+      model.powerOff?.();
+      powerOn(kind);
+    },
+    control: (command, args) => model.control?.(command, args),
+    inspect: () => model.inspect?.(),
+  };
+}
+
+function partAt(bar: LegacyBar, offset: number): BarMemory | BarRegisters | undefined {
   return bar.parts.find((part) => offset >= part.offset && offset < part.offset + part.sizeBytes);
 }
 
@@ -273,7 +318,8 @@ export class FakeBus {
   }
 
   /** Places a function's BARs, attaches it, and returns the CPU's view of it. */
-  add(name: string, model: PcieFunction): FakeFunction {
+  add(name: string, created: CreatedFunction): FakeFunction {
+    const model = 'powerOn' in created ? keepCurrent(created) : created;
     const addresses = new Map<number, number>();
     for (const bar of model.bars) {
       const base = Math.ceil(this.#nextBarAddress / bar.sizeBytes) * bar.sizeBytes;
@@ -303,8 +349,8 @@ export class FakeBus {
     return work !== undefined;
   }
 
-  #model(name: string): PcieFunction | undefined {
-    return this.functions.find((candidate) => candidate.name === name)?.model;
+  #sibling(name: string): PcieFunction | undefined {
+    return this.functions.find((candidate) => candidate.name === name)?.model as never;
   }
 
   #port(fake: FakeFunction): FunctionPort {
@@ -324,12 +370,13 @@ export class FakeBus {
       post: (work) => {
         this.#work.push(work);
       },
-      sibling: (name) => this.#model(name),
+      sibling: (name) => this.#sibling(name),
+      restart: () => fake.model.reset('flr'),
       vanish: () => {
         fake.vanished = true;
       },
       link: (name) => {
-        const memory = this.#model(name)?.linkMemory;
+        const memory = this.#sibling(name)?.linkMemory;
         return memory && { memory, count: (direction, bytes) => countLink(fake.links, name, direction, bytes) };
       },
     };
@@ -451,7 +498,13 @@ class FakeDma implements Dma {
 }
 
 /** Splits a request on a peer's BAR into parts, and into naturally aligned accesses of at most 8 bytes where it traps. */
-function accessBar(peer: FakeFunction, bar: Bar, direction: 'read' | 'write', start: number, bytes: Uint8Array): void {
+function accessBar(
+  peer: FakeFunction,
+  bar: LegacyBar,
+  direction: 'read' | 'write',
+  start: number,
+  bytes: Uint8Array,
+): void {
   for (let done = 0; done < bytes.length; ) {
     const offset = start + done;
     const part = partAt(bar, offset);

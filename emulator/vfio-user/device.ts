@@ -4,6 +4,9 @@
  * a refusal by throwing {@link SystemError}-like errors with an `errno`, which the server sends as the error reply.
  */
 
+import type { DmaMessageChannel } from '../memory/dma-messages.js';
+import type { DmaMapRequest } from '../memory/dma-space.js';
+
 /** Index of a region (linux/vfio.h VFIO_PCI_*_REGION_INDEX). */
 export const REGION = { BAR0: 0, ROM: 6, CONFIG: 7, VGA: 8, COUNT: 9 } as const;
 
@@ -35,16 +38,6 @@ export interface IrqInfo {
   readonly count: number;
   readonly maskable: boolean;
   readonly autoMasked: boolean;
-}
-
-export interface DmaMapRequest {
-  readonly address: number;
-  readonly sizeBytes: number;
-  /** From the device's point of view. */
-  readonly readable: boolean;
-  readonly writable: boolean;
-  /** Offset of the range inside the file. */
-  readonly offset: number;
 }
 
 export interface VfioDevice {
@@ -79,14 +72,4 @@ export interface VfioDevice {
   clientConnected(channel: DmaMessageChannel): void;
   /** The client is gone: DMA maps and eventfds are dropped, device state stays. */
   clientDisconnected(): void;
-}
-
-/**
- * DMA by messages (DMA_READ, DMA_WRITE), the fallback for addresses without a file. Synchronous: while a reply is awaited
- * the server goes on serving this client's requests. Throws an error with `errno` when refused, timed out, disconnected, or
- * called while one of the client's requests is being answered (EDEADLK).
- */
-export interface DmaMessageChannel {
-  dmaRead(address: number, target: Uint8Array): void;
-  dmaWrite(address: number, source: Uint8Array): void;
 }

@@ -8,10 +8,10 @@
  * - the last four bytes are the end of the data as specified, or else unused and 0.
  */
 import { performance } from 'node:perf_hooks';
+import type { Log } from '../ambient/log.js';
 import { ERRNO, SystemError } from '../host/index.js';
-import type { Log } from '../plugin/index.js';
+import type { DmaMessageChannel } from '../memory/dma-messages.js';
 import type { IncomingMessage } from './connection.js';
-import type { DmaMessageChannel } from './device.js';
 import {
   COMMAND,
   commandName,

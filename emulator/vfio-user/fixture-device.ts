@@ -3,7 +3,9 @@
  * REQ), around the project's own configuration space and DMA space.
  */
 import { closeFd, createMemfd, ERRNO, MappedFile, SystemError, signalEventfd } from '../host/index.js';
-import { DmaSpace } from '../memory/dma-space.js';
+import type { DmaMessageChannel } from '../memory/dma-messages.js';
+import { type DmaMapRequest, DmaSpace } from '../memory/dma-space.js';
+import type { BarShape } from '../pci/bar.js';
 import {
   deviceSerialNumber,
   msi,
@@ -14,17 +16,7 @@ import {
   vendorSpecificExtended,
 } from '../pci/capabilities.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace } from '../pci/config-space.js';
-import type { Bar } from '../plugin/index.js';
-import {
-  type DmaMapRequest,
-  type DmaMessageChannel,
-  IRQ,
-  type IrqInfo,
-  type MappableArea,
-  REGION,
-  type RegionInfo,
-  type VfioDevice,
-} from './device.js';
+import { IRQ, type IrqInfo, type MappableArea, REGION, type RegionInfo, type VfioDevice } from './device.js';
 
 export const PAGE = 0x1000;
 export const BAR1_BYTES = PAGE;
@@ -239,16 +231,16 @@ function describeRegions(fd: number, rom: boolean, largeBars: boolean): RegionIn
   return regions;
 }
 
-function describeBars(largeBars: boolean): Bar[] {
-  const small: Bar = { index: 1, kind: 'memory32', sizeBytes: BAR1_BYTES, parts: [] };
+function describeBars(largeBars: boolean): BarShape[] {
+  const small: BarShape = { index: 1, kind: 'memory32', sizeBytes: BAR1_BYTES };
   if (largeBars) {
-    const large = { kind: 'memory64', prefetchable: true, parts: [] } as const;
+    const large = { kind: 'memory64', prefetchable: true } as const;
     return [small, { index: 2, sizeBytes: 4 * 2 ** 30, ...large }, { index: 4, sizeBytes: 8 * 2 ** 30, ...large }];
   }
   return [
     small,
-    { index: 2, kind: 'memory32', sizeBytes: BAR2_BYTES, parts: [] },
-    { index: 3, kind: 'memory32', sizeBytes: BAR3_BYTES, parts: [] },
-    { index: 4, kind: 'memory32', sizeBytes: 0x10000, parts: [] },
+    { index: 2, kind: 'memory32', sizeBytes: BAR2_BYTES },
+    { index: 3, kind: 'memory32', sizeBytes: BAR3_BYTES },
+    { index: 4, kind: 'memory32', sizeBytes: 0x10000 },
   ];
 }

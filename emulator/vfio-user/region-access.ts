@@ -1,6 +1,7 @@
 /** REGION_READ, REGION_WRITE, REGION_WRITE_MULTI: the hot path, with one reply buffer for all of them. */
+
+import type { Log } from '../ambient/log.js';
 import { ERRNO, SystemError } from '../host/index.js';
-import type { Log } from '../plugin/index.js';
 import type { IncomingMessage } from './connection.js';
 import type { VfioDevice } from './device.js';
 import {

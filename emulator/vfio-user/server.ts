@@ -7,8 +7,8 @@
  */
 import { unlinkSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
+import type { Log } from '../ambient/log.js';
 import { acceptConnection, closeFd, ERRNO, errnoName, listenUnix, Poller } from '../host/index.js';
-import type { Log } from '../plugin/index.js';
 import { Connection, type IncomingMessage } from './connection.js';
 import type { VfioDevice } from './device.js';
 import { answerDeviceInfo, answerIrqInfo, answerRegionInfo, answerRegionIoFds, type Reply } from './device-info.js';

@@ -2,9 +2,9 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Log } from '../ambient/log.js';
 import { Bus } from '../bus.js';
 import { closeFd, createEventfd, createMemfd } from '../host/index.js';
-import type { Log } from '../plugin/index.js';
 import { FixtureDevice, type FixtureOptions } from './fixture-device.js';
 import { FunctionServer, type FunctionServerOptions } from './server.js';
 import { type ReceivedMessage, TestClient } from './test-client.js';

@@ -49,17 +49,17 @@ interface Job {
 export class CopyEngine {
   readonly #memory: MemoryRegion;
   readonly #events: EngineEvents;
-  #port: FunctionPort | undefined;
+  readonly #port: FunctionPort;
   #ring: Ring | undefined;
   #head = 0;
   #tail = 0;
   #job: Job | undefined;
   #sliceIsPosted = false;
   #injectedStatus: number | undefined;
-  /** Since the last reset of the function. */
   readonly totals = { descriptors: 0, failed: 0, bytes: 0 };
 
-  constructor(memory: MemoryRegion, events: EngineEvents) {
+  constructor(port: FunctionPort, memory: MemoryRegion, events: EngineEvents) {
+    this.#port = port;
     this.#memory = memory;
     this.#events = events;
   }
@@ -80,10 +80,6 @@ export class CopyEngine {
     return this.#ring !== undefined && this.#head !== this.#tail;
   }
 
-  attach(port: FunctionPort): void {
-    this.#port = port;
-  }
-
   /** Starts with an empty ring. */
   start(ring: Ring): void {
     this.#ring = ring;
@@ -98,21 +94,11 @@ export class CopyEngine {
     this.#job = undefined;
   }
 
-  /** The function was reset: the emulator has dropped posted work, so the flag that remembers it must go too. */
-  reset(): void {
-    this.stop();
-    this.#head = 0;
-    this.#tail = 0;
-    this.#sliceIsPosted = false;
-    this.#injectedStatus = undefined;
-    Object.assign(this.totals, { descriptors: 0, failed: 0, bytes: 0 });
-  }
-
   /** The driver has filled descriptors up to, not including, `tail`. */
   doorbell(tail: number): void {
     const ring = this.#ring;
     if (ring === undefined) {
-      this.#port?.log.warn('doorbell rung while the engine is stopped', { tail });
+      this.#port.log.warn('doorbell rung while the engine is stopped', { tail });
       return;
     }
     if (tail >= ring.entries) {
@@ -131,7 +117,7 @@ export class CopyEngine {
   #postSlice(): void {
     if (this.#sliceIsPosted || !this.isBusy) return;
     this.#sliceIsPosted = true;
-    this.#port?.post(() => {
+    this.#port.post(() => {
       this.#sliceIsPosted = false;
       this.#slice();
       this.#postSlice();
@@ -139,21 +125,20 @@ export class CopyEngine {
   }
 
   #slice(): void {
-    const port = this.#port;
-    for (let budget = SLICE_BYTES; port !== undefined && budget > 0 && this.isBusy; ) {
-      this.#job ??= this.#fetch(port);
+    for (let budget = SLICE_BYTES; budget > 0 && this.isBusy; ) {
+      this.#job ??= this.#fetch();
       if (this.#job === undefined) return;
-      budget -= this.#advance(port, this.#job, budget);
+      budget -= this.#advance(this.#job, budget);
     }
   }
 
-  #fetch(port: FunctionPort): Job | undefined {
+  #fetch(): Job | undefined {
     const ring = this.#ring;
     if (ring === undefined) return undefined;
     const index = this.#head;
     const bytes = new Uint8Array(DESCRIPTOR_BYTES);
     try {
-      port.dma.read(ring.base + index * DESCRIPTOR_BYTES, bytes);
+      this.#port.dma.read(ring.base + index * DESCRIPTOR_BYTES, bytes);
     } catch (error) {
       this.#haltOnDmaError(error, ring, haltReason.fetchFailed);
       return undefined;
@@ -163,7 +148,7 @@ export class CopyEngine {
   }
 
   /** Moves the next part of a job, and completes it after its last byte. Returns what to charge the slice. */
-  #advance(port: FunctionPort, job: Job, budgetBytes: number): number {
+  #advance(job: Job, budgetBytes: number): number {
     const { descriptor } = job;
     let result: number = status.done;
     let movedBytes = 0;
@@ -175,7 +160,7 @@ export class CopyEngine {
     } else {
       movedBytes = Math.min(budgetBytes, descriptor.lengthBytes - job.doneBytes);
       try {
-        this.#move(port, descriptor, job.doneBytes, movedBytes);
+        this.#move(descriptor, job.doneBytes, movedBytes);
       } catch (error) {
         if (!(error instanceof DmaError)) throw error;
         result = statusOfDmaFailure[error.failure];
@@ -184,12 +169,12 @@ export class CopyEngine {
       job.doneBytes += movedBytes;
     }
     if (this.#job !== job) return movedBytes;
-    if (result !== status.done || job.doneBytes === descriptor.lengthBytes) this.#complete(port, job, result);
+    if (result !== status.done || job.doneBytes === descriptor.lengthBytes) this.#complete(job, result);
     return movedBytes + DESCRIPTOR_COST_BYTES;
   }
 
-  #move(port: FunctionPort, descriptor: Descriptor, doneBytes: number, lengthBytes: number): void {
-    const { dma } = port;
+  #move(descriptor: Descriptor, doneBytes: number, lengthBytes: number): void {
+    const { dma } = this.#port;
     const memory = this.#memory;
     const source = Number(descriptor.source) + doneBytes;
     const destination = Number(descriptor.destination) + doneBytes;
@@ -205,12 +190,12 @@ export class CopyEngine {
     else dma.copy(destination, source, lengthBytes);
   }
 
-  #complete(port: FunctionPort, job: Job, result: number): void {
+  #complete(job: Job, result: number): void {
     const ring = this.#ring;
     if (ring === undefined) return;
     const completion = (BigInt(job.doneBytes) << 32n) | BigInt(result);
     try {
-      port.dma.writeU64(ring.base + job.index * DESCRIPTOR_BYTES + COMPLETION_OFFSET, completion);
+      this.#port.dma.writeU64(ring.base + job.index * DESCRIPTOR_BYTES + COMPLETION_OFFSET, completion);
     } catch (error) {
       this.#haltOnDmaError(error, ring, haltReason.completionFailed);
       return;
@@ -226,7 +211,7 @@ export class CopyEngine {
 
   #haltOnDmaError(error: unknown, ring: Ring, reason: number): void {
     if (!(error instanceof DmaError)) throw error;
-    this.#port?.log.warn(`the ring cannot be reached: ${error.message}`, { reason });
+    this.#port.log.warn(`the ring cannot be reached: ${error.message}`, { reason });
     if (this.#ring === ring) this.#halt(reason);
   }
 

@@ -4,9 +4,8 @@ import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import { COMPLETION_OFFSET, DESCRIPTOR_BYTES, type Descriptor, encodeDescriptor, flags, status } from './descriptor.js';
 import { haltReason } from './engine.js';
-import { MEMORY_BAR, vectors } from './function.js';
 import plugin from './index.js';
-import { bar0, cause, control, ID_VALUE, statusBits, VERSION_VALUE } from './registers.js';
+import { bar0, cause, control, ID_VALUE, MEMORY_BAR, statusBits, VERSION_VALUE, vectors } from './registers.js';
 
 const CONTROL = 0x08;
 const STATUS = 0x0c;

@@ -14,6 +14,12 @@ export const bar0 = {
   sizeBytes: 0x4000,
 } as const;
 
+/** Device memory is behind this BAR. */
+export const MEMORY_BAR = 2;
+
+/** MSI-X vectors. */
+export const vectors = { completion: 0, halt: 1 } as const;
+
 /** "GBEX" in ASCII, first letter in the highest byte: a driver checks that it talks to what it thinks. */
 export const ID_VALUE = 0x47424558;
 /** Major version in the high half: a driver refuses an unknown one. */

@@ -1,13 +1,13 @@
 import {
-  type Bar,
   type Capability,
   type CreateContext,
   deviceSerialNumber,
   type FunctionPort,
   type Identity,
+  type LegacyBar,
+  type LegacyFunction,
   type MemoryRegion,
   msi,
-  type PcieFunction,
   pciExpress,
   powerManagement,
   type RegisterHandler,
@@ -56,9 +56,9 @@ function capabilities(instance: number, { aldebaran }: Product): readonly Capabi
 }
 
 /** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
-export class Gpu implements PcieFunction {
+export class Gpu implements LegacyFunction {
   readonly identity: Identity;
-  readonly bars: readonly Bar[];
+  readonly bars: readonly LegacyBar[];
   readonly capabilities: readonly Capability[];
   readonly rom: Uint8Array;
   readonly linkMemory?: MemoryRegion;

@@ -1,13 +1,13 @@
 /** The accelerator as the bus sees it: identity, BARs, capabilities. What is behind them is in `device.ts`. */
 import {
-  type Bar,
   type Capability,
   type CreateContext,
   type FunctionPort,
   type Identity,
+  type LegacyBar,
+  type LegacyFunction,
   type MemoryRegion,
   msi,
-  type PcieFunction,
   pciExpress,
   type ResetKind,
 } from 'ghostbus';
@@ -53,11 +53,11 @@ export function serialNumber(instance: number): string {
   return `GB${String(instance).padStart(8, '0')}`;
 }
 
-export class HabanaFunction implements PcieFunction {
+export class HabanaFunction implements LegacyFunction {
   readonly identity: Identity;
-  readonly bars: readonly Bar[];
+  readonly bars: readonly LegacyBar[];
   readonly capabilities: readonly Capability[];
-  readonly configRegisters: NonNullable<PcieFunction['configRegisters']>;
+  readonly configRegisters: NonNullable<LegacyFunction['configRegisters']>;
   readonly device: Device;
   readonly #serialNumber: string;
   readonly #sram: MemoryRegion;
@@ -149,6 +149,6 @@ function barShape(index: 0 | 2 | 4, sizeBytes: number) {
 }
 
 /** The memory may be smaller than its BAR; the rest reads zero. */
-function memoryBar(index: 0 | 4, barBytes: number, memory: MemoryRegion): Bar {
+function memoryBar(index: 0 | 4, barBytes: number, memory: MemoryRegion): LegacyBar {
   return { ...barShape(index, barBytes), parts: [{ offset: 0, sizeBytes: memory.sizeBytes, memory }] };
 }

@@ -1,13 +1,13 @@
 /** The adapter as the bus sees it: identity, BAR, doorbells; behind them an {@link Adapter} per reset. */
 import {
-  type Bar,
   type Capability,
   type CreateContext,
   type FunctionPort,
   type Identity,
+  type LegacyBar,
+  type LegacyFunction,
   type MemoryRegion,
   msix,
-  type PcieFunction,
   pciExpress,
   powerManagement,
   vendorSpecific,
@@ -47,10 +47,10 @@ export const bar0 = {
 
 export const MSIX_VECTORS = 16;
 
-export class RdmaFunction implements PcieFunction {
+export class RdmaFunction implements LegacyFunction {
   readonly nameSuffix?: string;
   readonly identity: Identity;
-  readonly bars: readonly Bar[];
+  readonly bars: readonly LegacyBar[];
   readonly capabilities: readonly Capability[];
   readonly profile: Profile;
   readonly initSegment: InitSegment;

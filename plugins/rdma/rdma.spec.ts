@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { PcieFunction } from 'ghostbus';
+import type { LegacyFunction } from 'ghostbus';
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import plugin from './index.js';
@@ -11,7 +11,7 @@ describe('rdma', () => {
 
   function create(link: 'roce' | 'ib', instance: number): FakeFunction {
     context = fakeContext(`rdma${instance}`, instance);
-    const created = plugin.create(plugin.options.parse({ link }), context) as readonly PcieFunction[];
+    const created = plugin.create(plugin.options.parse({ link }), context) as readonly LegacyFunction[];
     return new FakeBus(4096).add(`rdma${instance}`, created[0]!);
   }
 

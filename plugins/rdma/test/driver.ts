@@ -1,6 +1,6 @@
 /** A small driver for specs: fills command slots and rings as mlx5_core and libmlx5 do, on a fake bus. */
 import assert from 'node:assert/strict';
-import type { PcieFunction } from 'ghostbus';
+import type { LegacyFunction } from 'ghostbus';
 import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
 import type { Adapter } from '../adapter.js';
 import { swap32 } from '../firmware/init-segment.js';
@@ -66,7 +66,7 @@ export class TestDriver {
     this.bus = bus;
     this.#next = base;
     this.context = fakeContext(name, instance);
-    const created = plugin.create(plugin.options.parse(options), this.context) as readonly PcieFunction[];
+    const created = plugin.create(plugin.options.parse(options), this.context) as readonly LegacyFunction[];
     this.model = created[0] as RdmaFunction;
     this.fn = bus.add(name, this.model);
     this.#commandQueue = this.allocate(PAGE_BYTES);
