@@ -15,6 +15,7 @@ import type {
 import { loadPlugin, parseOptions } from './device-spec.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
+import { ServedMachine } from './served-machine.js';
 
 const port = parentPort as MessagePort;
 const data = workerData as BusThreadData;
@@ -41,30 +42,26 @@ function plain(value: unknown): unknown {
   return value === undefined ? null : JSON.parse(JSON.stringify(value, plainValue));
 }
 
-async function addDevice(machine: Machine, device: DeviceInstance): Promise<ServedFunction[]> {
+async function addDevice(served: ServedMachine, device: DeviceInstance): Promise<ServedFunction[]> {
   const plugin = await loadPlugin(device.plugin);
-  const created = plugin.create(parseOptions(plugin, device.options), {
-    name: device.name,
-    instance: device.instance,
-    log: logFor(device.name),
-    createMemory: (name, sizeBytes) => machine.createMemory(`${device.name}.${name}`, sizeBytes),
-    machineService: (key, create) => machine.service(key, create),
-  });
+  const context = served.machine.context(device.name, device.instance, logFor(device.name));
+  const created = plugin.create(parseOptions(plugin, device.options), context);
   const models = Array.isArray(created) ? created : [created];
   return models.map((model) => {
     const name = `${device.name}${model.nameSuffix ?? ''}`;
     const socketPath = join(data.socketDirectory, `${name}.sock`);
-    machine.add(name, model, socketPath, logFor(name));
+    served.add(name, model, socketPath, logFor(name));
     return { name, plugin: plugin.name, identity: model.identity, socketPath };
   });
 }
 
-function execute(machine: Machine, bus: Bus, command: BusCommand): unknown {
+function execute(served: ServedMachine, bus: Bus, command: BusCommand): unknown {
+  const { machine } = served;
   switch (command.kind) {
     case 'control':
-      return machine.control(command.function, command.command, command.args);
+      return machine.find(command.function).control(command.command, command.args);
     case 'state':
-      return machine.state(command.function);
+      return served.state(command.function);
     case 'reset-counters':
       machine.resetCounters();
       return null;
@@ -76,9 +73,9 @@ function execute(machine: Machine, bus: Bus, command: BusCommand): unknown {
   }
 }
 
-function answer(machine: Machine, bus: Bus, request: BusRequest): void {
+function answer(served: ServedMachine, bus: Bus, request: BusRequest): void {
   try {
-    const result = execute(machine, bus, request.command);
+    const result = execute(served, bus, request.command);
     report({ kind: 'reply', id: request.id, result: result instanceof Uint8Array ? result : plain(result) });
   } catch (error) {
     report({ kind: 'refused', id: request.id, message: (error as Error).message });
@@ -87,19 +84,19 @@ function answer(machine: Machine, bus: Bus, request: BusRequest): void {
 
 async function main(): Promise<void> {
   const bus = new Bus({ log: logFor('bus'), spinUs: data.spinUs, busySinceMs: data.busySinceMs });
-  const machine = new Machine(bus, data.peerRouting);
+  const served = new ServedMachine(new Machine(bus, data.peerRouting));
   const functions: ServedFunction[] = [];
-  for (const device of data.devices) functions.push(...(await addDevice(machine, device)));
+  for (const device of data.devices) functions.push(...(await addDevice(served, device)));
   bus.watch(data.wakeFd, () => {
     drainEventfd(data.wakeFd);
     for (let next = receiveMessageOnPort(port); next !== undefined; next = receiveMessageOnPort(port)) {
-      answer(machine, bus, next.message as BusRequest);
+      answer(served, bus, next.message as BusRequest);
     }
   });
   report({ kind: 'ready', functions, threadId: Number(basename(readlinkSync('/proc/thread-self'))) });
   bus.run();
   bus.unwatch(data.wakeFd);
-  machine.close();
+  served.close();
   bus.close();
   port.close();
 }

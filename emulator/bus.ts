@@ -11,6 +11,8 @@ export interface BusOptions {
   readonly slowHandlerMs?: number;
   /** Monotonic time; tests own it. */
   readonly nowNs?: () => bigint;
+  /** Timers by the same time. Default: a queue of the bus's own. */
+  readonly timers?: TimerQueue;
   /**
    * Shared with a watcher on another thread: since when a handler runs, in milliseconds of the monotonic clock, 0 when none
    * does. A handler that never returns can only be reported from there.
@@ -63,7 +65,7 @@ export class Bus implements Watcher {
     this.#log = options.log;
     this.#nowNs = options.nowNs ?? process.hrtime.bigint;
     this.#busySinceMs = options.busySinceMs ?? new Float64Array(1);
-    this.clock = new TimerQueue(this.#nowNs);
+    this.clock = options.timers ?? new TimerQueue(this.#nowNs);
     this.#spinNs = BigInt(Math.round((options.spinUs ?? 0) * 1000));
     this.#slowNs = BigInt(Math.round((options.slowHandlerMs ?? 50) * 1e6));
   }
@@ -125,28 +127,33 @@ export class Bus implements Watcher {
       // A handler before this one may have closed it.
       const onReady = this.#watched.get(token);
       if (onReady === undefined) continue;
-      this.#timed('a request', onReady);
-      this.#drainPeerWrites();
+      this.runHandler('a request', onReady);
     }
+  }
+
+  /** Runs one handler as the loop does: timed, and followed by the register writes to peers that it caused. */
+  runHandler(what: string, run: () => void): void {
+    this.#timed(what, run);
+    this.#drainPeerWrites();
+  }
+
+  /** Runs the timers that are due now. */
+  runTimers(): void {
+    this.clock.runDue((callback) => this.runHandler('a timer', callback));
   }
 
   /** One turn of the loop, waiting at most `maxWaitMs` (-1: no limit) when there is nothing to do. */
   turn(maxWaitMs: number): void {
-    const idle = this.#work.length === 0 && this.#peerWrites.length === 0;
     const untilTimerMs = this.clock.msUntilNext();
-    let waitMs = idle ? maxWaitMs : 0;
+    let waitMs = this.idle ? maxWaitMs : 0;
     if (untilTimerMs >= 0 && (waitMs < 0 || untilTimerMs < waitMs)) waitMs = untilTimerMs;
     this.serveReady(waitMs === 0 || this.#spin() ? 0 : waitMs);
     this.#drainPeerWrites();
-    this.clock.runDue((callback) => {
-      this.#timed('a timer', callback);
-      this.#drainPeerWrites();
-    });
+    this.runTimers();
     const work = this.#work.shift();
     if (work?.stillWanted()) {
       this.#statistics.workPieces++;
-      this.#timed('posted work', work.run);
-      this.#drainPeerWrites();
+      this.runHandler('posted work', work.run);
     }
   }
 
@@ -159,9 +166,14 @@ export class Bus implements Watcher {
     this.#stopped = true;
   }
 
+  /** True when no work and no register write of a peer waits. */
+  get idle(): boolean {
+    return this.#work.length === 0 && this.#peerWrites.length === 0;
+  }
+
   /** True when there is neither work nor a timer: tests turn the loop until it rests. */
   get resting(): boolean {
-    return this.#work.length === 0 && this.#peerWrites.length === 0 && this.clock.msUntilNext() < 0;
+    return this.idle && this.clock.msUntilNext() < 0;
   }
 
   statistics(): BusStatistics {

@@ -3,7 +3,6 @@
 import type { Clock } from './ambient/clock.js';
 import type { Log } from './ambient/log.js';
 import type { Bus } from './bus.js';
-import type { InterruptLines } from './interrupts.js';
 import type { FabricPort } from './memory/fabric.js';
 import { FunctionDma } from './memory/function-dma.js';
 import type { FunctionPort, PcieFunction, PrivateLink } from './plugin/function.js';
@@ -14,8 +13,9 @@ export interface PortHost {
   readonly log: Log;
   readonly bus: Bus;
   readonly fabricPort: FabricPort;
-  readonly interrupts: InterruptLines;
   readonly busMasterEnabled: boolean;
+  /** Throws RangeError when there is no such vector. */
+  interrupt(vector: number): void;
   sibling(name: string): PcieFunction | undefined;
   /** Runs code of the model that has `port`; a fault of it stays in the function. */
   guard(port: ModelPort, run: () => void, what: string): void;
@@ -71,8 +71,7 @@ export class ModelPort implements FunctionPort {
   }
 
   interrupt(vector: number): void {
-    const { interrupts, fabricPort } = this.#host;
-    if (this.#state === 'running' && interrupts.fire(vector)) fabricPort.countInterrupt(vector);
+    if (this.#state === 'running') this.#host.interrupt(vector);
   }
 
   post(work: () => void): void {

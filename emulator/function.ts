@@ -22,6 +22,15 @@ export interface FunctionSurroundings {
   readonly fabric: Fabric;
   readonly log: Log;
   readonly sibling: (name: string) => PcieFunction | undefined;
+  readonly observer?: FunctionObserver;
+}
+
+/** Somebody who wants to know at once, as a test does. */
+export interface FunctionObserver {
+  /** The function is out of service because of `error`. */
+  broke?(error: unknown): void;
+  /** A message of `vector` was sent to the guest. */
+  interrupted?(vector: number): void;
 }
 
 /** Configuration space has no BAR index; its vendor registers pass the same checks as the parts of a BAR. */
@@ -49,6 +58,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly #rom: Uint8Array;
   readonly #configBar = new FunctionBar('configuration', CONFIG_SPACE_BYTES);
   readonly #interrupts: InterruptLines;
+  readonly #observer: FunctionObserver;
   readonly #portHost: PortHost;
   #port!: ModelPort;
   #model: FunctionModel | undefined;
@@ -61,6 +71,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.name = name;
     this.card = card;
     this.#log = surroundings.log;
+    this.#observer = surroundings.observer ?? {};
     this.dmaSpace = new DmaSpace({ onShrinkableFile: () => this.#warnOfShrinkableFile() });
     this.#rom = padRom(card.rom);
     this.config = new ConfigSpace({
@@ -309,6 +320,13 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#log.error(`${this.name} is broken: ${this.#broken} (${cause}); a reset of the function brings it back`, {
       stack: (error as Error).stack,
     });
+    this.#observer.broke?.(error);
+  }
+
+  #interrupt(vector: number): void {
+    if (!this.#interrupts.fire(vector)) return;
+    this.#fabricPort.countInterrupt(vector);
+    this.#observer.interrupted?.(vector);
   }
 
   #makePortHost({ bus, sibling }: FunctionSurroundings): PortHost {
@@ -318,7 +336,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
       log: this.#log,
       bus,
       fabricPort: this.#fabricPort,
-      interrupts: this.#interrupts,
+      interrupt: (vector) => this.#interrupt(vector),
       get busMasterEnabled() {
         return self.busMasterEnabled;
       },

@@ -31,12 +31,17 @@ export class TimerQueue implements Clock {
     };
   }
 
+  /** When the next timer is due; undefined if there is none. */
+  get nextDueNs(): bigint | undefined {
+    while (this.#heap[0]?.cancelled) this.#pop();
+    return this.#heap[0]?.dueNs;
+  }
+
   /** Milliseconds until the next timer is due, rounded up; -1 if there is none. */
   msUntilNext(): number {
-    while (this.#heap[0]?.cancelled) this.#pop();
-    const next = this.#heap[0];
-    if (next === undefined) return -1;
-    const waitNs = next.dueNs - this.nowNs();
+    const dueNs = this.nextDueNs;
+    if (dueNs === undefined) return -1;
+    const waitNs = dueNs - this.nowNs();
     return waitNs <= 0n ? 0 : Math.min(Number((waitNs + 999_999n) / 1_000_000n), 0x7fffffff);
   }
 

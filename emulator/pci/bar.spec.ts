@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { HeapMemory } from '../testing/index.js';
+import { createMemoryRegion } from '../memory/region.js';
 import { type BarShape, validateBarShapes } from './bar.js';
 import { type BarParts, validateBarParts } from './bar-parts.js';
 import { type Capability, msix } from './capabilities.js';
@@ -8,8 +8,8 @@ import type { RegisterHandler } from './register-handler.js';
 type Bar = BarShape & { readonly parts: BarParts };
 
 const REGISTERS: RegisterHandler = { read: () => 0, write: () => undefined };
-const MEMORY = new HeapMemory('vram', 0x10000);
-const OTHER = new HeapMemory('sram', 0x10000);
+const MEMORY = createMemoryRegion('vram', 0x10000);
+const OTHER = createMemoryRegion('sram', 0x10000);
 
 const bar = (changes: Partial<Bar>): Bar => ({ index: 0, kind: 'memory64', sizeBytes: 0x10000, parts: [], ...changes });
 const memory = (offset: number, sizeBytes: number, memoryOffset?: number) => ({

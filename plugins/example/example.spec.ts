@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { SLICE_BYTES } from 'ghostbus';
-import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
+import { TestBus, type TestFunction } from 'ghostbus/testing';
 import { ConfigSpace } from '../../emulator/pci/config-space.js';
 import { COMPLETION_OFFSET, DESCRIPTOR_BYTES, type Descriptor, encodeDescriptor, flags, status } from './descriptor.js';
 import { haltReason } from './engine.js';
@@ -25,16 +25,15 @@ const ENTRIES = 2 ** LOG2_ENTRIES;
 
 /** A driver in thirty lines: what the guest module does, without a kernel. */
 class Driver {
-  readonly bus: FakeBus;
-  readonly fn: FakeFunction;
+  readonly bus: TestBus;
+  readonly fn: TestFunction;
   readonly ring: number;
   #tail = 0;
 
-  constructor(bus: FakeBus, name = 'example0', ring = RING) {
+  constructor(bus: TestBus, name = 'example0', ring = RING) {
     this.bus = bus;
     this.ring = ring;
-    const context = fakeContext(name);
-    const created = plugin.create({ memory: 16 * MIB }, context);
+    const created = plugin.create({ memory: 16 * MIB }, bus.context(name));
     assert.ok('bars' in created);
     this.fn = bus.add(name, created);
   }
@@ -79,21 +78,23 @@ function pattern(lengthBytes: number, seed = 1): Uint8Array {
   return Uint8Array.from({ length: lengthBytes }, (_, index) => (index * 131 + seed * 17) & 0xff);
 }
 
-function guestBytes(bus: FakeBus, address: number, lengthBytes: number): Uint8Array {
+function guestBytes(bus: TestBus, address: number, lengthBytes: number): Uint8Array {
   const bytes = new Uint8Array(lengthBytes);
   bus.guestMemory.read(address, bytes);
   return bytes;
 }
 
 describe('example copy engine', () => {
-  let bus: FakeBus;
+  let bus: TestBus;
   let driver: Driver;
 
   beforeEach(() => {
-    bus = new FakeBus(32 * MIB);
+    bus = new TestBus(32 * MIB);
     driver = new Driver(bus);
     driver.start();
   });
+
+  afterEach(() => bus.close());
 
   it('names itself', () => {
     assert.equal(driver.fn.read(0, 0x00), ID_VALUE);
@@ -102,7 +103,7 @@ describe('example copy engine', () => {
   });
 
   it('fits into a configuration space', () => {
-    const config = new ConfigSpace(driver.fn.model);
+    const config = new ConfigSpace(driver.fn.card);
     assert.deepEqual(
       config.capabilities.map(({ capability }) => capability.name),
       ['Power Management', 'PCI Express', 'MSI-X'],
@@ -226,7 +227,7 @@ describe('example copy engine', () => {
     assert.ok(slices >= 3, `${slices} slices for ${lengthBytes} bytes`);
     assert.equal(driver.completion(index!).copiedBytes, lengthBytes);
     const copied = new Uint8Array(lengthBytes);
-    (driver.fn.model.bars[1]!.parts[0] as { memory: { read(o: number, t: Uint8Array): void } }).memory.read(0, copied);
+    driver.fn.readBytes(MEMORY_BAR, 0, copied);
     assert.equal(Buffer.compare(copied, pattern(lengthBytes)), 0);
   });
 
@@ -261,7 +262,7 @@ describe('example copy engine', () => {
   });
 
   it('fails the next descriptor on command', () => {
-    driver.fn.model.control!('fail-next', { status: status.injected });
+    driver.fn.control('fail-next', { status: status.injected });
     const [bad, good] = driver.submit(
       { source: 7n, destination: 0x20000n, flags: flags.immediate },
       { source: 8n, destination: 0x20001n, flags: flags.immediate },
@@ -270,8 +271,8 @@ describe('example copy engine', () => {
     assert.deepEqual(driver.completion(bad!), { status: status.injected, copiedBytes: 0 });
     assert.equal(driver.completion(good!).status, status.done);
     assert.deepEqual([...guestBytes(bus, 0x20000, 2)], [0, 8]);
-    assert.throws(() => driver.fn.model.control!('explode', {}), /unknown command "explode"/);
-    assert.throws(() => driver.fn.model.control!('fail-next', {}), /needs a status/);
+    assert.throws(() => driver.fn.control('explode', {}), /unknown command "explode"/);
+    assert.throws(() => driver.fn.control('fail-next', {}), /needs a status/);
   });
 
   describe('halts', () => {
@@ -351,7 +352,7 @@ describe('example copy engine', () => {
     const [index] = driver.submit({ source: 0n, destination: 0n, lengthBytes, flags: flags.destinationIsLocal });
     bus.runOne();
     driver.fn.write(MEMORY_BAR, 0x100, 0x12345678);
-    driver.fn.model.reset('flr');
+    driver.fn.reset('flr');
     bus.run();
     assert.equal(driver.completion(index!).status, status.pending);
     assert.equal(driver.fn.read(MEMORY_BAR, 0x100), 0);
@@ -366,7 +367,7 @@ describe('example copy engine', () => {
   it('is loud about registers that it does not have', () => {
     assert.equal(driver.fn.read(0, 0x800), 0);
     driver.fn.write(0, 0x804, 1);
-    const { unimplemented } = driver.fn.model.inspect!() as { unimplemented: { offset: number }[] };
+    const { unimplemented } = driver.fn.inspect() as { unimplemented: { offset: number }[] };
     assert.deepEqual(unimplemented.map((entry) => entry.offset).sort(), [0x800, 0x804]);
   });
 });
