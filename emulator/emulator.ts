@@ -38,7 +38,7 @@ export interface EmulatorOptions {
   /** Look for requests this long before sleeping, in microseconds. Default 50 where at least four cores exist, else 0. */
   readonly spinUs?: number;
   /**
-   * How a peer's BAR is reached. Default `address`; `mapped` when every request passes a translating IOMMU of the guest
+   * How a peer's BAR is reached. Default `address`; `iommu` when every request passes a translating IOMMU of the guest
    * (`--viommu` with functions on root ports).
    */
   readonly peerRouting?: PeerRouting;

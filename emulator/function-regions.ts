@@ -1,5 +1,5 @@
 /** A function's vfio regions: six BARs, the ROM, configuration space. */
-import type { BackedMemoryRegion } from './memory/region.js';
+import { requireBacked } from './memory/region.js';
 import type { MemoryPart } from './memory/windows.js';
 import type { BarShape } from './pci/bar.js';
 import { memoryOffsetOf } from './pci/bar-parts.js';
@@ -37,7 +37,7 @@ export function describeRegions(
       writable: true,
       ...(first && {
         mappable: {
-          fd: (first.memory as BackedMemoryRegion).fd,
+          fd: requireBacked(first.memory, `memory of BAR${bar.index}`).fd,
           fdOffset: memoryOffsetOf(first) - first.offset,
           areas: memoryParts.map(({ offset, sizeBytes }) => ({ offset, sizeBytes })),
         },

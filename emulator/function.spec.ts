@@ -71,6 +71,11 @@ class Card implements PcieFunction {
   }
 }
 
+/** Everything that a region has but its origin. */
+function lookalike(memory: MemoryRegion): MemoryRegion {
+  return Object.defineProperties({}, Object.getOwnPropertyDescriptors(memory)) as MemoryRegion;
+}
+
 function u32(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value, true);
@@ -368,6 +373,10 @@ describe('EmulatedFunction', () => {
       [/^a cannot be put on the bus: no firmware$/, () => assert.fail('no firmware')],
       [/BAR4, which is not declared/, (model) => ({ bars: { ...model.bars, 4: [] } })],
       [/BAR 0: part at 0x0 ends at 2097152, beyond/, (model) => ({ bars: { 0: model.bars[2]! } })],
+      [
+        /^a cannot be put on the bus: BAR 2: memory at 0x0 is "memory", which context.createMemory did not make/,
+        () => ({ bars: { 2: [{ offset: 0, sizeBytes: MEMORY_BYTES, memory: lookalike(card.memory) }] } }),
+      ],
       [/must not call restart/, () => card.port.restart() as never],
     ];
     for (const [message, onPowerOn] of wrong) {
@@ -376,6 +385,9 @@ describe('EmulatedFunction', () => {
       assert.throws(() => card.port.dma.readU32(0), { name: 'PortClosedError' });
     }
     card.onPowerOn = (model) => model;
+    card.linkMemory = lookalike(card.memory);
+    assert.throws(attach, /^Error: a: linkMemory is "memory", which context.createMemory did not make/);
+    delete card.linkMemory;
     functions.push(attach());
   });
 });

@@ -10,6 +10,7 @@ import { DmaError, PortClosedError } from './memory/dma-error.js';
 import type { DmaMessageChannel } from './memory/dma-messages.js';
 import { type DmaMapRequest, DmaSpace } from './memory/dma-space.js';
 import type { Fabric, FabricMember, FabricPort } from './memory/fabric.js';
+import { requireBacked } from './memory/region.js';
 import type { BarWindow, MemoryPart } from './memory/windows.js';
 import type { BarShape } from './pci/bar.js';
 import { type BarRegisters, validateBarParts } from './pci/bar-parts.js';
@@ -73,6 +74,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#log = surroundings.log;
     this.#observer = surroundings.observer ?? {};
     this.dmaSpace = new DmaSpace({ onShrinkableFile: () => this.#warnOfShrinkableFile() });
+    if (card.linkMemory !== undefined) requireBacked(card.linkMemory, `${name}: linkMemory`);
     this.#rom = padRom(card.rom);
     this.config = new ConfigSpace({
       identity: card.identity,

@@ -193,6 +193,16 @@ describe('sockets with descriptors', () => {
     assert.throws(() => recvWithFds(b, detached, 0, 8), /of a buffer of 0 bytes/);
   });
 
+  it('passes nothing that is no descriptor, least of all standard input in its place', () => {
+    for (const wrong of [undefined, null, Number.NaN, 1.5, -1, '3'] as unknown as number[]) {
+      const attempt = () => sendWithFds(a, new Uint8Array(1), 0, 1, [a, wrong]);
+      assert.throws(attempt, {
+        name: 'TypeError',
+        message: `passing descriptors: number 1 of them is ${wrong}, not a descriptor`,
+      });
+    }
+  });
+
   it('names a bad descriptor among those to pass', () => {
     assert.throws(() => sendWithFds(a, new Uint8Array(1), 0, 1, [9999]), /1 bytes and 1 descriptors .* EBADF/);
   });

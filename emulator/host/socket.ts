@@ -243,6 +243,10 @@ function setOutgoingFds(fds: readonly number[]): void {
     storeWord64(words, CONTROL_LENGTH_WORD, 0);
     return;
   }
+  const wrong = fds.findIndex((fd) => !Number.isInteger(fd) || fd < 0);
+  // Stored as it is, undefined would become 0: the peer would get this process's standard input.
+  if (wrong >= 0)
+    throw new TypeError(`passing descriptors: number ${wrong} of them is ${fds[wrong]}, not a descriptor`);
   if (fds.length > SEND_FD_LIMIT) {
     throw new RangeError(`${fds.length} descriptors in one message; the kernel takes ${SEND_FD_LIMIT}`);
   }

@@ -2,10 +2,17 @@
 import { allocatedBytes, closeFd, createMemfd, MappedFile, punchHole } from '../host/index.js';
 
 /**
+ * Marks what {@link createMemoryRegion} made. It exists for the compiler only: an object that looks like a region does not pass
+ * for one, because it has no file that a guest could map.
+ */
+declare const BACKED: unique symbol;
+
+/**
  * A function's own memory (VRAM, HBM, SRAM), backed by a sparse memfd that QEMU maps into the guest. Pages cost nothing
  * until touched; a large zero fill gives them back. Offsets out of range throw RangeError.
  */
 export interface MemoryRegion {
+  readonly [BACKED]: true;
   readonly name: string;
   readonly sizeBytes: number;
   read(offset: number, target: Uint8Array): void;
@@ -43,7 +50,17 @@ export function createMemoryRegion(name: string, sizeBytes: number): BackedMemor
   return new MemfdRegion(name, sizeBytes);
 }
 
+/** `memory` with its file. @throws Error that says `where` it is, when {@link createMemoryRegion} did not make it */
+export function requireBacked(memory: MemoryRegion, where: string): BackedMemoryRegion {
+  if (MemfdRegion.isOne(memory)) return memory;
+  throw new Error(
+    `${where} is ${JSON.stringify((memory as Partial<MemoryRegion> | undefined)?.name)}, which context.createMemory did not make; only memory ` +
+      'that it made has a file to share with a guest',
+  );
+}
+
 class MemfdRegion implements BackedMemoryRegion {
+  declare readonly [BACKED]: true;
   readonly name: string;
   readonly sizeBytes: number;
   readonly fd: number;
@@ -60,6 +77,11 @@ class MemfdRegion implements BackedMemoryRegion {
       closeFd(this.fd);
       throw error;
     }
+  }
+
+  /** Nobody else can make an object with this private field. */
+  static isOne(memory: MemoryRegion): memory is MemfdRegion {
+    return typeof memory === 'object' && memory !== null && #file in memory;
   }
 
   read(offset: number, target: Uint8Array): void {

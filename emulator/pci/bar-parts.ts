@@ -1,3 +1,4 @@
+import { requireBacked } from '../memory/region.js';
 import type { MemoryPart } from '../memory/windows.js';
 import { type BarShape, failBar, interruptStructures, overlaps } from './bar.js';
 import type { Capability } from './capability.js';
@@ -88,6 +89,7 @@ function checkMemoryParts(bar: BarShape, parts: BarParts): void {
   }
   for (const part of memories) {
     const at = `memory at 0x${part.offset.toString(16)}`;
+    requireBacked(part.memory, `BAR ${bar.index}: ${at}`);
     const start = memoryOffsetOf(part);
     for (const [name, value] of [
       ['offset', part.offset],

@@ -27,7 +27,10 @@ import { RecordingLog } from './recording-log.js';
 /** First bus address used for BARs: above any guest memory a test would want. */
 export const PEER_BASE = 0x10_0000_0000;
 
+export interface HeapMemory extends MemoryRegion {}
+
 /** A memory region in the heap: same behaviour as the memfd-backed one, without file descriptors. At most 4 GiB. */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: it is no region of the emulator's, and goes with this bus
 export class HeapMemory implements MemoryRegion {
   readonly name: string;
   readonly sizeBytes: number;

@@ -30,7 +30,7 @@ export class RegionAccessor {
   readonly #access: RegionAccess = { offset: 0, region: 0, count: 0 };
   /** The reply of the request just served. Untouched pages of it cost nothing. */
   readonly reply: Buffer;
-  /** Views of every length that a CPU can access at once, made once: a register access allocates nothing. */
+  /** Views of every length that a CPU can access at once, made once, since making one costs more than a register. */
   readonly #smallTargets: readonly Uint8Array[];
   readonly #smallSources: readonly Uint8Array[];
 

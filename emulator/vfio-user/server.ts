@@ -407,7 +407,6 @@ function isOfUnknownType({ flags, sizeBytes }: IncomingMessage): boolean {
   return (flags & FLAG.TYPE_MASK) > FLAG.REPLY && sizeBytes !== HEADER_BYTES;
 }
 
-/** Linux errno of a refusal; undefined for an error that is somebody's bug. */
 /**
  * QEMU asks and can do without: for features we do not have, and, behind a vIOMMU, to unmap what was never mapped (hw/i386/intel_iommu.c
  * vtd_address_space_unmap covers everything).
@@ -416,6 +415,7 @@ function isCustomary(command: number, errno: number): boolean {
   return command === COMMAND.DEVICE_FEATURE || (command === COMMAND.DMA_UNMAP && errno === ERRNO.ENOENT);
 }
 
+/** Linux errno of a refusal; undefined for an error that is somebody's bug. */
 function errnoOf(error: unknown): number | undefined {
   const errno = (error as { errno?: unknown } | undefined)?.errno;
   // Node's own errors carry it negated.
