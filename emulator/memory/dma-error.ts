@@ -11,8 +11,22 @@ export type DmaFailure =
   /** QEMU answered a DMA message with an error, or not at all. */
   | 'message-failed';
 
-/** A DMA request that did not complete. Device code turns it into the error its data book prescribes. */
+/**
+ * By this, not by its class, an error is recognised: a plugin may come with a copy of this package of its own, so that the class
+ * which the emulator throws is not the one that the plugin imported.
+ */
+const DMA_ERROR = Symbol.for('ghostbus.DmaError');
+
+/**
+ * A DMA request that did not complete. Device code turns it into the error its data book prescribes. `instanceof` knows those of
+ * every copy of this package.
+ */
 export class DmaError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && DMA_ERROR in value;
+  }
+
+  readonly [DMA_ERROR] = true;
   readonly failure: DmaFailure;
   readonly address: number;
   readonly lengthBytes: number;
