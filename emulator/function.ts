@@ -56,6 +56,8 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly #fabricPort: FabricPort;
   readonly #log: Log;
   readonly #bars: ReadonlyMap<number, FunctionBar>;
+  /** The same BARs: an access finds its own without hashing. */
+  readonly #barByRegion: readonly (FunctionBar | undefined)[];
   readonly #rom: Uint8Array;
   readonly #configBar = new FunctionBar('configuration', CONFIG_SPACE_BYTES);
   readonly #interrupts: InterruptLines;
@@ -83,6 +85,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
       ...(this.#rom.length > 0 && { romSizeBytes: this.#rom.length }),
     });
     this.#bars = new Map(card.bars.map((shape) => [shape.index, FunctionBar.ofShape(shape)]));
+    this.#barByRegion = Array.from({ length: REGION.COUNT }, (_, region) => this.#bars.get(region));
     this.#interrupts = new InterruptLines(card.capabilities.flatMap(({ interrupts }) => interrupts ?? []));
     this.irqs = this.#interrupts.irqs;
     this.#fabricPort = surroundings.fabric.join(this);
@@ -127,16 +130,18 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   // --- the vfio-user server's side
 
   regionRead(region: number, offset: number, target: Uint8Array): void {
+    const bar = this.#barByRegion[region];
     if (this.#vanished) target.fill(0xff);
+    else if (bar !== undefined) bar.read(offset, target);
     else if (region === REGION.CONFIG) this.#readConfig(offset, target);
-    else if (region === REGION.ROM) target.set(this.#rom.subarray(offset, offset + target.length));
-    else this.#bars.get(region)!.read(offset, target);
+    else target.set(this.#rom.subarray(offset, offset + target.length));
   }
 
   regionWrite(region: number, offset: number, source: Uint8Array): void {
+    const bar = this.#barByRegion[region];
     if (this.#vanished) return;
-    if (region === REGION.CONFIG) this.#writeConfig(offset, source);
-    else if (region !== REGION.ROM) this.#bars.get(region)!.write(offset, source);
+    if (bar !== undefined) bar.write(offset, source);
+    else if (region === REGION.CONFIG) this.#writeConfig(offset, source);
   }
 
   reset(): void {

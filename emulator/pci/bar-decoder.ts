@@ -19,32 +19,72 @@ export type BarSpan =
     }
   | { readonly kind: 'unaddressed'; readonly lengthBytes: number };
 
+/** A part with what an access needs of it at hand. */
+interface Placed {
+  readonly start: number;
+  readonly end: number;
+  readonly registers: RegisterHandler | undefined;
+  readonly memory: MemoryRegion | undefined;
+  /** Offset in `memory` of BAR offset 0. */
+  readonly memoryShift: number;
+}
+
+/** Stands for the space between the parts. */
+const NOTHING: Placed = { start: 0, end: 0, registers: undefined, memory: undefined, memoryShift: 0 };
+
 /**
  * Takes any byte range of one BAR to the parts behind it: memory is copied, registers get naturally aligned accesses of 1,
  * 2, 4 or 8 bytes in ascending order, space between the parts reads as zero and is counted. Used for the guest's CPU and
  * for peers' DMA alike. An exception of a register handler passes through.
+ *
+ * A single access to a register makes no object: it is a look-up and the call of the handler.
  */
 export class BarDecoder {
   readonly sizeBytes: number;
-  readonly #parts: BarParts;
+  readonly #parts: readonly Placed[];
   readonly #tally = new AccessTally();
+  /** Where the last access went: a driver mostly stays in one block. */
+  #last: Placed = NOTHING;
 
   /** The parts have passed `validateBarParts`. */
   constructor(sizeBytes: number, parts: BarParts) {
     this.sizeBytes = sizeBytes;
-    this.#parts = parts;
+    this.#parts = parts.map(place);
   }
 
   /** Throws RangeError outside the BAR. */
   read(offset: number, target: Uint8Array): void {
+    const lengthBytes = target.length;
+    const part = this.#partAt(offset);
+    const { registers } = part;
+    if (registers !== undefined && lengthBytes <= 4 && isSingleAccess(offset, lengthBytes, part.end)) {
+      putValue(target, 0, lengthBytes, registers.read(offset - part.start, lengthBytes));
+    } else {
+      this.#readSpans(offset, target);
+    }
+  }
+
+  /** Throws RangeError outside the BAR. */
+  write(offset: number, source: Uint8Array): void {
+    const lengthBytes = source.length;
+    const part = this.#partAt(offset);
+    const { registers } = part;
+    if (registers !== undefined && lengthBytes <= 4 && isSingleAccess(offset, lengthBytes, part.end)) {
+      registers.write(offset - part.start, lengthBytes, getValue(source, 0, lengthBytes));
+    } else {
+      this.#writeSpans(offset, source);
+    }
+  }
+
+  #readSpans(offset: number, target: Uint8Array): void {
     this.#checkRange('read', offset, target.length);
     let position = 0;
     while (position < target.length) {
       const at = offset + position;
-      const span = this.spanAt(at);
-      const bytes = target.subarray(position, position + Math.min(span.lengthBytes, target.length - position));
-      if (span.kind === 'memory') span.memory.read(span.memoryOffset, bytes);
-      else if (span.kind === 'registers') readRegisters(span.registers, span.registerOffset, bytes);
+      const part = this.#partAt(at);
+      const bytes = span(target, position, (part === NOTHING ? this.#nextStart(at) : part.end) - at);
+      if (part.memory !== undefined) part.memory.read(at + part.memoryShift, bytes);
+      else if (part.registers !== undefined) readRegisters(part.registers, at - part.start, bytes);
       else {
         bytes.fill(0);
         this.#tally.countRead(at);
@@ -53,34 +93,27 @@ export class BarDecoder {
     }
   }
 
-  /** Throws RangeError outside the BAR. */
-  write(offset: number, source: Uint8Array): void {
+  #writeSpans(offset: number, source: Uint8Array): void {
     this.#checkRange('write', offset, source.length);
     let position = 0;
     while (position < source.length) {
       const at = offset + position;
-      const span = this.spanAt(at);
-      const bytes = source.subarray(position, position + Math.min(span.lengthBytes, source.length - position));
-      if (span.kind === 'memory') span.memory.write(span.memoryOffset, bytes);
-      else if (span.kind === 'registers') writeRegisters(span.registers, span.registerOffset, bytes);
+      const part = this.#partAt(at);
+      const bytes = span(source, position, (part === NOTHING ? this.#nextStart(at) : part.end) - at);
+      if (part.memory !== undefined) part.memory.write(at + part.memoryShift, bytes);
+      else if (part.registers !== undefined) writeRegisters(part.registers, at - part.start, bytes);
       else this.#tally.countWrite(at);
       position += bytes.length;
     }
   }
 
-  /** What lies at `offset`, up to the end of its part, so that a copier can move whole spans. `offset` is inside the BAR. */
+  /** What lies at `offset`, up to the end of its part. `offset` is inside the BAR. */
   spanAt(offset: number): BarSpan {
-    const index = this.#lastPartFrom(offset);
-    const part = index < 0 ? undefined : this.#parts[index]!;
-    if (part !== undefined && offset < part.offset + part.sizeBytes) {
-      const inPart = offset - part.offset;
-      const lengthBytes = part.sizeBytes - inPart;
-      return isMemory(part)
-        ? { kind: 'memory', memory: part.memory, memoryOffset: memoryOffsetOf(part) + inPart, lengthBytes }
-        : { kind: 'registers', registers: part.registers, registerOffset: inPart, lengthBytes };
-    }
-    const next = this.#parts[index + 1];
-    return { kind: 'unaddressed', lengthBytes: (next?.offset ?? this.sizeBytes) - offset };
+    const { memory, registers, memoryShift, start, end } = this.#partAt(offset);
+    const lengthBytes = end - offset;
+    if (memory !== undefined) return { kind: 'memory', memory, memoryOffset: offset + memoryShift, lengthBytes };
+    if (registers !== undefined) return { kind: 'registers', registers, registerOffset: offset - start, lengthBytes };
+    return { kind: 'unaddressed', lengthBytes: this.#nextStart(offset) - offset };
   }
 
   /** Name of what is at `offset`, for logs: the register's own name where its handler knows it. */
@@ -96,16 +129,31 @@ export class BarDecoder {
     return this.#tally.list();
   }
 
-  /** Index of the last part that starts at or below `offset`, or -1. */
-  #lastPartFrom(offset: number): number {
+  /** The part that covers `offset`, or {@link NOTHING}. */
+  #partAt(offset: number): Placed {
+    const last = this.#last;
+    if (offset >= last.start && offset < last.end) return last;
+    const part = this.#parts[this.#indexFrom(offset) - 1];
+    if (part === undefined || offset >= part.end) return NOTHING;
+    this.#last = part;
+    return part;
+  }
+
+  /** Where the space between the parts ends in which `offset` lies. */
+  #nextStart(offset: number): number {
+    return this.#parts[this.#indexFrom(offset)]?.start ?? this.sizeBytes;
+  }
+
+  /** Index of the first part that starts above `offset`. */
+  #indexFrom(offset: number): number {
     let low = 0;
     let high = this.#parts.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#parts[middle]!.offset <= offset) low = middle + 1;
+      if (this.#parts[middle]!.start <= offset) low = middle + 1;
       else high = middle;
     }
-    return low - 1;
+    return low;
   }
 
   #checkRange(action: string, offset: number, lengthBytes: number): void {
@@ -113,6 +161,34 @@ export class BarDecoder {
       throw new RangeError(`BAR ${action} of ${lengthBytes} bytes at ${offset}: outside its ${this.sizeBytes} bytes`);
     }
   }
+}
+
+function place(part: BarParts[number]): Placed {
+  const { offset: start, sizeBytes } = part;
+  return isMemory(part)
+    ? {
+        start,
+        end: start + sizeBytes,
+        registers: undefined,
+        memory: part.memory,
+        memoryShift: memoryOffsetOf(part) - start,
+      }
+    : { start, end: start + sizeBytes, registers: part.registers, memory: undefined, memoryShift: 0 };
+}
+
+/** The bytes from `position` on that `lengthBytes` allow; the array itself when that is all of it. */
+function span(bytes: Uint8Array, position: number, lengthBytes: number): Uint8Array {
+  const end = Math.min(position + lengthBytes, bytes.length);
+  return position === 0 && end === bytes.length ? bytes : bytes.subarray(position, end);
+}
+
+/** Naturally aligned, of 1, 2 or 4 bytes, and inside a part that ends at `end` (which starts at a multiple of 4). */
+function isSingleAccess(offset: number, lengthBytes: number, end: number): boolean {
+  return (
+    (lengthBytes === 4 || lengthBytes === 2 || lengthBytes === 1) &&
+    offset % lengthBytes === 0 &&
+    offset + lengthBytes <= end
+  );
 }
 
 /** The largest naturally aligned access at `offset` that `remaining` bytes allow. */
@@ -127,9 +203,7 @@ function readRegisters(registers: RegisterHandler, offset: number, target: Uint8
     const at = offset + position;
     let sizeBytes = accessBytes(at, target.length - position);
     if (sizeBytes === 8 && registers.read64 !== undefined) {
-      const value = registers.read64(at);
-      putValue(target, position, 4, Number(value & 0xffffffffn));
-      putValue(target, position + 4, 4, Number((value >> 32n) & 0xffffffffn));
+      putValue64(target, position, registers.read64(at));
     } else {
       if (sizeBytes === 8) sizeBytes = 4;
       putValue(target, position, sizeBytes, registers.read(at, sizeBytes));
@@ -143,7 +217,7 @@ function writeRegisters(registers: RegisterHandler, offset: number, source: Uint
     const at = offset + position;
     let sizeBytes = accessBytes(at, source.length - position);
     if (sizeBytes === 8 && registers.write64 !== undefined) {
-      registers.write64(at, BigInt(getValue(source, position, 4)) | (BigInt(getValue(source, position + 4, 4)) << 32n));
+      registers.write64(at, getValue64(source, position));
     } else {
       if (sizeBytes === 8) sizeBytes = 4;
       registers.write(at, sizeBytes, getValue(source, position, sizeBytes));
@@ -152,12 +226,34 @@ function writeRegisters(registers: RegisterHandler, offset: number, source: Uint
   }
 }
 
+// Each is used within one call that calls nobody, so accesses that nest cannot disturb each other.
+const wideWords = new Uint32Array(2);
+const wide = new BigUint64Array(wideWords.buffer);
+
+function putValue64(target: Uint8Array, position: number, value: bigint): void {
+  wide[0] = value;
+  putValue(target, position, 4, wideWords[0]!);
+  putValue(target, position + 4, 4, wideWords[1]!);
+}
+
+function getValue64(source: Uint8Array, position: number): bigint {
+  wideWords[0] = getValue(source, position, 4);
+  wideWords[1] = getValue(source, position + 4, 4);
+  return wide[0]!;
+}
+
 function putValue(target: Uint8Array, position: number, sizeBytes: number, value: number): void {
-  for (let index = 0; index < sizeBytes; index++) target[position + index] = value >>> (8 * index);
+  target[position] = value;
+  if (sizeBytes === 1) return;
+  target[position + 1] = value >>> 8;
+  if (sizeBytes === 2) return;
+  target[position + 2] = value >>> 16;
+  target[position + 3] = value >>> 24;
 }
 
 function getValue(source: Uint8Array, position: number, sizeBytes: number): number {
-  let value = 0;
-  for (let index = 0; index < sizeBytes; index++) value |= source[position + index]! << (8 * index);
-  return value >>> 0;
+  if (sizeBytes === 1) return source[position]!;
+  const low = source[position]! | (source[position + 1]! << 8);
+  if (sizeBytes === 2) return low;
+  return (low | (source[position + 2]! << 16) | (source[position + 3]! << 24)) >>> 0;
 }
