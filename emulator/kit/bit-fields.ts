@@ -45,8 +45,9 @@ export class BitFields32<const F extends Fields> {
   }
 
   unpack(word: number): Record<keyof F, number> {
-    const entries = Object.keys(this.fields).map((name) => [name, this.get(word, name)]);
-    return Object.fromEntries(entries) as Record<keyof F, number>;
+    const values = {} as Record<keyof F, number>;
+    for (const name in this.fields) values[name] = this.get(word, name);
+    return values;
   }
 
   /** Bits of a field in place, for comparisons and register declarations. */

@@ -39,10 +39,9 @@ export function address48(low: number, high: number): number {
   return (low >>> 0) + (high & 0xffff) * 0x1_0000_0000;
 }
 
-/** Bits `low`..`high` of a 32-bit value. */
-export function bits(value: number, high: number, low: number): number {
-  const width = high - low + 1;
-  return width === 32 ? value >>> 0 : (value >>> low) & ((1 << width) - 1);
+/** First byte of a ring or table that a register pair gives in units of 256 bytes, 40 bits of them. */
+export function address256(base: number, baseHigh: number): number {
+  return base * 256 + (baseHigh & 0xff) * 2 ** 40;
 }
 
 /** `0x` and at least eight digits, for logs. */

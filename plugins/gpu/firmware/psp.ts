@@ -1,15 +1,19 @@
 import type { FunctionPort, RegisterBlock } from 'ghostbus';
-import type { FloodGuard } from 'ghostbus/kit';
+import { BitFields32, type FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
-import { address48, bits } from '../bus/registers.js';
+import { address48 } from '../bus/registers.js';
 import { IH_CLIENT, type InterruptHandler } from '../interrupts/ih.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
 
-/** Mailbox commands in C2PMSG_64 b19:16 (psp_gfx_if.h, GFX_CTRL_CMD_ID_*). */
+/** Mailbox commands in C2PMSG_64 (psp_gfx_if.h, GFX_CTRL_CMD_ID_*). */
+const C2PMSG_64 = new BitFields32({ COMMAND: [16, 4] });
 const MAILBOX = { INIT_GPCOM_RING: 2, DESTROY_RINGS: 3, MODE1_RESET: 7, GBR_IH_SET: 8 } as const;
 
 /** Ready and response flag; status in b15:0, 0 = good (amdgpu_psp.h MBOX_TOS_READY_FLAG). */
 const READY = 0x8000_0000;
+
+/** osssys_4_0_sh_mask.h IH_CLIENT_CFG_DATA. */
+const IH_CLIENT_CFG_DATA = new BitFields32({ RING_ID: [20, 2] });
 
 /** Clients by their index in GBR_IH_SET (psp_v12_0_reroute_ih); this ASIC has no UMC. */
 const IH_CLIENT_OF_INDEX: Readonly<Record<number, number>> = { 3: IH_CLIENT.VMC };
@@ -79,7 +83,7 @@ export class Psp {
 
   #mailbox(value: number): number {
     const registers = this.#registers;
-    switch (bits(value, 19, 16)) {
+    switch (C2PMSG_64.get(value, 'COMMAND')) {
       case MAILBOX.INIT_GPCOM_RING:
         this.#ring = {
           address: address48(registers.get('C2PMSG_69'), registers.get('C2PMSG_70')),
@@ -105,10 +109,10 @@ export class Psp {
     return READY;
   }
 
-  /** IH_CLIENT_CFG_DATA of one client; 6.12 moves page faults to ring 1 with it (psp_v12_0_reroute_ih). RING_ID b21:20. */
+  /** IH_CLIENT_CFG_DATA of one client; 6.12 moves page faults to ring 1 with it (psp_v12_0_reroute_ih). */
   #routeInterrupts(index: number, configuration: number): void {
     const client = IH_CLIENT_OF_INDEX[index];
-    if (client !== undefined) this.#interrupts.route(client, bits(configuration, 21, 20));
+    if (client !== undefined) this.#interrupts.route(client, IH_CLIENT_CFG_DATA.get(configuration, 'RING_ID'));
     else if (index !== UMC_INDEX)
       this.#log.source('psp mailbox').warn(`psp: interrupt client index ${index} is not known, not routed`);
   }

@@ -2,7 +2,7 @@ import type { FunctionPort, RegisterBlock } from 'ghostbus';
 import type { FloodGuard } from 'ghostbus/kit';
 import { ImageBuilder } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
-import { address48, bits, hex } from '../bus/registers.js';
+import { address48, hex } from '../bus/registers.js';
 import { HUB_CLIENT, type Hub } from '../memory/hub.js';
 
 /** Messages of the mailbox (inc/pmfw_if/smu_v13_0_5_ppsmc.h PPSMC_MSG_*). */
@@ -112,7 +112,7 @@ export class Smu {
         this.#tableAddress.low = argument;
         return RESPONSE.OK;
       case MESSAGE.TRANSFER_TABLE_SMU_TO_DRAM:
-        return this.#transferTable(bits(argument, 15, 0));
+        return this.#transferTable(argument & 0xffff);
       case MESSAGE.GFX_DEVICE_DRIVER_RESET:
         this.#modeReset();
         return RESPONSE.OK;

@@ -1,7 +1,8 @@
 import type { Dma, RegisterBlock } from 'ghostbus';
+import { BitFields32 } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
 import type { Mmio } from '../bus/mmio.js';
-import { address48, bits } from '../bus/registers.js';
+import { address48, address256 } from '../bus/registers.js';
 
 /** One interrupt vector in a ring. */
 export const VECTOR_BYTES = 32;
@@ -22,15 +23,25 @@ export const RING_PLACES: readonly RingPlace[] = [
 
 type RingRegister = 'CNTL' | 'BASE' | 'BASE_HI' | 'RPTR' | 'WPTR' | 'WPTR_ADDR_HI' | 'WPTR_ADDR_LO' | 'DOORBELL_RPTR';
 
-/** Bits of IH_RB_CNTL (osssys_4_2_0_sh_mask.h). */
-const CONTROL = {
-  WRITEBACK_ENABLE: 8,
-  FULL_DRAIN_ENABLE: 9,
-  OVERFLOW_ENABLE: 16,
-  ENABLE_INTR: 17,
-  RPTR_REARM: 21,
-  OVERFLOW_CLEAR: 31,
-} as const;
+/** Fields of IH_RB_CNTL (osssys_4_2_0_sh_mask.h). RB_SIZE is log2 of dwords (vega20_ih_rb_cntl). */
+const CONTROL = new BitFields32({
+  RB_ENABLE: [0, 1],
+  RB_SIZE: [1, 5],
+  WPTR_WRITEBACK_ENABLE: [8, 1],
+  RB_FULL_DRAIN_ENABLE: [9, 1],
+  WPTR_OVERFLOW_ENABLE: [16, 1],
+  ENABLE_INTR: [17, 1],
+  RPTR_REARM: [21, 1],
+  WPTR_OVERFLOW_CLEAR: [31, 1],
+});
+
+/** IH_DOORBELL_RPTR: in dwords. The retry CAM's register has the same fields. */
+const DOORBELL = new BitFields32({ OFFSET: [0, 26], ENABLE: [28, 1] });
+
+/** The dword of the doorbell that such a register claims; undefined: none. */
+export function claimedDoorbell(register: number): number | undefined {
+  return DOORBELL.has(register, 'ENABLE') ? DOORBELL.get(register, 'OFFSET') : undefined;
+}
 
 interface InterruptRingParts {
   readonly dma: Dma;
@@ -67,30 +78,26 @@ export class InterruptRing {
       WPTR_ADDR_LO: { dw: writeBack?.low ?? control + 6 },
       DOORBELL_RPTR: {
         dw: doorbell,
-        onWrite: (value) => {
-          // OFFSET b25:0 in dwords, ENABLE b28 (osssys_4_2_0_sh_mask.h IH_DOORBELL_RPTR).
-          const dword = bits(value, 28, 28) === 1 ? bits(value, 25, 0) : undefined;
-          doorbells.claim(this, dword, (low) => this.#setReadPointer(low));
-        },
+        onWrite: (value) => doorbells.claim(this, claimedDoorbell(value), (low) => this.#setReadPointer(low)),
       },
     });
   }
 
-  #flag(bit: number): boolean {
-    return bits(this.#registers.get('CNTL'), bit, bit) === 1;
+  #flag(name: keyof typeof CONTROL.fields): boolean {
+    return CONTROL.has(this.#registers.get('CNTL'), name);
   }
 
   get enabled(): boolean {
-    return this.#flag(0);
+    return this.#flag('RB_ENABLE');
   }
 
   get interruptEnabled(): boolean {
-    return this.#flag(CONTROL.ENABLE_INTR);
+    return this.#flag('ENABLE_INTR');
   }
 
   /** After one message the ring stays silent until its read pointer is written (RPTR_REARM, set when MSI is in use). */
   get rearmedByReadPointer(): boolean {
-    return this.#flag(CONTROL.RPTR_REARM);
+    return this.#flag('RPTR_REARM');
   }
 
   /** Vectors lie in the ring that the driver has not read. */
@@ -107,16 +114,14 @@ export class InterruptRing {
     this.#readPointerWritten();
   }
 
-  /** RB_SIZE b5:1 = log2 of dwords (vega20_ih_rb_cntl). */
   get #sizeBytes(): number {
-    return Math.max(4 * 2 ** bits(this.#registers.get('CNTL'), 5, 1), VECTOR_BYTES);
+    return Math.max(4 * 2 ** CONTROL.get(this.#registers.get('CNTL'), 'RB_SIZE'), VECTOR_BYTES);
   }
 
   #writeControl(value: number): number {
     // WPTR_OVERFLOW_CLEAR clears itself.
-    if (bits(value, CONTROL.OVERFLOW_CLEAR, CONTROL.OVERFLOW_CLEAR) === 1)
-      this.#registers.set('WPTR', this.#writePointer & ~1);
-    return value & 0x7fff_ffff;
+    if (CONTROL.has(value, 'WPTR_OVERFLOW_CLEAR')) this.#registers.set('WPTR', this.#writePointer & ~1);
+    return CONTROL.set(value, 'WPTR_OVERFLOW_CLEAR', 0);
   }
 
   /**
@@ -128,11 +133,11 @@ export class InterruptRing {
     const offset = (this.#writePointer & ~(VECTOR_BYTES - 1)) % this.#sizeBytes;
     const next = (offset + VECTOR_BYTES) % this.#sizeBytes;
     const full = next === (registers.get('RPTR') & ~(VECTOR_BYTES - 1));
-    if (full && (this.#flag(CONTROL.FULL_DRAIN_ENABLE) || !this.#flag(CONTROL.OVERFLOW_ENABLE))) {
+    if (full && (this.#flag('RB_FULL_DRAIN_ENABLE') || !this.#flag('WPTR_OVERFLOW_ENABLE'))) {
       this.#drained++;
       return false;
     }
-    const base = registers.get('BASE') * 256 + (registers.get('BASE_HI') & 0xff) * 2 ** 40;
+    const base = address256(registers.get('BASE'), registers.get('BASE_HI'));
     this.#dma.write(base + offset, vector);
     if (full) this.#overflows++;
     const overflow = full || (this.#writePointer & 1) === 1 ? 1 : 0;
@@ -142,7 +147,7 @@ export class InterruptRing {
   }
 
   #writeBack(value: number): void {
-    if (!this.#hasWriteBack || !this.#flag(CONTROL.WRITEBACK_ENABLE)) return;
+    if (!this.#hasWriteBack || !this.#flag('WPTR_WRITEBACK_ENABLE')) return;
     const low = this.#registers.get('WPTR_ADDR_LO') & ~3;
     this.#dma.writeU32(address48(low, this.#registers.get('WPTR_ADDR_HI')), value);
   }

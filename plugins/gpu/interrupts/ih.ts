@@ -1,10 +1,9 @@
 import { DmaError, type FunctionPort, type RegisterBlock } from 'ghostbus';
-import type { FloodGuard } from 'ghostbus/kit';
+import { BitFields32, type FloodGuard } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
 import type { Mmio } from '../bus/mmio.js';
 import { referenceTicks } from '../bus/reference-clock.js';
-import { bits } from '../bus/registers.js';
-import { InterruptRing, RING_PLACES, VECTOR_BYTES } from './ih-ring.js';
+import { claimedDoorbell, InterruptRing, RING_PLACES, VECTOR_BYTES } from './ih-ring.js';
 
 /** Interrupt clients (include/soc15_ih_clientid.h). */
 export const IH_CLIENT = {
@@ -58,6 +57,12 @@ function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array {
   return bytes;
 }
 
+/** IH_RETRY_INT_CAM_CNTL_ALDE (osssys_4_2_0_sh_mask.h). */
+const RETRY_CAM_CNTL = new BitFields32({ ENABLE: [16, 1] });
+
+/** What the driver writes to the CAM's doorbell (gmc_v9_0_process_interrupt, cam_index). */
+const RETRY_ANSWER = new BitFields32({ INDEX: [0, 10] });
+
 /** Retryable faults that wait for the driver's answer; the index is 10 bits wide in a vector (gmc_v9_0_process_interrupt). */
 const RETRY_ENTRIES = 16;
 
@@ -100,10 +105,7 @@ export class InterruptHandler {
       IH_VMID_LUT_MM: { dw: 0x10b0, count: 16 },
       IH_DOORBELL_RETRY_CAM: {
         dw: 0x1128,
-        onWrite: (value) => {
-          const dword = bits(value, 28, 28) === 1 ? bits(value, 25, 0) : undefined;
-          doorbells.claim(this.#retries, dword, (low) => this.#retryAnswered(low));
-        },
+        onWrite: (value) => doorbells.claim(this.#retries, claimedDoorbell(value), (low) => this.#retryAnswered(low)),
       },
       IH_CLK_CTRL: { dw: 0x117b },
       IH_RETRY_INT_CAM_CNTL_ALDE: { dw: 0x118a },
@@ -154,7 +156,7 @@ export class InterruptHandler {
    */
   raiseRetry(vector: InterruptVector, page: number): boolean {
     const key = `${vector.vmidSource} ${vector.vmid} ${page}`;
-    const camEnabled = bits(this.#registers.get('IH_RETRY_INT_CAM_CNTL_ALDE'), 16, 16) === 1;
+    const camEnabled = RETRY_CAM_CNTL.has(this.#registers.get('IH_RETRY_INT_CAM_CNTL_ALDE'), 'ENABLE');
     const free = this.#retries.indexOf(undefined);
     if (camEnabled && (this.#retries.includes(key) || free < 0)) {
       this.#filteredRetries++;
@@ -167,7 +169,7 @@ export class InterruptHandler {
   }
 
   #retryAnswered(index: number): void {
-    this.#retries[index & 0x3ff] = undefined;
+    this.#retries[RETRY_ANSWER.get(index, 'INDEX')] = undefined;
     this.#retries.length = RETRY_ENTRIES;
   }
 

@@ -1,7 +1,7 @@
 import type { FunctionPort, RegisterBlock } from 'ghostbus';
-import type { FloodGuard } from 'ghostbus/kit';
+import { BitFields32, type FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
-import { address48, bits } from '../bus/registers.js';
+import { address48 } from '../bus/registers.js';
 import type { InterruptHandler } from '../interrupts/ih.js';
 import { AddressSpace } from './address-space.js';
 import type { FrameBuffer } from './frame-buffer.js';
@@ -25,6 +25,17 @@ const HUB = {
   FB_OFFSET: 0x12b,
   FB_LOCATION: 0x140,
 } as const;
+
+/** VM_CONTEXT1_CNTL (gc_9_0_sh_mask.h), without what is about faults: protection-faults.ts. */
+const CONTEXT_CNTL = new BitFields32({
+  ENABLE_CONTEXT: [0, 1],
+  PAGE_TABLE_DEPTH: [1, 2],
+  PAGE_TABLE_BLOCK_SIZE: [3, 4],
+});
+
+/** Page directory base: flags below an address in bits 47:6 (gmc_v9_0.c, amdgpu_gmc_pd_addr). */
+const PT_BASE = new BitFields32({ VALID: [0, 1], SYSTEM: [1, 1] });
+const PT_BASE_FLAGS = 0x3f;
 
 /** First dword (VM_L2_CNTL) of each hub. */
 const HUB_BASE: Readonly<Record<HubName, number>> = { gfxhub: 0x2840, mmhub: 0x1ab80 };
@@ -153,13 +164,11 @@ export class Hub {
     const pair = (name: 'CONTEXT_PT_START' | 'CONTEXT_PT_END') =>
       registers.get(name, 2 * vmid) + (registers.get(name, 2 * vmid + 1) & 0xf) * 2 ** 32;
     return {
-      // ENABLE_CONTEXT b0, PAGE_TABLE_DEPTH b2:1, PAGE_TABLE_BLOCK_SIZE b6:3 (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL).
-      enabled: bits(control, 0, 0) === 1,
-      depth: bits(control, 2, 1),
-      blockBits: 9 + bits(control, 6, 3),
-      // Page directory base: address b47:6, valid b0, system b1 (gmc_v9_0.c, amdgpu_gmc_pd_addr).
-      tableAddress: address48(baseLow & ~0x3f, registers.get('CONTEXT_PT_BASE', 2 * vmid + 1)),
-      tableInSystem: bits(baseLow, 1, 1) === 1,
+      enabled: CONTEXT_CNTL.has(control, 'ENABLE_CONTEXT'),
+      depth: CONTEXT_CNTL.get(control, 'PAGE_TABLE_DEPTH'),
+      blockBits: 9 + CONTEXT_CNTL.get(control, 'PAGE_TABLE_BLOCK_SIZE'),
+      tableAddress: address48(baseLow & ~PT_BASE_FLAGS, registers.get('CONTEXT_PT_BASE', 2 * vmid + 1)),
+      tableInSystem: PT_BASE.has(baseLow, 'SYSTEM'),
       startPage: pair('CONTEXT_PT_START'),
       endPage: pair('CONTEXT_PT_END'),
     };

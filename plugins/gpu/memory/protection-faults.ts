@@ -1,7 +1,7 @@
 import type { RegisterBlock } from 'ghostbus';
-import type { FloodGuard } from 'ghostbus/kit';
+import { BitFields32, type FloodGuard } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
-import { bits, hex } from '../bus/registers.js';
+import { hex } from '../bus/registers.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { VmFault } from './address-space.js';
 import type { AccessKind } from './page-tables.js';
@@ -11,10 +11,22 @@ export type HubName = 'gfxhub' | 'mmhub';
 /** Distances of the fault registers from the hub's VM_L2_CNTL, in dwords; gc_9_0_offset.h and mmhub_1_7_offset.h agree. */
 const FAULT_REGISTERS = { CNTL: 0x7, STATUS: 0xb, ADDR: 0xc } as const;
 
-/** Interrupt enables of a context: valid, read and write protection faults (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL). */
-const FAULT_INTERRUPT = { invalid: 15, read: 17, write: 19 } as const;
+/** VM_L2_PROTECTION_FAULT_CNTL (gc_9_0_sh_mask.h; names without PROTECTION_FAULT). */
+const FAULT_CNTL = new BitFields32({ CLEAR_STATUS_ADDR: [0, 1], ALLOW_SUBSEQUENT_STATUS_ADDR_UPDATES: [1, 1] });
 
-/** VM_L2_PROTECTION_FAULT_STATUS PERMISSION_FAULTS: what was missing. */
+/** VM_L2_PROTECTION_FAULT_STATUS (gc_9_0_sh_mask.h). */
+const FAULT_STATUS = new BitFields32({
+  MORE_FAULTS: [0, 1],
+  PERMISSION_FAULTS: [4, 4],
+  CID: [9, 9],
+  RW: [18, 1],
+  VMID: [20, 4],
+});
+
+/** Interrupt enables of a context by what is missing (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL, *_PROTECTION_FAULT_ENABLE_INTERRUPT). */
+const FAULT_INTERRUPT = new BitFields32({ invalid: [15, 1], read: [17, 1], write: [19, 1] });
+
+/** PERMISSION_FAULTS: what was missing. */
 const PERMISSION_FAULT = { invalid: 1, read: 2, write: 4 } as const;
 
 /** Pages of one access that are reported one by one; the rest only shows as MORE_FAULTS. */
@@ -56,9 +68,9 @@ export class ProtectionFaults {
       CNTL: {
         dw: at('CNTL'),
         onWrite: (value) => {
-          // CLEAR_PROTECTION_FAULT_STATUS_ADDR b0 clears itself.
-          if (bits(value, 0, 0) === 1) this.#latch(0, 0);
-          return value & ~1;
+          if (FAULT_CNTL.has(value, 'CLEAR_STATUS_ADDR')) this.#latch(0, 0);
+          // Clears itself.
+          return FAULT_CNTL.set(value, 'CLEAR_STATUS_ADDR', 0);
         },
       },
       STATUS: { dw: at('STATUS'), writable: 0 },
@@ -91,29 +103,31 @@ export class ProtectionFaults {
   /** Latches the fault and interrupts, page by page; false when the context's interrupts are off. */
   #report(fault: VmFault, retry: boolean): boolean {
     const missing = fault.cause === 'invalid' ? 'invalid' : fault.kind;
-    const enable = FAULT_INTERRUPT[missing];
     const first = Math.floor(fault.address / PAGE_BYTES);
     const last = Math.floor((fault.address + fault.lengthBytes - 1) / PAGE_BYTES);
     this.#latch(this.#status(fault), first);
     if (last > first) this.#latch(this.#status(fault), first);
-    if (bits(this.#parts.contextControl(fault.vmid), enable, enable) === 0) return false;
+    if (!FAULT_INTERRUPT.has(this.#parts.contextControl(fault.vmid), missing)) return false;
     for (let page = first; page <= last && page < first + REPORTED_PAGES; page++) this.#interrupt(fault, page, retry);
     return true;
   }
 
-  /** PERMISSION_FAULTS b7:4, CID b17:9, RW b18, VMID b23:20 (gc_9_0_sh_mask.h VM_L2_PROTECTION_FAULT_STATUS). */
   #status({ cause, kind, client, vmid }: VmFault): number {
-    const permission = (cause === 'invalid' ? PERMISSION_FAULT.invalid : 0) | PERMISSION_FAULT[kind];
-    return (permission << 4) | (client << 9) | ((kind === 'write' ? 1 : 0) << 18) | (vmid << 20);
+    return FAULT_STATUS.pack({
+      PERMISSION_FAULTS: (cause === 'invalid' ? PERMISSION_FAULT.invalid : 0) | PERMISSION_FAULT[kind],
+      CID: client,
+      RW: kind === 'write' ? 1 : 0,
+      VMID: vmid,
+    });
   }
 
-  /** The first fault stays until the driver clears it; a further one only sets MORE_FAULTS b0. Status 0 clears. */
+  /** The first fault stays until the driver clears it; a further one only sets MORE_FAULTS. Status 0 clears. */
   #latch(status: number, page: number): void {
     const registers = this.#registers;
     const held = registers.get('STATUS');
-    // ALLOW_SUBSEQUENT_PROTECTION_FAULT_STATUS_ADDR_UPDATES b1 of the control.
-    const replaces = held === 0 || status === 0 || bits(registers.get('CNTL'), 1, 1) === 1;
-    registers.set('STATUS', (replaces ? status : held | 1) >>> 0);
+    const updates = FAULT_CNTL.has(registers.get('CNTL'), 'ALLOW_SUBSEQUENT_STATUS_ADDR_UPDATES');
+    const replaces = held === 0 || status === 0 || updates;
+    registers.set('STATUS', replaces ? status : FAULT_STATUS.set(held, 'MORE_FAULTS', 1));
     if (!replaces) return;
     registers.set('ADDR', page % 2 ** 32, 0);
     registers.set('ADDR', Math.floor(page / 2 ** 32) & 0xf, 1);

@@ -2,12 +2,14 @@
  * Atomic operations and semaphores in memory, for SDMA (ATOMIC, SEM) and for the command processor (ATOMIC_MEM,
  * MEM_SEMAPHORE) alike. Operation codes: include/vega10_enum.h, enum TC_OP.
  */
-import { bits } from '../bus/registers.js';
+import { BitFields32 } from 'ghostbus/kit';
 import type { AddressSpace } from '../memory/address-space.js';
 import type { Outcome } from './packet.js';
 
-/** An operation code is one of these, plus bit 5 for 64 bits, plus bit 6 when nobody wants the previous value. */
-export const ATOMIC = {
+/** An operation code: WIDE is for 64 bits, NO_RETURN when nobody wants the previous value. */
+const CODE = new BitFields32({ OPERATION: [0, 5], WIDE: [5, 1], NO_RETURN: [6, 1] });
+
+const ATOMIC = {
   SWAP: 0x07,
   COMPARE_AND_SWAP: 0x08,
   ADD: 0x0f,
@@ -21,8 +23,6 @@ export const ATOMIC = {
   XOR: 0x17,
   INCREMENT: 0x18,
   DECREMENT: 0x19,
-  WIDE: 0x20,
-  NO_RETURN: 0x40,
 } as const;
 
 interface Operands {
@@ -76,9 +76,9 @@ export function applyAtomic(
   space: AddressSpace,
   { code, address, source, compare }: AtomicRequest,
 ): AtomicResult | undefined {
-  const operation = OPERATIONS.get(bits(code, 4, 0));
+  const operation = OPERATIONS.get(CODE.get(code, 'OPERATION'));
   if (operation === undefined) return undefined;
-  const wide = (code & ATOMIC.WIDE) !== 0;
+  const wide = CODE.has(code, 'WIDE');
   const width = wide ? 64 : 32;
   const aligned = address - (address % (width / 8));
   const old = wide ? space.readU64(aligned) : BigInt(space.readU32(aligned));
@@ -88,8 +88,8 @@ export function applyAtomic(
   // A processor of the guest may write the same place between our read and our write: nothing is written without need.
   if (value !== old && wide) space.writeU64(aligned, value);
   else if (value !== old) space.writeU32(aligned, Number(value));
-  const satisfied = bits(code, 4, 0) !== ATOMIC.COMPARE_AND_SWAP || old === operands.compare;
-  return { previous: old, satisfied, returns: (code & ATOMIC.NO_RETURN) === 0 };
+  const satisfied = CODE.get(code, 'OPERATION') !== ATOMIC.COMPARE_AND_SWAP || old === operands.compare;
+  return { previous: old, satisfied, returns: !CODE.has(code, 'NO_RETURN') };
 }
 
 /** A 64-bit counter in memory. Signalling adds one, or writes one; waiting takes one as soon as there is any. */

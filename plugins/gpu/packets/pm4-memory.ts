@@ -1,7 +1,7 @@
 /** PM4 packets that move and compare data, in memory and in registers. Layouts: soc15d.h PACKET3_*. */
 
-import { COST } from 'ghostbus/kit';
-import { address48, bits } from '../bus/registers.js';
+import { BitFields32, COST } from 'ghostbus/kit';
+import { address48 } from '../bus/registers.js';
 import { applyAtomic, semaphore } from './atomics.js';
 import { compare, inPieces, join, type Outcome, type Packet, PIECE_BYTES, qword, writeRegister } from './packet.js';
 import type { ComputeContext } from './pm4-context.js';
@@ -22,13 +22,18 @@ function isMemory(select: number): boolean {
   return select === SELECT.MEMORY_GRBM || select === SELECT.L2 || select === SELECT.MEMORY;
 }
 
+/** A register by its dword number. */
+const REGISTER = new BitFields32({ REG: [0, 18] });
+
+const WRITE_DATA = new BitFields32({ DST_SEL: [8, 4], WR_ONE_ADDR: [16, 1] });
+
 export function writeData(context: ComputeContext, packet: Packet): Outcome {
   const control = packet.dword(1);
   const count = packet.lengthDwords - 4;
-  const increment = bits(control, 16, 16) === 0;
-  const select = bits(control, 11, 8);
+  const increment = !WRITE_DATA.has(control, 'WR_ONE_ADDR');
+  const select = WRITE_DATA.get(control, 'DST_SEL');
   if (select === SELECT.REGISTER) {
-    const first = bits(packet.dword(2), 17, 0);
+    const first = REGISTER.get(packet.dword(2), 'REG');
     for (let index = 0; index < count; index++) {
       writeRegister(context, packet, first + (increment ? index : 0), packet.dword(4 + index));
     }
@@ -41,46 +46,56 @@ export function writeData(context: ComputeContext, packet: Packet): Outcome {
   return 'next';
 }
 
+const RELEASE_MEM = new BitFields32({ INT_SEL: [24, 3], DATA_SEL: [29, 3] });
+const DATA_SEL = { NONE: 0, LOW_32: 1, WIDE_64: 2, GPU_CLOCK: 3, SYSTEM_CLOCK: 4 } as const;
+const INT_SEL = { NONE: 0, AT_ONCE: 1, AFTER_WRITE: 2 } as const;
+
 export function releaseMemory(context: ComputeContext, packet: Packet): Outcome {
   const control = packet.dword(2);
   const address = address48(packet.dword(3) & ~3, packet.dword(4));
-  // DATA_SEL b31:29, INT_SEL b26:24 (soc15d.h PACKET3_RELEASE_MEM); beyond 4 it is about GDS, which this ASIC has not.
-  const dataSelect = bits(control, 31, 29);
-  if (dataSelect > 4) return 'error';
-  if (dataSelect === 1) packet.space.writeU32(address, packet.dword(5));
-  else if (dataSelect === 2) packet.space.writeU64(address, qword(packet, 5));
-  else if (dataSelect >= 3) packet.space.writeU64(address, context.timestamp());
-  const interruptSelect = bits(control, 26, 24);
-  if (interruptSelect === 1 || interruptSelect === 2) context.endOfPipe(packet.space.vmid, packet.dword(7));
+  const { DATA_SEL: data, INT_SEL: interrupt } = RELEASE_MEM.unpack(control);
+  // Beyond that it is about GDS, which this ASIC has not.
+  if (data > DATA_SEL.SYSTEM_CLOCK) return 'error';
+  if (data === DATA_SEL.LOW_32) packet.space.writeU32(address, packet.dword(5));
+  else if (data === DATA_SEL.WIDE_64) packet.space.writeU64(address, qword(packet, 5));
+  else if (data >= DATA_SEL.GPU_CLOCK) packet.space.writeU64(address, context.timestamp());
+  if (interrupt === INT_SEL.AT_ONCE || interrupt === INT_SEL.AFTER_WRITE)
+    context.endOfPipe(packet.space.vmid, packet.dword(7));
   return 'next';
 }
 
+const WAIT_REG_MEM = new BitFields32({ FUNCTION: [0, 3], MEM_SPACE: [4, 2], OPERATION: [6, 2] });
+const OPERATION_WRITE_THEN_WAIT = 1;
+const MEM_SPACE_MEMORY = 1;
+
 export function waitRegisterOrMemory(context: ComputeContext, packet: Packet): Outcome {
-  const control = packet.dword(1);
+  const { FUNCTION, MEM_SPACE, OPERATION } = WAIT_REG_MEM.unpack(packet.dword(1));
   const [reference, mask] = [packet.dword(4), packet.dword(5)];
-  const func = bits(control, 2, 0);
-  // OPERATION b7:6 = 1: write the reference to one register, then poll another until it shows the masked reference.
-  if (bits(control, 7, 6) === 1) {
-    if (context.queue.progress === 0) writeRegister(context, packet, bits(packet.dword(2), 17, 0), reference);
+  const register = REGISTER.get(packet.dword(2), 'REG');
+  // Write the reference to one register, then poll another until it shows the masked reference.
+  if (OPERATION === OPERATION_WRITE_THEN_WAIT) {
+    if (context.queue.progress === 0) writeRegister(context, packet, register, reference);
     context.queue.progress = 1;
-    const value = context.readRegister(bits(packet.dword(3), 17, 0));
-    return compare(func, (value & mask) >>> 0, (reference & mask) >>> 0) ? 'next' : 'wait';
+    const value = context.readRegister(REGISTER.get(packet.dword(3), 'REG'));
+    return compare(FUNCTION, (value & mask) >>> 0, (reference & mask) >>> 0) ? 'next' : 'wait';
   }
   const value =
-    bits(control, 5, 4) === 1
+    MEM_SPACE === MEM_SPACE_MEMORY
       ? packet.space.readU32(address48(packet.dword(2) & ~3, packet.dword(3)))
-      : context.readRegister(bits(packet.dword(2), 17, 0));
-  return compare(func, (value & mask) >>> 0, reference) ? 'next' : 'wait';
+      : context.readRegister(register);
+  return compare(FUNCTION, (value & mask) >>> 0, reference) ? 'next' : 'wait';
 }
+
+const COPY_DATA = new BitFields32({ SRC_SEL: [0, 4], DST_SEL: [8, 4], COUNT_SEL: [16, 1] });
 
 export function copyData(context: ComputeContext, packet: Packet): Outcome {
   const control = packet.dword(1);
-  const wide = bits(control, 16, 16) === 1;
-  const [from, to] = [bits(control, 3, 0), bits(control, 11, 8)];
+  const { SRC_SEL: from, DST_SEL: to } = COPY_DATA.unpack(control);
+  const wide = COPY_DATA.has(control, 'COUNT_SEL');
   const source = address48(packet.dword(2) & ~3, packet.dword(3));
   let value: bigint;
   if (from === SELECT.REGISTER) {
-    const dword = bits(packet.dword(2), 17, 0);
+    const dword = REGISTER.get(packet.dword(2), 'REG');
     value = join(context.readRegister(dword), wide ? context.readRegister(dword + 1) : 0);
   } else if (from === SELECT.IMMEDIATE) value = qword(packet, 2);
   else if (from === SELECT.ATOMIC_RETURN) value = context.atomicResult;
@@ -93,7 +108,7 @@ export function copyData(context: ComputeContext, packet: Packet): Outcome {
 function storeCopied(context: ComputeContext, packet: Packet, to: number, value: bigint, wide: boolean): Outcome {
   const low = Number(value & 0xffff_ffffn);
   if (to === SELECT.REGISTER) {
-    const dword = bits(packet.dword(4), 17, 0);
+    const dword = REGISTER.get(packet.dword(4), 'REG');
     writeRegister(context, packet, dword, low);
     if (wide) writeRegister(context, packet, dword + 1, Number(value >> 32n));
     return 'next';
@@ -105,18 +120,24 @@ function storeCopied(context: ComputeContext, packet: Packet, to: number, value:
   return 'next';
 }
 
-/** DMA_DATA: SRC_SEL b30:29 (2 = immediate), DST_SEL b21:20; byte count b25:0 and SAS b26, DAS b27 in the last dword. */
+/** DMA_DATA, first dword and last. */
+const DMA_DATA = new BitFields32({ DST_SEL: [20, 2], SRC_SEL: [29, 2] });
+/** SAS, DAS: source or destination is in register space, by byte address; SAIC, DAIC: it stays at one address. */
+const DMA_COMMAND = new BitFields32({ BYTE_COUNT: [0, 26], SAS: [26, 1], DAS: [27, 1], SAIC: [28, 1], DAIC: [29, 1] });
+const DMA_SELECT = { GDS: 1, IMMEDIATE: 2 } as const;
+
 export function dmaData(context: ComputeContext, packet: Packet): Outcome {
-  const [control, command] = [packet.dword(1), packet.dword(6)];
-  const [from, to] = [bits(control, 30, 29), bits(control, 21, 20)];
-  // 1 = GDS, which this ASIC has not; 2 is no destination.
-  if (from === 1 || to === 1 || to === 2) return 'error';
-  if (bits(command, 27, 26) !== 0) return dmaRegisters(context, packet, from === 2);
+  const { SRC_SEL: from, DST_SEL: to } = DMA_DATA.unpack(packet.dword(1));
+  const { BYTE_COUNT, SAS, DAS } = DMA_COMMAND.unpack(packet.dword(6));
+  // This ASIC has no GDS.
+  if (from === DMA_SELECT.GDS || to === DMA_SELECT.GDS || to === DMA_SELECT.IMMEDIATE) return 'error';
+  const immediate = from === DMA_SELECT.IMMEDIATE;
+  if (SAS + DAS > 0) return dmaRegisters(context, packet, immediate);
   const destination = address48(packet.dword(4), packet.dword(5));
   const source = address48(packet.dword(2), packet.dword(3));
   const bytes = { unitCost: COST.byte, granularity: PIECE_BYTES };
-  return inPieces(context.queue, bits(command, 25, 0), bytes, (start, count) => {
-    if (from === 2) packet.space.fill(destination + start, packet.dword(2), count);
+  return inPieces(context.queue, BYTE_COUNT, bytes, (start, count) => {
+    if (immediate) packet.space.fill(destination + start, packet.dword(2), count);
     else packet.space.copy(destination + start, source + start, count);
   });
 }
@@ -124,47 +145,51 @@ export function dmaData(context: ComputeContext, packet: Packet): Outcome {
 /** Registers that DMA_DATA may move at once: a few pages of them. */
 const MOST_DMA_REGISTERS = 4096;
 
-/** DMA_DATA with SAS b26 (source) or DAS b27 (destination) in register space, byte addresses; SAIC b28, DAIC b29: stay there. */
 function dmaRegisters(context: ComputeContext, packet: Packet, immediate: boolean): Outcome {
-  const command = packet.dword(6);
-  const [source, destination] = [
-    address48(packet.dword(2), packet.dword(3)),
-    address48(packet.dword(4), packet.dword(5)),
-  ];
-  const count = Math.ceil(bits(command, 25, 0) / 4);
+  const { BYTE_COUNT, SAS, DAS, SAIC, DAIC } = DMA_COMMAND.unpack(packet.dword(6));
+  const source = address48(packet.dword(2), packet.dword(3));
+  const destination = address48(packet.dword(4), packet.dword(5));
+  const count = Math.ceil(BYTE_COUNT / 4);
   if (count > MOST_DMA_REGISTERS) return 'error';
-  for (let index = 0; index < count; index++) {
-    const from = source + (bits(command, 28, 28) === 1 ? 0 : 4 * index);
-    const to = destination + (bits(command, 29, 29) === 1 ? 0 : 4 * index);
-    let value = packet.dword(2);
-    if (!immediate) value = bits(command, 26, 26) === 1 ? context.readRegister(from / 4) : packet.space.readU32(from);
-    if (bits(command, 27, 27) === 1) writeRegister(context, packet, Math.floor(to / 4), value);
-    else packet.space.writeU32(to, value);
-  }
-  return 'next';
+  return inPieces(context.queue, count, { unitCost: COST.byte }, (start, steps) => {
+    for (let index = start; index < start + steps; index++) {
+      const from = source + (SAIC === 1 ? 0 : 4 * index);
+      const to = destination + (DAIC === 1 ? 0 : 4 * index);
+      let value = packet.dword(2);
+      if (!immediate) value = SAS === 1 ? context.readRegister(from / 4) : packet.space.readU32(from);
+      if (DAS === 1) writeRegister(context, packet, Math.floor(to / 4), value);
+      else packet.space.writeU32(to, value);
+    }
+  });
 }
 
-/** ATOMIC b6:0, COMMAND b11:8: 1 = repeat until the comparison holds. */
+const ATOMIC_MEM = new BitFields32({ ATOMIC: [0, 7], COMMAND: [8, 4] });
+/** Repeat until the comparison holds. */
+const COMMAND_LOOP = 1;
+
 export function atomicMemory(context: ComputeContext, packet: Packet): Outcome {
-  const control = packet.dword(1);
+  const { ATOMIC, COMMAND } = ATOMIC_MEM.unpack(packet.dword(1));
   const result = applyAtomic(packet.space, {
-    code: bits(control, 6, 0),
+    code: ATOMIC,
     address: address48(packet.dword(2), packet.dword(3)),
     source: qword(packet, 4),
     compare: qword(packet, 6),
   });
   if (result === undefined) return 'error';
-  if (bits(control, 11, 8) === 1 && !result.satisfied) return 'wait';
+  if (COMMAND === COMMAND_LOOP && !result.satisfied) return 'wait';
   if (result.returns) context.atomicResult = result.previous;
   return 'next';
 }
 
-/** SEM_SEL b31:29: 6 = signal, 7 = wait; SIGNAL_TYPE b20: 1 = write one; USE_MAILBOX b16 (soc15d.h PACKET3_SEM_*). */
+/** soc15d.h PACKET3_SEM_*. SIGNAL_TYPE 1 writes one instead of adding it. */
+const MEM_SEMAPHORE = new BitFields32({ USE_MAILBOX: [16, 1], SIGNAL_TYPE: [20, 1], SEM_SEL: [29, 3] });
+const SEM_SEL = { SIGNAL: 6, WAIT: 7 } as const;
+
 export function memorySemaphore(_context: ComputeContext, packet: Packet): Outcome {
   const control = packet.dword(2);
   const address = address48(packet.dword(1) & ~7, control);
-  const select = bits(control, 31, 29);
-  if (bits(control, 16, 16) === 1 || select < 6) return 'error';
-  if (select === 7) return semaphore(packet.space, address, 'wait');
-  return semaphore(packet.space, address, bits(control, 20, 20) === 1 ? 'write one' : 'signal');
+  const select = MEM_SEMAPHORE.get(control, 'SEM_SEL');
+  if (MEM_SEMAPHORE.has(control, 'USE_MAILBOX') || select < SEM_SEL.SIGNAL) return 'error';
+  if (select === SEM_SEL.WAIT) return semaphore(packet.space, address, 'wait');
+  return semaphore(packet.space, address, MEM_SEMAPHORE.has(control, 'SIGNAL_TYPE') ? 'write one' : 'signal');
 }

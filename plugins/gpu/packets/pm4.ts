@@ -2,7 +2,7 @@
  * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what the
  * driver sends). The README's support table lists exactly what stands here.
  */
-import { bits } from '../bus/registers.js';
+import { BitFields32 } from 'ghostbus/kit';
 import type { Outcome } from './packet.js';
 import type { ComputeContext, RunPacket } from './pm4-context.js';
 import {
@@ -88,22 +88,25 @@ export const PM4_PACKETS: readonly ComputePacket[] = [
   ignored('RUN_CLEANER_SHADER', 0xd7),
 ];
 
+/** soc15d.h PACKET3. */
+const HEADER = new BitFields32({ OPCODE: [8, 8], COUNT: [16, 14], TYPE: [30, 2] });
+
 const BY_OP = new Map(PM4_PACKETS.map((packet) => [packet.op, packet]));
 
 /** A header's type and, for type 3, its packet and length; undefined: the CP would report a bad opcode. */
 export function pm4Packet(header: number): { readonly packet: ComputePacket; readonly dwords: number } | undefined {
-  const type = header >>> 30;
+  const type = HEADER.get(header, 'TYPE');
   const nop = BY_OP.get(0x10)!;
   // Type 2 is a one-dword filler.
   if (type === 2) return { packet: nop, dwords: 1 };
   if (type !== 3) return undefined;
-  const packet = BY_OP.get(bits(header, 15, 8));
+  const packet = BY_OP.get(HEADER.get(header, 'OPCODE'));
   if (packet === undefined) return undefined;
-  const count = bits(header, 29, 16);
+  const count = HEADER.get(header, 'COUNT');
   // The NOP with count 0x3fff is a single dword (gfx_v9_0.c, ring->funcs->nop).
   return { packet, dwords: packet === nop && count === 0x3fff ? 1 : count + 2 };
 }
 
 export function pm4PacketName(header: number): string | undefined {
-  return header >>> 30 === 3 ? BY_OP.get(bits(header, 15, 8))?.name : undefined;
+  return HEADER.get(header, 'TYPE') === 3 ? BY_OP.get(HEADER.get(header, 'OPCODE'))?.name : undefined;
 }

@@ -1,9 +1,12 @@
 import type { RegisterBlock } from 'ghostbus';
+import { BitFields32 } from 'ghostbus/kit';
 import type { Mmio } from '../bus/mmio.js';
-import { bits } from '../bus/registers.js';
 import { IH_CLIENT, IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 
 const PIPES = 4;
+
+/** GRBM_GFX_CNTL: whose registers the banked ones are (gc_9_0_sh_mask.h). */
+export const GRBM_GFX_CNTL = new BitFields32({ PIPEID: [0, 2], MEID: [2, 2], QUEUEID: [8, 3] });
 
 /** Enable bit of each source in a pipe's INT_CNTL (gc_9_0_sh_mask.h CP_ME1_PIPE0_INT_CNTL). */
 const ENABLE_BIT: Readonly<Record<number, number>> = {
@@ -38,8 +41,8 @@ export class ComputeInterrupts {
   constructor(mmio: Mmio, interrupts: InterruptHandler, select: () => number) {
     this.#interrupts = interrupts;
     const place = () => {
-      const value = select();
-      return index(bits(value, 3, 2), bits(value, 1, 0));
+      const { MEID, PIPEID } = GRBM_GFX_CNTL.unpack(select());
+      return index(MEID, PIPEID);
     };
     this.#registers = mmio.declare('cp interrupts', {
       CP_PIPE_INT_CNTL: { dw: 0x3085, count: 2 * PIPES },

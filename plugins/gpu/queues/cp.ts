@@ -1,10 +1,10 @@
 import type { RegisterBlock } from 'ghostbus';
-import { bits } from '../bus/registers.js';
+import { BitFields32 } from 'ghostbus/kit';
 import { IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { Hub } from '../memory/hub.js';
 import type { MapQueueRequest, UnmapQueuesRequest } from '../packets/pm4-context.js';
 import type { CommandQueue } from './command-queue.js';
-import { ComputeInterrupts } from './cp-interrupts.js';
+import { ComputeInterrupts, GRBM_GFX_CNTL } from './cp-interrupts.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
 import { HardwareScheduler } from './hws.js';
 import type { QueueSlot } from './queue-slot.js';
@@ -13,6 +13,10 @@ import type { QueueSlot } from './queue-slot.js';
 const MICRO_ENGINES = [1, 2] as const;
 const PIPES = 4;
 const QUEUES = 8;
+
+/** CP_MEC_CNTL (gfx_v9_0_cp_compute_enable); engines start halted. */
+const MEC_CNTL = new BitFields32({ ME2_HALT: [28, 1], ME1_HALT: [30, 1] });
+const HALTED = MEC_CNTL.mask('ME1_HALT', 'ME2_HALT');
 
 export interface CommandProcessorParts
   extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'runLists' | 'computeInterrupts'> {
@@ -41,8 +45,7 @@ export class CommandProcessor {
       // No engine lags behind what a reader could see: always idle.
       GRBM_STATUS: { dw: 0x2004, writable: 0 },
       GRBM_GFX_CNTL: { dw: 0x2022 },
-      // MEC_ME1_HALT b30, MEC_ME2_HALT b28 (gfx_v9_0_cp_compute_enable); engines start halted.
-      CP_MEC_CNTL: { dw: 0x208d, reset: 0x5000_0000, onWrite: (value) => this.#setHalted(value) },
+      CP_MEC_CNTL: { dw: 0x208d, reset: HALTED, onWrite: (value) => this.#setHalted(value) },
       // Nothing is harvested.
       CC_GC_SHADER_ARRAY_CONFIG: { dw: 0x226f, writable: 0 },
       SCRATCH_REG: { dw: 0xc040, count: 8 },
@@ -66,7 +69,7 @@ export class CommandProcessor {
       compute: this.#queues,
       sdma: parts.sdmaSlots,
     });
-    this.#setHalted(0x5000_0000);
+    this.#setHalted(HALTED);
     parts.mmio.claim('hqd', HQD_FIRST_DWORD, HQD_COUNT, {
       read: (offset) => this.#selected()?.read(offset) ?? 0,
       write: (offset, sizeBytes, value) => this.#selected()?.write(offset, sizeBytes, value),
@@ -77,15 +80,14 @@ export class CommandProcessor {
     return me >= 1 && me <= 2 ? this.#queues[((me - 1) * PIPES + pipe) * QUEUES + queue] : undefined;
   }
 
-  /** GRBM_GFX_CNTL: PIPEID b1:0, MEID b3:2, QUEUEID b10:8 choose whose registers 0x3245.. are. */
+  /** Whose registers the banked ones are now. */
   #selected(): Hqd | undefined {
-    const select = this.#registers.get('GRBM_GFX_CNTL');
-    return this.#queue(bits(select, 3, 2), bits(select, 1, 0), bits(select, 10, 8));
+    const { MEID, PIPEID, QUEUEID } = GRBM_GFX_CNTL.unpack(this.#registers.get('GRBM_GFX_CNTL'));
+    return this.#queue(MEID, PIPEID, QUEUEID);
   }
 
   #setHalted(control: number): undefined {
-    for (const hqd of this.#queues)
-      hqd.queue.setPaused(bits(control, hqd.me === 1 ? 30 : 28, hqd.me === 1 ? 30 : 28) === 1);
+    for (const hqd of this.#queues) hqd.queue.setPaused(MEC_CNTL.has(control, hqd.me === 1 ? 'ME1_HALT' : 'ME2_HALT'));
     return undefined;
   }
 

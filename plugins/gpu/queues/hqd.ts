@@ -1,7 +1,7 @@
 import type { RegisterHandler } from 'ghostbus';
-import type { Scheduler } from 'ghostbus/kit';
+import { BitFields32, type Scheduler } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
-import { address48, bits } from '../bus/registers.js';
+import { address48, address256 } from '../bus/registers.js';
 import { IH_SOURCE } from '../interrupts/ih.js';
 import type { Outcome, Packet } from '../packets/packet.js';
 import { pm4Packet, pm4PacketName } from '../packets/pm4.js';
@@ -35,8 +35,15 @@ export const HQD = {
   PQ_WPTR_HI: 0x37,
 } as const;
 
-/** DOORBELL_EN of CP_HQD_PQ_DOORBELL_CONTROL. */
-const DOORBELL_ENABLE = 1 << 30;
+/** Fields of those registers (gc_9_0_sh_mask.h CP_HQD_*). */
+const VMID = new BitFields32({ VMID: [0, 4] });
+const DOORBELL_CONTROL = new BitFields32({ DOORBELL_OFFSET: [2, 26], DOORBELL_EN: [30, 1] });
+/** The ring has 2^(QUEUE_SIZE + 1) dwords. */
+const PQ_CONTROL = new BitFields32({ QUEUE_SIZE: [0, 6] });
+const DEQUEUE_REQUEST = new BitFields32({ DEQUEUE_REQ: [0, 3] });
+
+/** Of any ring: more than a guest's memory. */
+const MAX_SIZE_LOG2 = 30;
 
 /** What the command processor gives its queues. */
 export interface HqdParts extends QueueContextParts {
@@ -74,8 +81,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
 
   /** Dword index of this queue's doorbell. */
   get doorbellDword(): number {
-    // DOORBELL_OFFSET b27:2 (gc_9_0_sh_mask.h CP_HQD_PQ_DOORBELL_CONTROL).
-    return bits(this.#registers[HQD.PQ_DOORBELL_CONTROL]!, 27, 2);
+    return DOORBELL_CONTROL.get(this.#registers[HQD.PQ_DOORBELL_CONTROL]!, 'DOORBELL_OFFSET');
   }
 
   /** `offset` is BAR5's; the registers are those of this queue. */
@@ -96,7 +102,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
       this.#registers[HQD.ACTIVE] = value & 1;
       if ((value & 1) === 1 && previous !== 1) this.#activate();
       else if ((value & 1) === 0 && previous === 1) this.deactivate();
-    } else if (register === HQD.DEQUEUE_REQUEST && bits(value, 2, 0) !== 0) {
+    } else if (register === HQD.DEQUEUE_REQUEST && DEQUEUE_REQUEST.has(value, 'DEQUEUE_REQ')) {
       // Commands complete in order, so a queue is always between two of them: the request is granted at once.
       this.deactivate();
     } else if (register === HQD.PQ_DOORBELL_CONTROL && this.active) this.#claimDoorbell();
@@ -114,8 +120,8 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
     this.deactivate();
     const registers = this.#registers;
     registers.set(new Uint32Array(image.buffer));
-    const control = registers[HQD.PQ_DOORBELL_CONTROL]! & ~0x0fff_fffc;
-    registers[HQD.PQ_DOORBELL_CONTROL] = control | ((doorbellDword << 2) & 0x0fff_fffc) | DOORBELL_ENABLE;
+    const placed = DOORBELL_CONTROL.set(registers[HQD.PQ_DOORBELL_CONTROL]!, 'DOORBELL_OFFSET', doorbellDword);
+    registers[HQD.PQ_DOORBELL_CONTROL] = DOORBELL_CONTROL.set(placed, 'DOORBELL_EN', 1);
     if (vmid !== undefined) registers[HQD.VMID] = vmid;
     registers[HQD.ACTIVE] = 1;
     this.#mqdAddress = mqdAddress;
@@ -152,8 +158,8 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
     const registers = this.#registers;
     this.queue.start(
       {
-        space: this.space(bits(registers[HQD.VMID]!, 3, 0)),
-        address: registers[HQD.PQ_BASE]! * 256 + (registers[HQD.PQ_BASE_HI]! & 0xff) * 2 ** 40,
+        space: this.#space,
+        address: address256(registers[HQD.PQ_BASE]!, registers[HQD.PQ_BASE_HI]!),
         sizeDwords: this.#sizeDwords(),
       },
       registers[HQD.PQ_RPTR]! % this.#sizeDwords(),
@@ -162,9 +168,12 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
     this.queue.setWritePointer(registers[HQD.PQ_WPTR_LO]!);
   }
 
-  /** QUEUE_SIZE b5:0 of CP_HQD_PQ_CONTROL: the ring has 2^(n+1) dwords. */
+  get #space() {
+    return this.space(VMID.get(this.#registers[HQD.VMID]!, 'VMID'));
+  }
+
   #sizeDwords(): number {
-    return 2 ** Math.min(bits(this.#registers[HQD.PQ_CONTROL]!, 5, 0) + 1, 30);
+    return 2 ** Math.min(PQ_CONTROL.get(this.#registers[HQD.PQ_CONTROL]!, 'QUEUE_SIZE') + 1, MAX_SIZE_LOG2);
   }
 
   #readPointer(): number {
@@ -173,7 +182,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
 
   #claimDoorbell(): void {
     const registers = this.#registers;
-    const enabled = (registers[HQD.PQ_DOORBELL_CONTROL]! & DOORBELL_ENABLE) !== 0;
+    const enabled = DOORBELL_CONTROL.has(registers[HQD.PQ_DOORBELL_CONTROL]!, 'DOORBELL_EN');
     this.#parts.doorbells.claim(this, enabled ? this.doorbellDword : undefined, (low, high) =>
       this.#setWritePointer(low, high),
     );
@@ -205,8 +214,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
   reportReadPointer(): void {
     const registers = this.#registers;
     const address = address48(registers[HQD.PQ_RPTR_REPORT_ADDR]! & ~3, registers[HQD.PQ_RPTR_REPORT_ADDR_HI]!);
-    if (this.active && address !== 0)
-      this.space(bits(registers[HQD.VMID]!, 3, 0)).writeU32(address, this.#readPointer());
+    if (this.active && address !== 0) this.#space.writeU32(address, this.#readPointer());
   }
 
   protected refuse(dword: number): void {

@@ -1,7 +1,7 @@
 import type { RegisterBlock } from 'ghostbus';
-import type { Scheduler } from 'ghostbus/kit';
+import { BitFields32, type Scheduler } from 'ghostbus/kit';
 import type { Doorbells } from '../bus/doorbells.js';
-import { address48, bits } from '../bus/registers.js';
+import { address48, address256 } from '../bus/registers.js';
 import { IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { AtomicResult } from '../packets/atomics.js';
 import type { Outcome, Packet } from '../packets/packet.js';
@@ -27,8 +27,19 @@ const QUEUE_REGISTERS = {
 
 type QueueRegister = keyof typeof QUEUE_REGISTERS;
 
-/** SDMA0_GFX_DOORBELL.ENABLE. */
-const DOORBELL_ENABLE = 1 << 28;
+/** Fields of those registers (sdma0_4_2_sh_mask.h SDMA0_GFX_*). RB_SIZE is log2 of dwords. */
+const RB_CNTL = new BitFields32({
+  RB_ENABLE: [0, 1],
+  RB_SIZE: [1, 6],
+  RPTR_WRITEBACK_ENABLE: [12, 1],
+  RB_VMID: [24, 4],
+});
+const DOORBELL = new BitFields32({ ENABLE: [28, 1] });
+/** A dword index. */
+const DOORBELL_OFFSET = new BitFields32({ OFFSET: [2, 26] });
+
+/** Of any ring: more than a guest's memory. */
+const MAX_SIZE_LOG2 = 30;
 
 /** Dwords of a user queue's descriptor that are registers at the same distances (include/v9_structs.h v9_sdma_mqd). */
 const MQD_REGISTERS = 0x13;
@@ -90,15 +101,14 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
     for (const [name, distance] of Object.entries(QUEUE_REGISTERS) as [QueueRegister, number][]) {
       if (distance < MQD_REGISTERS) registers.set(name, mqd[distance]!);
     }
-    registers.set('DOORBELL', DOORBELL_ENABLE);
-    registers.set('DOORBELL_OFFSET', doorbellDword << 2);
+    registers.set('DOORBELL', DOORBELL.mask('ENABLE'));
+    registers.set('DOORBELL_OFFSET', DOORBELL_OFFSET.pack({ OFFSET: doorbellDword }));
     const described = { low: mqd[QUEUE_REGISTERS.RB_WPTR]!, high: mqd[QUEUE_REGISTERS.RB_WPTR_HI]! };
     const writePointer = newestWritePointer(this.space(vmid), wptrAddress, described);
     registers.set('RB_WPTR', writePointer.low);
     registers.set('RB_WPTR_HI', writePointer.high);
     this.#claimDoorbell();
-    // RB_ENABLE b0, RB_VMID b27:24.
-    const control = (registers.get('RB_CNTL') & ~0x0f00_0000) | (vmid << 24) | 1;
+    const control = RB_CNTL.set(RB_CNTL.set(registers.get('RB_CNTL'), 'RB_VMID', vmid), 'RB_ENABLE', 1);
     registers.set('RB_CNTL', control);
     this.#mqdAddress = mqdAddress;
     this.#start(control);
@@ -120,9 +130,8 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
 
   #claimDoorbell(): undefined {
     const registers = this.#registers;
-    const enabled = (registers.get('DOORBELL') & DOORBELL_ENABLE) !== 0;
-    // OFFSET b27:2, a dword index.
-    const index = enabled ? bits(registers.get('DOORBELL_OFFSET'), 27, 2) : undefined;
+    const enabled = DOORBELL.has(registers.get('DOORBELL'), 'ENABLE');
+    const index = enabled ? DOORBELL_OFFSET.get(registers.get('DOORBELL_OFFSET'), 'OFFSET') : undefined;
     this.#engine.doorbells.claim(this, index, (low, high) => {
       registers.set('RB_WPTR', low);
       registers.set('RB_WPTR_HI', high);
@@ -142,10 +151,9 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
   }
 
   #writeControl(value: number, previous: number): undefined {
-    // RB_ENABLE b0.
-    const [enable, was] = [bits(value, 0, 0), bits(previous, 0, 0)];
-    if (enable === 1 && was === 0) this.#start(value);
-    else if (enable === 0 && was === 1) {
+    const [enable, was] = [RB_CNTL.has(value, 'RB_ENABLE'), RB_CNTL.has(previous, 'RB_ENABLE')];
+    if (enable && !was) this.#start(value);
+    else if (!enable && was) {
       this.#registers.set('RB_RPTR', (this.queue.readPointer * 4) % 2 ** 32);
       this.queue.stop();
     }
@@ -154,11 +162,10 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
 
   #start(control: number): void {
     const registers = this.#registers;
-    // RB_SIZE b6:1 = log2 of dwords, RB_VMID b27:24 (sdma0_4_2_sh_mask.h SDMA0_GFX_RB_CNTL).
     const ring = {
-      space: this.space(bits(control, 27, 24)),
-      address: registers.get('RB_BASE') * 256 + (registers.get('RB_BASE_HI') & 0xff) * 2 ** 40,
-      sizeDwords: 2 ** Math.min(bits(control, 6, 1), 30),
+      space: this.space(RB_CNTL.get(control, 'RB_VMID')),
+      address: address256(registers.get('RB_BASE'), registers.get('RB_BASE_HI')),
+      sizeDwords: 2 ** Math.min(RB_CNTL.get(control, 'RB_SIZE'), MAX_SIZE_LOG2),
     };
     const readPointer = registers.get('RB_RPTR') + (registers.get('RB_RPTR_HI') & 0xffff) * 2 ** 32;
     this.queue.start(ring, Math.floor(readPointer / 4));
@@ -184,10 +191,9 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
   reportReadPointer(positionDwords: number): void {
     const registers = this.#registers;
     const control = registers.get('RB_CNTL');
-    // RPTR_WRITEBACK_ENABLE b12.
-    if (bits(control, 12, 12) === 0) return;
+    if (!RB_CNTL.has(control, 'RPTR_WRITEBACK_ENABLE')) return;
     const address = address48(registers.get('RB_RPTR_ADDR_LO') & ~3, registers.get('RB_RPTR_ADDR_HI'));
-    this.space(bits(control, 27, 24)).writeU64(address, BigInt(positionDwords) * 4n);
+    this.space(RB_CNTL.get(control, 'RB_VMID')).writeU64(address, BigInt(positionDwords) * 4n);
   }
 
   protected refuse(): void {

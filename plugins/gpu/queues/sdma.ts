@@ -1,5 +1,5 @@
 import type { RegisterBlock } from 'ghostbus';
-import { bits } from '../bus/registers.js';
+import { BitFields32 } from 'ghostbus/kit';
 import { IH_CLIENT } from '../interrupts/ih.js';
 import { HUB_CLIENT } from '../memory/hub.js';
 import type { CommandQueue } from './command-queue.js';
@@ -29,6 +29,13 @@ const ENGINE_REGISTERS = {
   ATOMIC_PREOP: 0x3a,
 } as const;
 
+/** Fields of those registers (sdma0_4_2_sh_mask.h; sdma_v4_0_set_trap_irq_state, sdma_v4_0_set_ecc_irq_state). */
+const CNTL = new BitFields32({ TRAP_ENABLE: [0, 1] });
+const STATUS_REG = new BitFields32({ IDLE: [0, 1] });
+const F32_CNTL = new BitFields32({ HALT: [0, 1] });
+const EDC_CONFIG = new BitFields32({ ECC_INT_ENABLE: [2, 1] });
+const ATOMIC_CNTL = new BitFields32({ ATOMIC_RTN_INT_ENABLE: [31, 1] });
+
 /** Queues of an engine, the distance of each one's RB_CNTL from the first dword (sdma0_4_2_offset.h), its interrupt ring id. */
 const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: number])[] = [
   ['gfx', 0x80, 0],
@@ -56,31 +63,32 @@ export class Sdma {
     const registers: RegisterBlock<'CNTL' | 'F32_CNTL' | 'EDC_CONFIG' | 'ATOMIC_CNTL' | 'ATOMIC_PREOP'> =
       parts.mmio.declare(`sdma${index}`, {
         CNTL: { dw: at('CNTL') },
-        // IDLE b0: nothing of this model lags behind what a reader could see.
-        STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? 1 : 0) },
-        // HALT b0; the engine starts halted until the driver has loaded it (sdma_v4_0_enable).
-        F32_CNTL: { dw: at('F32_CNTL'), reset: 1, onWrite: (value) => this.#setHalted((value & 1) === 1) },
+        // IDLE: nothing of this model lags behind what a reader could see.
+        STATUS_REG: { dw: at('STATUS_REG'), writable: 0, onRead: () => (this.#idle() ? STATUS_REG.mask('IDLE') : 0) },
+        // The engine starts halted until the driver has loaded it (sdma_v4_0_enable).
+        F32_CNTL: {
+          dw: at('F32_CNTL'),
+          reset: F32_CNTL.mask('HALT'),
+          onWrite: (value) => this.#setHalted(F32_CNTL.has(value, 'HALT')),
+        },
         EDC_CONFIG: { dw: at('EDC_CONFIG') },
         ATOMIC_CNTL: { dw: at('ATOMIC_CNTL') },
         ATOMIC_PREOP: { dw: at('ATOMIC_PREOP'), count: 2, writable: 0 },
       });
-    // TRAP_ENABLE b0 of CNTL (sdma_v4_0_set_trap_irq_state).
     const engine: SdmaQueueParts = {
       ...parts,
       hubClient: HUB_CLIENT.SDMA0 + index,
       client,
       index,
       clock: { offset: 0n },
-      trapEnabled: () => (registers.get('CNTL') & 1) === 1,
+      trapEnabled: () => CNTL.has(registers.get('CNTL'), 'TRAP_ENABLE'),
       keepAtomic: (previous) => {
         registers.set('ATOMIC_PREOP', Number(previous & 0xffff_ffffn), 0);
         registers.set('ATOMIC_PREOP', Number(previous >> 32n), 1);
-        // ATOMIC_RTN_INT_ENABLE b31.
-        return bits(registers.get('ATOMIC_CNTL'), 31, 31) === 1;
+        return ATOMIC_CNTL.has(registers.get('ATOMIC_CNTL'), 'ATOMIC_RTN_INT_ENABLE');
       },
     };
-    // ECC_INT_ENABLE b2 (sdma_v4_0_set_ecc_irq_state).
-    this.#eccEnabled = () => bits(registers.get('EDC_CONFIG'), 2, 2) === 1;
+    this.#eccEnabled = () => EDC_CONFIG.has(registers.get('EDC_CONFIG'), 'ECC_INT_ENABLE');
     this.#queues = QUEUES.map(
       ([name, distance, ringId]) => new SdmaQueue(`sdma${index} ${name}`, firstDword + distance, ringId, engine),
     );
