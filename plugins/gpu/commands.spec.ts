@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { PLACE, TestDriver } from './test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { closeBuses, PLACE, TestDriver } from './test/driver.js';
 
 const [VMC, UTCL2] = [0x12, 0x1b];
 const MMHUB = 0x1ab80;
@@ -8,9 +8,11 @@ const FAULT_INTERRUPTS = 0x002a_aa00;
 const fence = (value: number) => [5, PLACE.IB, 0, value];
 
 describe('gpu faults on demand', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
-  const control = (command: string, args: Record<string, unknown> = {}) => driver.model.control(command, args);
+  const control = (command: string, args: Record<string, unknown> = {}) => driver.control(command, args);
 
   beforeEach(() => {
     driver = new TestDriver().bringUp();
@@ -96,7 +98,7 @@ describe('gpu faults on demand', () => {
     driver.ringSdma();
     control('remove');
     driver.bus.run();
-    assert.ok(driver.gpu.vanished);
+    assert.equal(driver.reg(0xde5), 0xffff_ffff, 'gone from the bus');
     assert.equal(driver.guest32(PLACE.IB), 0);
   });
 

@@ -1,29 +1,28 @@
+/** The GPU as a card: what the guest finds on the bus, and what outlives a reset. All else is in the model. */
 import {
+  type BarShape,
   type Capability,
   type CreateContext,
   deviceSerialNumber,
   type FunctionPort,
   type Identity,
-  type LegacyBar,
-  type LegacyFunction,
   type MemoryRegion,
   msi,
+  type PcieFunction,
+  type PowerOnCause,
   pciExpress,
   powerManagement,
-  type RegisterHandler,
-  type ResetKind,
   vendorSpecificExtended,
 } from 'ghostbus';
-import { FloodGuard } from 'ghostbus/kit';
+import { FloodGuard, ImageBuilder } from 'ghostbus/kit';
 import { DOORBELL_BYTES } from './bus/doorbells.js';
 import { MMIO_BYTES } from './bus/registers.js';
-import { parseCommand } from './commands.js';
 import { FrameBuffer, type Hive } from './memory/frame-buffer.js';
 import { parseHive } from './memory/hive.js';
+import { BAR, GpuModel } from './model.js';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from './product/discovery.js';
 import { PRODUCTS, type Product, type ProductId } from './product/product.js';
 import { vbios } from './product/vbios.js';
-import { Soc } from './soc.js';
 
 export interface GpuOptions {
   readonly id: ProductId;
@@ -55,20 +54,19 @@ function capabilities(instance: number, { aldebaran }: Product): readonly Capabi
   ];
 }
 
-/** The GPU as a PCIe function: VRAM, doorbells, registers, ROM. */
-export class Gpu implements LegacyFunction {
+/** VRAM, doorbells, registers, ROM. VRAM keeps its contents over resets, as it does on a card whose bus is reset. */
+export class Gpu implements PcieFunction<GpuModel> {
   readonly identity: Identity;
-  readonly bars: readonly LegacyBar[];
+  readonly bars: readonly BarShape[];
   readonly capabilities: readonly Capability[];
   readonly rom: Uint8Array;
   readonly linkMemory?: MemoryRegion;
   readonly #product: Product;
   readonly #hive: Hive | undefined;
   readonly #vram: MemoryRegion;
-  #port: FunctionPort | undefined;
-  #soc: Soc | undefined;
+  readonly #visibleBytes: number;
   #log: FloodGuard | undefined;
-  #resets = 0;
+  #mode1Resets = 0;
 
   constructor(context: CreateContext, { id, vram: vramBytes, bar: barBytes = vramBytes, hive }: GpuOptions) {
     if (barBytes > vramBytes) throw new Error(`gpu: bar=${barBytes} is more than the VRAM, ${vramBytes}`);
@@ -78,52 +76,37 @@ export class Gpu implements LegacyFunction {
       throw new Error(`gpu: hive=${hive}: the driver looks for a hive only where id=740f`);
     this.#hive = hive === undefined ? undefined : parseHive(hive, context.name);
     this.#vram = context.createMemory('vram', vramBytes);
+    this.#visibleBytes = barBytes;
     if (this.#hive !== undefined) this.linkMemory = this.#vram;
     this.capabilities = capabilities(context.instance, this.#product);
-    this.rom = new Uint8Array(ROM_BYTES).fill(0xff);
-    this.rom.set(vbios(this.identity));
-    const registers = delegate(() => this.#current().mmio);
-    const doorbells = delegate(() => this.#current().doorbells);
+    this.rom = new ImageBuilder({ sizeBytes: ROM_BYTES, padding: 0xff }).put(0, vbios(this.identity)).bytes;
     this.bars = [
-      {
-        index: 0,
-        kind: 'memory64',
-        prefetchable: true,
-        sizeBytes: barBytes,
-        parts: [{ offset: 0, sizeBytes: barBytes, memory: this.#vram }],
-      },
-      {
-        index: 2,
-        kind: 'memory64',
-        prefetchable: true,
-        sizeBytes: DOORBELL_BYTES,
-        parts: [{ offset: 0, sizeBytes: DOORBELL_BYTES, registers: doorbells }],
-      },
-      {
-        index: 5,
-        kind: 'memory32',
-        sizeBytes: MMIO_BYTES,
-        parts: [{ offset: 0, sizeBytes: MMIO_BYTES, registers }],
-      },
+      { index: BAR.VRAM, kind: 'memory64', prefetchable: true, sizeBytes: barBytes },
+      { index: BAR.DOORBELLS, kind: 'memory64', prefetchable: true, sizeBytes: DOORBELL_BYTES },
+      { index: BAR.REGISTERS, kind: 'memory32', sizeBytes: MMIO_BYTES },
     ];
   }
 
-  attach(port: FunctionPort): void {
-    this.#port = port;
-    this.#log = new FloodGuard(port.log, port.clock, SHOWN_PER_KIND);
-    this.#powerOn();
+  powerOn(port: FunctionPort, cause: PowerOnCause): GpuModel {
+    if (cause === 'self') this.#mode1Resets++;
+    else if (cause !== 'attach') this.#checkHive(port);
+    this.#log ??= new FloodGuard(port.log, undefined, SHOWN_PER_KIND);
+    this.#log.attach(port.clock);
+    this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable(this.#product.blocks));
+    return new GpuModel({
+      port,
+      product: this.#product,
+      frameBuffer: new FrameBuffer(port, this.#vram, this.#hive),
+      visibleBytes: this.#visibleBytes,
+      log: this.#log,
+      mode1Resets: this.#mode1Resets,
+    });
   }
 
-  /** VRAM keeps its contents, as it does on a card whose bus is reset; the discovery table is written anew. */
-  reset(_kind: ResetKind): void {
-    this.#checkHive();
-    this.#powerOn();
-  }
-
-  /** Segments have one size, so all members must; when they were made the others were not there yet. */
-  #checkHive(): void {
+  /** Segments have one size, so all members must; when this GPU was attached the others were not there yet. */
+  #checkHive(port: FunctionPort): void {
     for (const name of this.#hive?.nodes ?? []) {
-      const member = this.#port?.sibling(name);
+      const member = port.sibling(name);
       const same =
         member instanceof Gpu &&
         member.#hive?.nodes.join() === this.#hive?.nodes.join() &&
@@ -131,66 +114,4 @@ export class Gpu implements LegacyFunction {
       if (!same) throw new Error(`hive: ${name} must be a GPU with the same hive and as much VRAM`);
     }
   }
-
-  #powerOn(): void {
-    if (this.#port === undefined || this.#log === undefined) throw new Error('the GPU is used before it is attached');
-    this.#soc?.stop();
-    this.#vram.write(this.#vram.sizeBytes - DISCOVERY_OFFSET_FROM_END, discoveryTable(this.#product.blocks));
-    const frameBuffer = new FrameBuffer(this.#port, this.#vram, this.#hive);
-    const parts = { port: this.#port, product: this.#product, frameBuffer, log: this.#log };
-    this.#soc = new Soc(parts, () => {
-      this.#resets++;
-      this.#port?.log.info('MODE1 reset requested by the driver');
-      this.#powerOn();
-    });
-  }
-
-  #current(): Soc {
-    if (this.#soc === undefined) throw new Error('the GPU is accessed before it is attached');
-    return this.#soc;
-  }
-
-  inspect(): unknown {
-    return {
-      vramBytes: this.#vram.sizeBytes,
-      visibleBytes: this.bars[0]?.sizeBytes,
-      hive: this.#hive,
-      mode1Resets: this.#resets,
-      complaints: this.#log?.counts(),
-      ...this.#soc?.inspect(),
-    };
-  }
-
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    const parsed = parseCommand(command, args);
-    if (parsed.command !== 'remove') return this.#current().control(parsed);
-    this.#soc?.stop();
-    this.#port?.vanish();
-    return 'gone';
-  }
-
-  detach(): void {
-    this.#soc?.stop();
-  }
-}
-
-/** BARs outlive the SoC behind them: a reset makes a new one. */
-function delegate(target: () => RegisterHandler): RegisterHandler {
-  return {
-    read: (offset, sizeBytes) => target().read(offset, sizeBytes),
-    write: (offset, sizeBytes, value) => target().write(offset, sizeBytes, value),
-    read64(offset) {
-      const handler = target();
-      if (handler.read64) return handler.read64(offset);
-      return BigInt(handler.read(offset, 4) >>> 0) | (BigInt(handler.read(offset + 4, 4) >>> 0) << 32n);
-    },
-    write64(offset, value) {
-      const handler = target();
-      if (handler.write64) handler.write64(offset, value);
-      else {
-        handler.write(offset, 4, Number(value & 0xffff_ffffn));
-        handler.write(offset + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
-      }
-    },
-  };
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
+import { afterEach, beforeEach, describe, it } from 'mocha';
 import {
   BLOCK_FRAGMENT_9,
+  closeBuses,
   KIQ_DOORBELL,
   PDE_VALID,
   PLACE,
@@ -29,6 +30,8 @@ function runSome(driver: TestDriver): number {
 }
 
 describe('gpu under a hostile guest', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {

@@ -4,10 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { FakeBus, fakeContext } from 'ghostbus/testing';
-import { before, describe, it } from 'mocha';
+import { after, before, describe, it } from 'mocha';
 import { hex } from './bus/registers.js';
-import { Gpu } from './gpu.js';
+import { closeBuses, TestDriver } from './test/driver.js';
 
 /** Lines of `R` or `W`, dword number, value; both in hexadecimal. */
 const TRACE = new URL('../../../plugins/gpu/test/traces/probe-7.2.13.txt', import.meta.url);
@@ -51,24 +50,25 @@ function readTrace(): Access[] {
 }
 
 describe('gpu against a recorded probe', () => {
-  const bus = new FakeBus();
-  const model = new Gpu(fakeContext('gpu0'), { id: '7af0', vram: VRAM_BYTES });
-  const gpu = bus.add('gpu0', model);
+  let driver: TestDriver;
   const different: (Access & { readonly found: number })[] = [];
   let reads = 0;
 
   before(() => {
+    driver = new TestDriver(undefined, undefined, { vram: VRAM_BYTES });
     for (const access of readTrace()) {
       if (access.write) {
-        gpu.write(5, access.dword * 4, access.value);
-        bus.run();
+        driver.setReg(access.dword, access.value);
+        driver.bus.run();
         continue;
       }
       reads++;
-      const found = gpu.read(5, access.dword * 4) >>> 0;
+      const found = driver.reg(access.dword);
       if (found !== access.value) different.push({ ...access, found });
     }
   });
+
+  after(closeBuses);
 
   it('reads what the driver read', () => {
     const listed = new Set(DIFFERENCES.map(([dword]) => dword));
@@ -86,7 +86,7 @@ describe('gpu against a recorded probe', () => {
   }
 
   it('knows every register that the driver touched', () => {
-    const { registers } = model.inspect() as { registers: { unknown: unknown[]; outsideAperture: unknown[] } };
+    const { registers } = driver.model.inspect() as { registers: { unknown: unknown[]; outsideAperture: unknown[] } };
     assert.deepEqual([registers.unknown, registers.outsideAperture], [[], []]);
   });
 });

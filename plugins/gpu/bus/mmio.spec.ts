@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
+import { afterEach, beforeEach, describe, it } from 'mocha';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from '../product/discovery.js';
 import { PRODUCTS } from '../product/product.js';
-import { PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from '../test/driver.js';
+import { closeBuses, PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from '../test/driver.js';
 
 describe('gpu registers', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {
@@ -90,6 +92,8 @@ describe('gpu registers', () => {
 });
 
 describe('gpu interrupt ring', () => {
+  afterEach(closeBuses);
+
   it('wraps, and tells an overflow in bit 0 of its write pointer', () => {
     const driver = new TestDriver().bringUp();
     for (let count = 0; count < 200; count++) {
@@ -115,6 +119,8 @@ describe('gpu interrupt ring', () => {
 });
 
 describe('gpu PSP', () => {
+  afterEach(closeBuses);
+
   const [RING, COMMAND, FENCE] = [0x60_0000, 0x61_0000, 0x62_0000];
   let driver: TestDriver;
 
@@ -156,6 +162,8 @@ describe('gpu PSP', () => {
 });
 
 describe('gpu reset', () => {
+  afterEach(closeBuses);
+
   it('by MODE1 through the PSP: power-on registers, discovery table, no stale work; VRAM stays', () => {
     const driver = new TestDriver().bringUp();
     driver.vram64(0x1000, 0x1234n);
@@ -175,7 +183,7 @@ describe('gpu reset', () => {
   });
 
   for (const [name, reset] of [
-    ['FLR', (driver: TestDriver) => driver.model.reset('flr')],
+    ['FLR', (driver: TestDriver) => driver.gpu.reset('flr')],
     ['MODE1', (driver: TestDriver) => driver.setReg(0x16080, 0x70000)],
   ] as const) {
     it(`works again after ${name}`, () => {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import type { FunctionPort } from 'ghostbus';
-import { FakeBus, HeapMemory } from 'ghostbus/testing';
-import { beforeEach, describe, it } from 'mocha';
+import type { FunctionPort, MemoryRegion } from 'ghostbus';
+import { TestBus } from 'ghostbus/testing';
+import { afterEach, beforeEach, describe, it } from 'mocha';
 import { PRODUCTS } from '../product/product.js';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE } from '../test/driver.js';
+import { BLOCK_FRAGMENT_9, closeBuses, PDE_VALID, PTE } from '../test/driver.js';
 import { AddressSpace } from './address-space.js';
 import { FrameBuffer } from './frame-buffer.js';
 import type { TranslationContext } from './page-tables.js';
@@ -22,33 +22,42 @@ const FOUR_LEVELS: TranslationContext = {
 };
 
 /** A function that is nothing but its connection to the bus. */
-function portOn(bus: FakeBus): FunctionPort {
+function portOn(bus: TestBus): FunctionPort {
   const ports: FunctionPort[] = [];
-  const attach = (port: FunctionPort) => ports.push(port);
-  bus.add('port', { identity: PRODUCTS['7af0'].identity, bars: [], capabilities: [], attach, reset: () => {} });
+  bus.add('port', {
+    identity: PRODUCTS['7af0'].identity,
+    bars: [],
+    capabilities: [],
+    powerOn(port) {
+      ports.push(port);
+      return { bars: {} };
+    },
+  });
   return ports[0]!;
 }
 
 describe('gpu address translation', () => {
-  let vram: HeapMemory;
-  let bus: FakeBus;
+  afterEach(closeBuses);
+
+  let vram: MemoryRegion;
+  let bus: TestBus;
+  let port: FunctionPort;
   let faults: string[];
   let context: TranslationContext;
 
-  const space = (vmid: number) => {
-    const port = portOn(bus);
-    return new AddressSpace(vmid, {
+  const space = (vmid: number) =>
+    new AddressSpace(vmid, {
       dma: port.dma,
       frameBuffer: new FrameBuffer(port, vram),
       frameBufferBase: 0x80_0000_0000,
       context: () => context,
       fault: ({ vmid, address, kind, reason }) => faults.push(`${vmid} ${kind} ${address.toString(16)} ${reason}`),
     });
-  };
 
   beforeEach(() => {
-    vram = new HeapMemory('vram', VRAM);
-    bus = new FakeBus();
+    bus = new TestBus();
+    vram = bus.createMemory('vram', VRAM);
+    port = portOn(bus);
     faults = [];
     context = FOUR_LEVELS;
     vram.writeU64(ROOT, BigInt(PDB1) | PDE_VALID);
@@ -173,7 +182,7 @@ describe('gpu address translation', () => {
     const back = new Uint8Array(data.length);
     view.read(0x2000, back);
     assert.deepEqual(back, data);
-    assert.equal(bus.guestMemory.bytes[0x9000], data[0x1000]);
+    assert.equal(bus.guestBytes[0x9000], data[0x1000]);
     view.fill(0x400, 0, 0x1800);
     view.copy(0x400, 0x2000, data.length);
     view.read(0x400, back);
@@ -200,7 +209,12 @@ describe('gpu address translation', () => {
     vram.writeU64(PTB, 0x20_0000n | PTE.VALID);
     vram.writeU64(PTB + 8, 0x30_0000n | PTE.VALID);
     space(1).fill(0xffe, 0x4433_2211, 6);
-    assert.deepEqual([...vram.bytes.subarray(0x20_0ffe, 0x20_1000)], [0x11, 0x22]);
-    assert.deepEqual([...vram.bytes.subarray(0x30_0000, 0x30_0004)], [0x33, 0x44, 0x11, 0x22]);
+    const bytes = (offset: number, length: number) => {
+      const target = new Uint8Array(length);
+      vram.read(offset, target);
+      return [...target];
+    };
+    assert.deepEqual(bytes(0x20_0ffe, 2), [0x11, 0x22]);
+    assert.deepEqual(bytes(0x30_0000, 4), [0x33, 0x44, 0x11, 0x22]);
   });
 });

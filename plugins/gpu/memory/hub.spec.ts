@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { GART_TABLE, PLACE, PTE, pm4, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { closeBuses, GART_TABLE, PLACE, PTE, pm4, TestDriver } from '../test/driver.js';
 
 const [VMC, UTCL2, IH, GRBM_CP] = [0x12, 0x1b, 0, 20];
 /** First dwords of the two hubs. */
@@ -22,6 +22,8 @@ const copyTo = (address: number, from = 0x1000) => [
 ];
 
 describe('gpu page faults', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {
@@ -120,6 +122,8 @@ describe('gpu page faults', () => {
 });
 
 describe('gpu interrupt messages', () => {
+  afterEach(closeBuses);
+
   it('stop after one until the read pointer is written, when the ring re-arms by it', () => {
     const driver = new TestDriver().bringUp();
     driver.setReg(0x1120, driver.reg(0x1120) | (1 << 21));

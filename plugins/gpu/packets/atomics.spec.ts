@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { pm4, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { closeBuses, pm4, TestDriver } from '../test/driver.js';
 
 const AT = 0x6000;
 
@@ -25,6 +25,8 @@ const CASES: readonly (readonly [name: string, code: number, old: number, source
 ];
 
 describe('gpu atomics', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {
@@ -88,6 +90,8 @@ describe('gpu atomics', () => {
 });
 
 describe('gpu semaphores', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'mocha';
-import { TestDriver } from '../test/driver.js';
+import { afterEach, describe, it } from 'mocha';
+import { closeBuses, TestDriver } from '../test/driver.js';
 import { discoveryTable } from './discovery.js';
 import { PRODUCTS } from './product.js';
 
@@ -8,6 +8,8 @@ const sum = (bytes: Uint8Array) => bytes.reduce((total, byte) => (total + byte) 
 
 for (const [id, { blocks, sdmaEngines }] of Object.entries(PRODUCTS)) {
   describe(`gpu discovery table of ${id}`, () => {
+    afterEach(closeBuses);
+
     const bytes = discoveryTable(blocks);
     const view = new DataView(bytes.buffer);
     const u16 = (offset: number) => view.getUint16(offset, true);

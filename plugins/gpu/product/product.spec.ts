@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { BLOCK_FRAGMENT_9, closeBuses, PDE_VALID, PTE, pm4, TestDriver } from '../test/driver.js';
 
 /** First dword of each engine's registers, as sdma_v4_0_get_reg_offset finds it. */
 const ENGINES = [0x1260, 0x1860, 0x1e000, 0x1e400, 0x1e800];
@@ -11,6 +11,8 @@ const doorbellOf = (engine: number) => 2 * (0x100 + 0xa * engine);
 const ringOf = (engine: number) => 0x60_0000 + 0x1_0000 * engine;
 
 describe('gpu as an MI210', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {
@@ -80,7 +82,7 @@ describe('gpu as an MI210', () => {
   });
 
   it('has no device serial number, whose file in sysfs the driver makes itself', () => {
-    assert.ok(!driver.model.capabilities.some(({ name }) => /Serial/.test(name)));
-    assert.ok(new TestDriver().model.capabilities.some(({ name }) => /Serial/.test(name)));
+    assert.ok(!driver.gpu.card.capabilities.some(({ name }) => /Serial/.test(name)));
+    assert.ok(new TestDriver().gpu.card.capabilities.some(({ name }) => /Serial/.test(name)));
   });
 });

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { FB, high, KCQ_DOORBELL, low, PLACE, pm4, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { closeBuses, FB, high, KCQ_DOORBELL, low, PLACE, pm4, TestDriver } from '../test/driver.js';
 
 const SCRATCH = 0xc040;
 const NOP_DWORD = 0xffff1000;
 
 describe('gpu command processor', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { beforeEach, describe, it } from 'mocha';
-import { BLOCK_FRAGMENT_9, PDE_VALID, PTE, pm4, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { BLOCK_FRAGMENT_9, closeBuses, PDE_VALID, PTE, pm4, TestDriver } from '../test/driver.js';
 import { HQD, MQD_FIRST_DWORD } from './hqd.js';
 
 /** In guest memory; the process maps guest memory one to one in its first 2 MiB. */
@@ -14,6 +14,8 @@ const COMPUTE_DOORBELL = 0x600;
 const NO_PROCESSES: readonly number[] = [];
 
 describe('gpu hardware scheduler', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {
@@ -119,15 +121,17 @@ describe('gpu hardware scheduler', () => {
 });
 
 describe('gpu commands', () => {
+  afterEach(closeBuses);
+
   it('translate an address', () => {
     const driver = new TestDriver().bringUp();
-    const found = driver.model.control('translate', { address: '0x8000001000', bytes: 8 });
+    const found = driver.control('translate', { address: '0x8000001000', bytes: 8 });
     assert.deepEqual(found, [{ vmid: 0, extents: [{ target: 'vram', address: 0x1000, lengthBytes: 8 }] }]);
   });
 
   it('refuse what they do not know', () => {
     const driver = new TestDriver();
-    assert.throws(() => driver.model.control('explode', {}), /gpu: /);
-    assert.throws(() => driver.model.control('translate', { address: -1, bytes: 1 }), /address/);
+    assert.throws(() => driver.control('explode', {}), /gpu: /);
+    assert.throws(() => driver.control('translate', { address: -1, bytes: 1 }), /address/);
   });
 });

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { SLICE_BYTES } from 'ghostbus';
-import { beforeEach, describe, it } from 'mocha';
-import { FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from '../test/driver.js';
+import { afterEach, beforeEach, describe, it } from 'mocha';
+import { closeBuses, FB, high, low, PLACE, PTE, SDMA_DOORBELL, TestDriver } from '../test/driver.js';
 
 const SDMA_CLIENT = 8;
 const TRAP = 224;
 
 describe('gpu SDMA', () => {
+  afterEach(closeBuses);
+
   let driver: TestDriver;
 
   beforeEach(() => {

@@ -1,10 +1,11 @@
 /**
- * For specs: brings a GPU on the fake bus as far as amdgpu would, with the same registers. Guest memory of 16 MiB is
+ * For specs: brings a GPU on the test bus as far as amdgpu would, with the same registers. Guest memory of 16 MiB is
  * mapped one to one by the GART (VMID 0 address = guest address); VRAM is 64 MiB.
  */
-import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
+import { openTestBuses, TestBus, type TestFunction } from 'ghostbus/testing';
 import { Gpu, type GpuOptions } from '../gpu.js';
 import { VECTOR_BYTES } from '../interrupts/ih-ring.js';
+import type { GpuModel } from '../model.js';
 import { HQD, MQD_FIRST_DWORD } from '../queues/hqd.js';
 
 export const VRAM_BYTES = 64 * 2 ** 20;
@@ -55,18 +56,30 @@ export interface SeenVector {
   readonly data: number;
 }
 
+/** For `afterEach`: gives back what the drivers of a test held. */
+export function closeBuses(): void {
+  for (const bus of openTestBuses()) bus.close();
+}
+
 export class TestDriver {
-  readonly bus: FakeBus;
-  readonly gpu: FakeFunction;
-  readonly model: Gpu;
+  readonly bus: TestBus;
+  readonly gpu: TestFunction<GpuModel>;
   #sdmaWptr = 0;
   readonly #computeWptr = new Map<number, number>();
   #ihRead = 0;
 
-  constructor(bus = new FakeBus(), name = 'gpu0', options: Partial<GpuOptions> = {}) {
+  constructor(bus = new TestBus(), name = 'gpu0', options: Partial<GpuOptions> = {}) {
     this.bus = bus;
-    this.model = new Gpu(fakeContext(name), { id: '7af0', vram: VRAM_BYTES, ...options });
-    this.gpu = bus.add(name, this.model);
+    this.gpu = bus.add(name, new Gpu(bus.context(name), { id: '7af0', vram: VRAM_BYTES, ...options }));
+  }
+
+  /** Of the time: a reset makes another. */
+  get model(): GpuModel {
+    return this.gpu.model;
+  }
+
+  control(command: string, args: Readonly<Record<string, unknown>> = {}): unknown {
+    return this.gpu.control(command, args);
   }
 
   reg(dword: number): number {
@@ -78,8 +91,7 @@ export class TestDriver {
   }
 
   vram64(offset: number, value: bigint): void {
-    this.gpu.write(0, offset, Number(value & 0xffff_ffffn));
-    this.gpu.write(0, offset + 4, Number((value >> 32n) & 0xffff_ffffn));
+    this.gpu.write64(0, offset, value);
   }
 
   guest32(address: number): number {
