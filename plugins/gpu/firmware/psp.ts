@@ -19,9 +19,16 @@ const IH_CLIENT_CFG_DATA = new BitFields32({ RING_ID: [20, 2] });
 const IH_CLIENT_OF_INDEX: Readonly<Record<number, number>> = { 3: IH_CLIENT.VMC };
 const UMC_INDEX = 4;
 
-/** struct psp_gfx_rb_frame, struct psp_gfx_cmd_resp (psp_gfx_if.h). */
+/** struct psp_gfx_rb_frame (psp_gfx_if.h): addresses low and high half, byte offsets. */
 const FRAME_BYTES = 64;
-const RESPONSE = { STATUS: 864, SESSION_ID: 868 } as const;
+const FRAME = { COMMAND: 0, FENCE: 12, FENCE_VALUE: 20 } as const;
+/** struct psp_gfx_cmd_resp. */
+const COMMAND = { ID: 8, STATUS: 864, SESSION_ID: 868 } as const;
+
+/** Larger rings are not looked at beyond this; the driver's has 4 KiB (psp_v12_0_ring_init). */
+const MAX_RING_BYTES = 2 ** 20;
+/** Kinds of commands that are counted; a guest could invent 2^32. */
+const MAX_COUNTED = 64;
 
 /** Names of the ring's commands, for inspection only: none has an effect that the driver could see (GFX_CMD_ID_*). */
 const COMMANDS: Readonly<Record<number, string>> = {
@@ -131,7 +138,7 @@ export class Psp {
   /** Executes the frames up to the write pointer, at most one lap. */
   #consume(): void {
     const ring = this.#ring;
-    const frames = ring === undefined ? 0 : Math.floor(Math.min(ring.sizeBytes, 2 ** 20) / FRAME_BYTES);
+    const frames = ring === undefined ? 0 : Math.floor(Math.min(ring.sizeBytes, MAX_RING_BYTES) / FRAME_BYTES);
     if (ring === undefined || frames === 0) return;
     const end = Math.floor((this.#registers.get('C2PMSG_67') * 4) / FRAME_BYTES) % frames;
     for (let count = 0; this.#position !== end && count < frames; count++) {
@@ -146,14 +153,15 @@ export class Psp {
     space.read(address, frame);
     const view = new DataView(frame.buffer);
     const at = (offset: number) => view.getUint32(offset, true);
-    const command = address48(at(0), at(4));
-    const id = space.readU32(command + 8);
+    const addressAt = (offset: number) => address48(at(offset), at(offset + 4));
+    const command = addressAt(FRAME.COMMAND);
+    const id = space.readU32(command + COMMAND.ID);
     const name = COMMANDS[id] ?? `command ${id}`;
-    if (this.#commands.size < 64) this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
-    space.writeU32(command + RESPONSE.STATUS, 0);
-    space.writeU32(command + RESPONSE.SESSION_ID, 1);
+    if (this.#commands.size < MAX_COUNTED) this.#commands.set(name, (this.#commands.get(name) ?? 0) + 1);
+    space.writeU32(command + COMMAND.STATUS, 0);
+    space.writeU32(command + COMMAND.SESSION_ID, 1);
     // Last: the driver polls it.
-    space.writeU32(address48(at(12), at(16)), at(20));
+    space.writeU32(addressAt(FRAME.FENCE), at(FRAME.FENCE_VALUE));
   }
 
   inspect(): unknown {

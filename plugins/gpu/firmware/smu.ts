@@ -26,6 +26,9 @@ const MESSAGE = {
   PREPARE_FOR_UNLOAD: 26,
 } as const;
 
+/** Kinds of messages that are counted; a guest could invent 2^32. */
+const MAX_COUNTED = 64;
+
 const RESPONSE = { BUSY: 0, OK: 1, UNKNOWN_COMMAND: 0xfe, BAD_PREREQUISITE: 0xfd } as const;
 
 /** Frequencies are constant: those that the VBIOS says the card boots with (vbios.ts, firmwareinfo), in MHz. */
@@ -79,7 +82,7 @@ export class Smu {
     this.#hub = hub;
     this.#modeReset = modeReset;
     this.#registers = mmio.declare('smu', {
-      // INTERRUPTS_ENABLED b0: the firmware runs (smu_v13_0_check_fw_status).
+      // INTERRUPTS_ENABLED: the firmware runs (smu_v13_0_check_fw_status).
       MP1_FIRMWARE_FLAGS: { dw: 0xec_4009, writable: 0, reset: 1 },
       C2PMSG_2: {
         dw: 0xec_4142,
@@ -93,7 +96,7 @@ export class Smu {
   /** Executes a message; its argument is in C2PMSG_34, where its result goes. Returns the response. */
   #execute(message: number): number {
     const argument = this.#registers.get('C2PMSG_34');
-    if (this.#received.size < 64) this.#received.set(message, (this.#received.get(message) ?? 0) + 1);
+    if (this.#received.size < MAX_COUNTED) this.#received.set(message, (this.#received.get(message) ?? 0) + 1);
     switch (message) {
       case MESSAGE.TEST:
         return this.#answer(argument + 1);

@@ -43,11 +43,14 @@ export interface InterruptVector {
   readonly data?: readonly [number, number, number, number];
 }
 
+/** First dword of a vector (amdgpu_ih_decode_iv_helper). */
+const VECTOR = new BitFields32({ CLIENT: [0, 8], SOURCE: [8, 8], RING: [16, 8], VMID: [24, 4], VMID_SRC: [31, 1] });
+
 function encodeVector(vector: InterruptVector, ticks: bigint): Uint8Array {
   const bytes = new Uint8Array(VECTOR_BYTES);
   const view = new DataView(bytes.buffer);
-  const low = (vector.client & 0xff) | ((vector.source & 0xff) << 8) | ((vector.ring & 0xff) << 16);
-  view.setUint32(0, (low | ((vector.vmid & 0xf) << 24) | ((vector.vmidSource ?? 0) << 31)) >>> 0, true);
+  const first = { CLIENT: vector.client, SOURCE: vector.source, RING: vector.ring, VMID: vector.vmid };
+  view.setUint32(0, VECTOR.pack({ ...first, VMID_SRC: vector.vmidSource ?? 0 }), true);
   view.setUint32(4, Number(ticks & 0xffff_ffffn), true);
   view.setUint32(8, Number((ticks >> 32n) & 0xffffn), true);
   view.setUint32(12, (vector.pasid ?? 0) & 0xffff, true);

@@ -29,6 +29,11 @@ const FAULT_INTERRUPT = new BitFields32({ invalid: [15, 1], read: [17, 1], write
 /** PERMISSION_FAULTS: what was missing. */
 const PERMISSION_FAULT = { invalid: 1, read: 2, write: 4 } as const;
 
+/** Second data dword of a fault's vector (gmc_v9_0_process_interrupt). */
+const VECTOR_FLAGS = new BitFields32({ PAGE_HIGH: [0, 4], WRITE: [5, 1], RETRY: [7, 1] });
+/** Its ring (kfd_int_process_v9.c event_interrupt_wq_v9, memory exceptions). */
+const VECTOR_RING = new BitFields32({ INVALID: [3, 1], READ: [4, 1], WRITE: [5, 1] });
+
 /** Pages of one access that are reported one by one; the rest only shows as MORE_FAULTS. */
 const REPORTED_PAGES = 64;
 
@@ -137,11 +142,12 @@ export class ProtectionFaults {
   #interrupt({ vmid, kind, cause }: VmFault, page: number, retry: boolean): void {
     const { hub, interrupts } = this.#parts;
     const write = kind === 'write';
-    const flags = (Math.floor(page / 2 ** 32) & 0xf) | (write ? 0x20 : 0) | (retry ? 0x80 : 0);
+    const pageHigh = Math.floor(page / 2 ** 32);
+    const flags = VECTOR_FLAGS.pack({ PAGE_HIGH: pageHigh, WRITE: write ? 1 : 0, RETRY: retry ? 1 : 0 });
     const vector = {
       client: hub === 'gfxhub' ? IH_CLIENT.UTCL2 : IH_CLIENT.VMC,
       source: IH_SOURCE.VM_FAULT,
-      ring: (cause === 'invalid' ? 0x08 : 0) | (write ? 0x20 : 0x10),
+      ring: VECTOR_RING.pack({ INVALID: cause === 'invalid' ? 1 : 0, READ: write ? 0 : 1, WRITE: write ? 1 : 0 }),
       vmid,
       vmidSource: hub === 'gfxhub' ? 0 : 1,
       pasid: interrupts.pasid(hub, vmid),

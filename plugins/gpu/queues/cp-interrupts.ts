@@ -9,19 +9,25 @@ const PIPES = 4;
 export const GRBM_GFX_CNTL = new BitFields32({ PIPEID: [0, 2], MEID: [2, 2], QUEUEID: [8, 3] });
 
 /** Enable bit of each source in a pipe's INT_CNTL (gc_9_0_sh_mask.h CP_ME1_PIPE0_INT_CNTL). */
-const ENABLE_BIT: Readonly<Record<number, number>> = {
-  [IH_SOURCE.CP_ECC_ERROR]: 14,
-  [IH_SOURCE.CP_PRIVILEGED_REGISTER]: 23,
-  [IH_SOURCE.CP_BAD_OPCODE]: 24,
-  [IH_SOURCE.CP_EOP]: 26,
-};
+const ENABLES = new BitFields32({
+  [IH_SOURCE.CP_ECC_ERROR]: [14, 1],
+  [IH_SOURCE.CP_PRIVILEGED_REGISTER]: [23, 1],
+  [IH_SOURCE.CP_BAD_OPCODE]: [24, 1],
+  [IH_SOURCE.CP_EOP]: [26, 1],
+});
+
+/** What a pipe can interrupt for. */
+type Source = keyof typeof ENABLES.fields;
+
+/** A vector's ring, as gfx_v9_0_eop_irq (gfx_v9_0.c) decodes it. */
+const RING_ID = new BitFields32({ PIPE: [0, 2], ME: [2, 2], QUEUE: [4, 3] });
 
 /** A place of the command processor, and what happened there. */
 export interface ComputeInterrupt {
   readonly me: number;
   readonly pipe: number;
   readonly queue: number;
-  readonly source: number;
+  readonly source: Source;
   readonly vmid: number;
   readonly data: number;
 }
@@ -60,15 +66,14 @@ export class ComputeInterrupts {
   raise({ me, pipe, queue, source, vmid, data }: ComputeInterrupt): boolean {
     const place = index(me, pipe);
     const enables = this.#registers.get('CP_PIPE_INT_CNTL', place) | this.#selected[place]!;
-    if (((enables >>> ENABLE_BIT[source]!) & 1) === 0) {
+    if (!ENABLES.has(enables, source)) {
       this.#masked++;
       return false;
     }
     this.#interrupts.raise({
       client: IH_CLIENT.GRBM_CP,
       source,
-      // Decoded by gfx_v9_0_eop_irq (gfx_v9_0.c).
-      ring: pipe | (me << 2) | (queue << 4),
+      ring: RING_ID.pack({ PIPE: pipe, ME: me, QUEUE: queue }),
       vmid,
       pasid: this.#interrupts.pasid('gfxhub', vmid),
       data: [data, 0, 0, 0],

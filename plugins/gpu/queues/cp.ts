@@ -3,6 +3,7 @@ import { BitFields32 } from 'ghostbus/kit';
 import { IH_SOURCE, type InterruptHandler } from '../interrupts/ih.js';
 import type { Hub } from '../memory/hub.js';
 import type { MapQueueRequest, UnmapQueuesRequest } from '../packets/pm4-context.js';
+import { ShaderArray } from '../shaders/shader-array.js';
 import type { CommandQueue } from './command-queue.js';
 import { ComputeInterrupts, GRBM_GFX_CNTL } from './cp-interrupts.js';
 import { HQD_COUNT, HQD_FIRST_DWORD, Hqd, type HqdParts } from './hqd.js';
@@ -36,10 +37,11 @@ export class CommandProcessor {
   readonly #queues: Hqd[] = [];
   readonly #registers: RegisterBlock<'GRBM_GFX_CNTL'>;
   readonly #interrupts: ComputeInterrupts;
-  #dispatches = 0;
+  readonly #shaders: ShaderArray;
 
   constructor(parts: CommandProcessorParts) {
     this.#parts = parts;
+    this.#shaders = new ShaderArray(parts.log);
     this.#registers = parts.mmio.declare('cp', {
       GRBM_CNTL: { dw: 0x2000 },
       // No engine lags behind what a reader could see: always idle.
@@ -58,7 +60,7 @@ export class CommandProcessor {
       mapQueue: (request) => this.#map(request),
       unmapQueues: (request) => this.#unmap(request),
       runLists: () => this.#scheduler,
-      dispatch: (name) => this.#dispatch(name),
+      dispatch: (name) => this.#shaders.dispatch(name),
     };
     for (const me of MICRO_ENGINES) {
       for (let pipe = 0; pipe < PIPES; pipe++) {
@@ -115,15 +117,6 @@ export class CommandProcessor {
     }
   }
 
-  /** Shaders are not executed: said once, counted. */
-  #dispatch(queueName: string): void {
-    if (this.#dispatches++ === 0) {
-      this.#parts.log
-        .source('dispatch')
-        .warn(`${queueName}: a shader was dispatched; this GPU has no shader cores, nothing runs`);
-    }
-  }
-
   get commandQueues(): readonly CommandQueue[] {
     return this.#queues.map(({ queue }) => queue);
   }
@@ -136,7 +129,7 @@ export class CommandProcessor {
   inspect(): unknown {
     const used = this.#queues.filter((hqd) => hqd.active || hqd.queue.packets > 0);
     return {
-      dispatches: this.#dispatches,
+      dispatches: this.#shaders.dispatches,
       interrupts: this.#interrupts.inspect(),
       scheduler: this.#scheduler.inspect(),
       queues: Object.fromEntries(used.map(({ queue }) => [queue.name, queue.inspect()])),

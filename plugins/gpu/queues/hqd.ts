@@ -7,7 +7,7 @@ import type { Outcome, Packet } from '../packets/packet.js';
 import { pm4Packet, pm4PacketName } from '../packets/pm4.js';
 import type { ComputeContext, MapQueueRequest, RunLists, UnmapQueuesRequest } from '../packets/pm4-context.js';
 import { CommandQueue, type PacketProcessor } from './command-queue.js';
-import type { ComputeInterrupts } from './cp-interrupts.js';
+import type { ComputeInterrupt, ComputeInterrupts } from './cp-interrupts.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './queue-slot.js';
 
@@ -225,7 +225,7 @@ export class Hqd extends QueueContext implements RegisterHandler, PacketProcesso
     this.#raise(IH_SOURCE.CP_EOP, vmid, contextId);
   }
 
-  #raise(source: number, vmid: number, data: number): void {
+  #raise(source: ComputeInterrupt['source'], vmid: number, data: number): void {
     this.#parts.computeInterrupts.raise({ ...this.#place, source, vmid, data });
   }
 

@@ -5,6 +5,9 @@ import type { Hub } from '../memory/hub.js';
 import type { MapQueueRequest, RunLists } from '../packets/pm4-context.js';
 import type { QueueSlot } from './queue-slot.js';
 
+/** VMID 0 is the kernel's. */
+const USER_VMIDS = Array.from({ length: 15 }, (_, index) => index + 1);
+
 interface Process {
   readonly pasid: number;
   readonly vmid: number;
@@ -55,8 +58,7 @@ export class HardwareScheduler implements RunLists {
   mapProcess(pasid: number, rootLow: number, rootHigh: number): void {
     this.#process = undefined;
     const used = this.#processes.reduce((mask, { vmid }) => mask | (1 << vmid), 0);
-    // VMID 0 is the kernel's.
-    const vmid = Array.from({ length: 15 }, (_, index) => index + 1).find((id) => ((this.#vmidMask & ~used) >> id) & 1);
+    const vmid = USER_VMIDS.find((id) => ((this.#vmidMask & ~used) >> id) & 1);
     if (vmid === undefined) {
       this.#log.source('run list').warn(`run list: no VMID left for process ${pasid}; its queues wait`);
       return;
