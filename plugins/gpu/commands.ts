@@ -33,7 +33,10 @@ export const commandSchema = z.discriminatedUnion('command', [
       .min(1)
       .max(2 ** 30),
   }),
-  /** Page faults that no access caused, in `pages` pages behind one another. `retry`: as an engine reports it that waits for the page. */
+  /**
+   * Page faults that no access caused, in `pages` pages behind one another. `retry`: as an engine reports it that waits
+   * for the page.
+   */
   z.strictObject({
     command: z.literal('page-fault'),
     hub: z.enum(['gfxhub', 'mmhub']),

@@ -49,7 +49,8 @@ function capabilities(instance: number, { aldebaran }: Product): readonly Capabi
     pciExpress({ functionLevelReset: true }),
     // Makes extended configuration space visible, as the driver checks (amdgpu_device.c); the contents mean nothing.
     vendorSpecificExtended({ vsecId: 1, revision: 1, data: new Uint8Array(8) }),
-    // Not on Aldebaran: its driver makes the file serial_number in sysfs itself (amdgpu_fru_eeprom.c), as 7.3's PCI core does.
+    // Not on Aldebaran: its driver makes the file serial_number in sysfs itself (amdgpu_fru_eeprom.c), as 7.3's PCI
+    // core does.
     ...(aldebaran ? [] : [deviceSerialNumber({ serialNumber: SERIAL_NUMBER_BASE + BigInt(instance) })]),
   ];
 }

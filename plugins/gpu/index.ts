@@ -1,4 +1,6 @@
-/** An AMD data-centre GPU that the stock amdgpu driver accepts. What is and is not modelled: README.md beside this file. */
+/**
+ * An AMD data-centre GPU that the stock amdgpu driver accepts. What is and is not modelled: README.md beside this file.
+ */
 
 import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
 import { z } from 'zod';

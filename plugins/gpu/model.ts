@@ -89,8 +89,8 @@ export class GpuModel implements FunctionModel {
   }
 
   /**
-   * Where a virtual range lies for SDMA: per VMID that has it mapped, the stretches that follow one another. For people and
-   * tests that know a buffer's address in a process and want to see it in VRAM.
+   * Where a virtual range lies for SDMA: per VMID that has it mapped, the stretches that follow one another. For people
+   * and tests that know a buffer's address in a process and want to see it in VRAM.
    */
   translate(address: number, lengthBytes: number): { vmid: number; extents: Extent[] }[] {
     const found: { vmid: number; extents: Extent[] }[] = [];

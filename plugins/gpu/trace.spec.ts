@@ -1,6 +1,7 @@
 /**
- * Plays a recorded probe of the stock driver against the GPU: register accesses in their order, as amdgpu of kernel 7.2.13 made
- * them to another model of the same ASIC that it accepted. Every value read must be the same, but for what is listed with a reason.
+ * Plays a recorded probe of the stock driver against the GPU: register accesses in their order, as amdgpu of kernel
+ * 7.2.13 made them to another model of the same ASIC that it accepted. Every value read must be the same, but for what
+ * is listed with a reason.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';

@@ -4,9 +4,9 @@ import type { Mmio } from './mmio.js';
 const UC_FATAL_EN = 1 << 8;
 
 /**
- * Data fabric (DF 3.6, df_3_6_offset.h on segment 0x7000) and memory controllers (UMC 6.7, umc_6_7_0_offset.h on 0x14000) of an
- * MI210: no more than the driver asks both to learn that there is one channel and that errors do not poison data
- * (amdgpu_ras.c amdgpu_ras_query_poison_mode wants them to agree). The synthetic ASIC has neither.
+ * Data fabric (DF 3.6, df_3_6_offset.h on segment 0x7000) and memory controllers (UMC 6.7, umc_6_7_0_offset.h on
+ * 0x14000) of an MI210: no more than the driver asks both to learn that there is one channel and that errors do not
+ * poison data (amdgpu_ras.c amdgpu_ras_query_poison_mode wants them to agree). The synthetic ASIC has neither.
  */
 export function declareDataFabric(mmio: Mmio): void {
   mmio.declare('df', {

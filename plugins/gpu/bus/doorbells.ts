@@ -4,12 +4,13 @@ import type { RegisterHandler } from 'ghostbus';
 export const DOORBELL_BYTES = 2 * 1024 * 1024;
 
 /** Called with the low and high half of what the doorbell now holds. Must return at once. */
-export type DoorbellAction = (low: number, high: number) => void;
+type DoorbellAction = (low: number, high: number) => void;
 
 /**
- * Doorbells. A doorbell is a pair of dwords; its owner names it by the dword index of the lower one (assignment * 2, see
- * amdgpu_doorbell.h). Whoever writes, the guest's CPU or a peer's DMA, rings the same way. A 64-bit doorbell that arrives
- * as two 32-bit writes rings with each half; ring sizes are powers of two, so that the low half alone places the pointer.
+ * Doorbells. A doorbell is a pair of dwords; its owner names it by the dword index of the lower one (assignment * 2,
+ * see amdgpu_doorbell.h). Whoever writes, the guest's CPU or a peer's DMA, rings the same way. A 64-bit doorbell that
+ * arrives as two 32-bit writes rings with each half; ring sizes are powers of two, so that the low half alone places
+ * the pointer.
  */
 export class Doorbells implements RegisterHandler {
   readonly #values = new Map<number, number>();

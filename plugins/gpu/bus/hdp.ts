@@ -1,8 +1,8 @@
 import type { Mmio } from './mmio.js';
 
 /**
- * Host data path (HDP 4.4). The CPU and the engines share one memory here, so flushing and invalidating has nothing to do:
- * the registers are storage, the flush page swallows writes. Numbers: asic_reg/hdp/hdp_4_0_offset.h.
+ * Host data path (HDP 4.4). The CPU and the engines share one memory here, so flushing and invalidating has nothing to
+ * do: the registers are storage, the flush page swallows writes. Numbers: asic_reg/hdp/hdp_4_0_offset.h.
  */
 export function declareHdp(mmio: Mmio): void {
   mmio.declare('hdp', {

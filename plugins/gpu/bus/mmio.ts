@@ -2,7 +2,7 @@ import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler
 import { hex, MMIO_BYTES, type StorageRange } from './registers.js';
 
 /** Registers of one block: name to declaration; `dw` is the dword number in BAR5. */
-export interface DwordDeclaration extends Omit<RegisterDeclaration, 'offset' | 'strideBytes'> {
+interface DwordDeclaration extends Omit<RegisterDeclaration, 'offset' | 'strideBytes'> {
   readonly dw: number;
   /** Distance between array elements in dwords. Default 1. */
   readonly strideDwords?: number;
@@ -20,8 +20,8 @@ interface Owner {
 }
 
 /**
- * The register aperture, BAR5. Every block declares its registers here; the packets of the rings (SRBM_WRITE, WRITE_DATA,
- * SET_UCONFIG_REG, …) reach registers through the same {@link readDword} and {@link writeDword} as the CPU.
+ * The register aperture, BAR5. Every block declares its registers here; the packets of the rings (SRBM_WRITE,
+ * WRITE_DATA, SET_UCONFIG_REG, …) reach registers through the same {@link readDword} and {@link writeDword} as the CPU.
  */
 export class Mmio implements RegisterHandler {
   readonly #log: Log;

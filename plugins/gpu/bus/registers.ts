@@ -1,6 +1,6 @@
 /**
- * Registers beyond a single block: the aperture, and the ranges that are plain storage. A block's registers stand at the top
- * of the block's own file.
+ * Registers beyond a single block: the aperture, and the ranges that are plain storage. A block's registers stand at
+ * the top of the block's own file.
  *
  * Registers are named by dword number ("dw", as in the kernel's headers and traces); BAR5 byte offset = 4 * dw.
  */

@@ -52,8 +52,8 @@ interface PspParts {
 }
 
 /**
- * Platform security processor (MP0 12.0.1, driven by psp_v12_0.c and amdgpu_psp.c): the mailbox and the command ring. Every
- * command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
+ * Platform security processor (MP0 12.0.1, driven by psp_v12_0.c and amdgpu_psp.c): the mailbox and the command ring.
+ * Every command succeeds; firmware is accepted unread. Registers: asic_reg/mp/mp_12_0_0_offset.h on segment 0x16000.
  */
 export class Psp {
   readonly #log: FloodGuard;

@@ -2,7 +2,9 @@ import type { Clock, RegisterBlock } from 'ghostbus';
 import type { Mmio } from '../bus/mmio.js';
 import { referenceTicks } from '../bus/reference-clock.js';
 
-/** Run list controller: the few registers that the driver polls. Numbers: asic_reg/gc/gc_9_0_offset.h on segment 0xa000. */
+/**
+ * Run list controller: the few registers that the driver polls. Numbers: asic_reg/gc/gc_9_0_offset.h on segment 0xa000.
+ */
 export function declareRlc(clock: Clock, mmio: Mmio): void {
   let captured = 0n;
   const registers: RegisterBlock<'RLC_GPU_CLOCK_COUNT'> = mmio.declare('rlc', {

@@ -65,9 +65,10 @@ interface SmuParts {
 }
 
 /**
- * System management unit (MP1 13.0.5, driven by smu_v13_0.c and smu_v13_0_5_ppt.c): a mailbox. It says truly that no power
- * feature is enabled and that clocks never change. It is there because amdgpu's reset asks the SMU first whether it can do it
- * (amdgpu_dpm_is_mode1_reset_supported), and 6.12 follows a NULL pointer when an ASIC of this age has none.
+ * System management unit (MP1 13.0.5, driven by smu_v13_0.c and smu_v13_0_5_ppt.c): a mailbox. It says truly that no
+ * power feature is enabled and that clocks never change. It is there because amdgpu's reset asks the SMU first whether
+ * it can do it (amdgpu_dpm_is_mode1_reset_supported), and 6.12 follows a NULL pointer when an ASIC of this age has
+ * none.
  */
 export class Smu {
   readonly #log: FloodGuard;

@@ -1,7 +1,8 @@
 /**
- * Firmware stubs for the guest: files under the names that amdgpu asks for, with a correct header and nothing inside. The
- * driver checks only that the header's size is the file's (amdgpu_ucode.c amdgpu_ucode_validate) and hands the rest to the
- * PSP, which here reads none of it. No vendor's file is needed; if the guest has the vendor's files they work as well.
+ * Firmware stubs for the guest: files under the names that amdgpu asks for, with a correct header and nothing inside.
+ * The driver checks only that the header's size is the file's (amdgpu_ucode.c amdgpu_ucode_validate) and hands the rest
+ * to the PSP, which here reads none of it. No vendor's file is needed; if the guest has the vendor's files they work as
+ * well.
  */
 import type { GuestFile } from 'ghostbus';
 import { ImageBuilder } from 'ghostbus/kit';
@@ -30,8 +31,8 @@ function stub(
 const microEngine = () => stub([1, 0], [1, 0, 0], PAYLOAD_BYTES);
 
 /**
- * rlc_firmware_header_v2_0: feature version, save/restore, clear state, avail scratch, mailbox, then the two register lists
- * as {format size, format offset, size, offset}; sizes are zero, offsets stay inside the file.
+ * rlc_firmware_header_v2_0: feature version, save/restore, clear state, avail scratch, mailbox, then the two register
+ * lists as {format size, format offset, size, offset}; sizes are zero, offsets stay inside the file.
  */
 function runListController(): Uint8Array {
   const extension = new Array<number>(18).fill(0);

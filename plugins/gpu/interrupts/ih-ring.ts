@@ -14,7 +14,10 @@ interface RingPlace {
   readonly writeBack?: { readonly high: number; readonly low: number };
 }
 
-/** IH_RB_CNTL, IH_RB_CNTL_RING1, IH_RB_CNTL_RING2 and what belongs to them. BASE, BASE_HI, RPTR, WPTR follow the control. */
+/**
+ * IH_RB_CNTL, IH_RB_CNTL_RING1, IH_RB_CNTL_RING2 and what belongs to them. BASE, BASE_HI, RPTR, WPTR follow the
+ * control.
+ */
 export const RING_PLACES: readonly RingPlace[] = [
   { control: 0x1120, doorbell: 0x1127, writeBack: { high: 0x1125, low: 0x1126 } },
   { control: 0x112c, doorbell: 0x1133 },
@@ -50,8 +53,8 @@ interface InterruptRingParts {
 }
 
 /**
- * One of the interrupt handler's rings in guest memory (vega20_ih.c): vectors of 32 bytes, a write pointer whose bit 0 tells
- * an overflow, a read pointer that comes back by register or doorbell.
+ * One of the interrupt handler's rings in guest memory (vega20_ih.c): vectors of 32 bytes, a write pointer whose bit 0
+ * tells an overflow, a read pointer that comes back by register or doorbell.
  */
 export class InterruptRing {
   readonly #dma: Dma;
@@ -125,8 +128,8 @@ export class InterruptRing {
   }
 
   /**
-   * Appends a vector and moves the write pointer. Throws DmaError when guest memory cannot be reached. A full ring that drains
-   * drops it (false); any other overwrites its oldest vectors and says so in WPTR bit 0 (vega20_ih_get_wptr).
+   * Appends a vector and moves the write pointer. Throws DmaError when guest memory cannot be reached. A full ring that
+   * drains drops it (false); any other overwrites its oldest vectors and says so in WPTR bit 0 (vega20_ih_get_wptr).
    */
   append(vector: Uint8Array): boolean {
     const registers = this.#registers;

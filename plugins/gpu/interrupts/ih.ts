@@ -32,7 +32,7 @@ export const IH_SOURCE = {
 } as const;
 
 /** One interrupt, as amdgpu_ih_decode_iv_helper (amdgpu_ih.c) reads it back. */
-export interface InterruptVector {
+interface InterruptVector {
   readonly client: number;
   readonly source: number;
   readonly ring: number;
@@ -66,7 +66,10 @@ const RETRY_CAM_CNTL = new BitFields32({ ENABLE: [16, 1] });
 /** What the driver writes to the CAM's doorbell (gmc_v9_0_process_interrupt, cam_index). */
 const RETRY_ANSWER = new BitFields32({ INDEX: [0, 10] });
 
-/** Retryable faults that wait for the driver's answer; the index is 10 bits wide in a vector (gmc_v9_0_process_interrupt). */
+/**
+ * Retryable faults that wait for the driver's answer; the index is 10 bits wide in a vector
+ * (gmc_v9_0_process_interrupt).
+ */
 const RETRY_ENTRIES = 16;
 
 interface InterruptHandlerParts {
@@ -77,9 +80,10 @@ interface InterruptHandlerParts {
 }
 
 /**
- * Interrupt handler (OSSSYS 4.4, driven by vega20_ih.c). Vectors go to ring 0 in guest memory, or to the ring that their
- * client was routed to; then a vector of the IH itself in ring 0 tells which (vega20_ih_self_irq). The order that the driver
- * relies on is: vector, write pointer in memory, MSI. Register numbers: asic_reg/oss/osssys_4_2_0_offset.h on segment 0x10a0.
+ * Interrupt handler (OSSSYS 4.4, driven by vega20_ih.c). Vectors go to ring 0 in guest memory, or to the ring that
+ * their client was routed to; then a vector of the IH itself in ring 0 tells which (vega20_ih_self_irq). The order that
+ * the driver relies on is: vector, write pointer in memory, MSI. Register numbers: asic_reg/oss/osssys_4_2_0_offset.h
+ * on segment 0x10a0.
  */
 export class InterruptHandler {
   readonly #port: FunctionPort;
@@ -133,7 +137,10 @@ export class InterruptHandler {
     else this.#routes.set(client, ring);
   }
 
-  /** The next vectors never reach a ring; the next messages are never sent. For faults on demand; counts replace older ones. */
+  /**
+   * The next vectors never reach a ring; the next messages are never sent. For faults on demand; counts replace older
+   * ones.
+   */
   lose({ vectors = 0, messages = 0 }: { readonly vectors?: number; readonly messages?: number }): void {
     this.#vectorsToLose = vectors;
     this.#messagesToLose = messages;
@@ -154,8 +161,8 @@ export class InterruptHandler {
   }
 
   /**
-   * Raises a fault that the engine will retry: the driver's answer comes by the retry CAM's doorbell. While one for the same
-   * page waits for it, further ones are filtered out. Returns whether it was sent.
+   * Raises a fault that the engine will retry: the driver's answer comes by the retry CAM's doorbell. While one for the
+   * same page waits for it, further ones are filtered out. Returns whether it was sent.
    */
   raiseRetry(vector: InterruptVector, page: number): boolean {
     const key = `${vector.vmidSource} ${vector.vmid} ${page}`;

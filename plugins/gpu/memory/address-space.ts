@@ -154,7 +154,9 @@ export class AddressSpace {
     }
   }
 
-  /** Copies inside this space. Where the source has no page, zeros are written; where the destination has none, nothing. */
+  /**
+   * Copies inside this space. Where the source has no page, zeros are written; where the destination has none, nothing.
+   */
   copy(destination: number, source: number, lengthBytes: number): void {
     let from = nothing(0);
     let to = nothing(0);

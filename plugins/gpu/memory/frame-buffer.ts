@@ -1,8 +1,8 @@
 import type { FunctionPort, MemoryRegion, PrivateLink } from 'ghostbus';
 
 /**
- * A hive: GPUs that reach each other's VRAM over private links (XGMI). The hive's physical address space has a segment for
- * each node, as large as a node's VRAM, in the order of `nodes`.
+ * A hive: GPUs that reach each other's VRAM over private links (XGMI). The hive's physical address space has a segment
+ * for each node, as large as a node's VRAM, in the order of `nodes`.
  */
 export interface Hive {
   /** Function names, one for each node. */
@@ -12,7 +12,7 @@ export interface Hive {
 }
 
 /** A piece of VRAM: of this GPU, or of another node of its hive. */
-export interface VramPlace {
+interface VramPlace {
   /** Undefined: this GPU's own. */
   readonly node: number | undefined;
   readonly offset: number;
@@ -21,8 +21,8 @@ export interface VramPlace {
 }
 
 /**
- * What a physical address without the SYSTEM bit means (vram_base_offset in gmc_v9_0.c gmc_v9_0_vram_gtt_location): an offset
- * in this GPU's VRAM, or in a hive the node's number times the segment's size plus an offset there.
+ * What a physical address without the SYSTEM bit means (vram_base_offset in gmc_v9_0.c gmc_v9_0_vram_gtt_location): an
+ * offset in this GPU's VRAM, or in a hive the node's number times the segment's size plus an offset there.
  */
 export class FrameBuffer {
   readonly vram: MemoryRegion;

@@ -5,7 +5,9 @@ import type { FrameBuffer, Hive } from './frame-buffer.js';
 /** PF_LFB_REGION has four bits (gfxhub_v1_1.c). */
 const MAX_NODES = 16;
 
-/** The hive of the functions `names`, joined by `+`, seen from the GPU `own`. Throws an Error that says what is wrong. */
+/**
+ * The hive of the functions `names`, joined by `+`, seen from the GPU `own`. Throws an Error that says what is wrong.
+ */
 export function parseHive(names: string, own: string): Hive {
   const nodes = names.split('+');
   const node = nodes.indexOf(own);
@@ -17,8 +19,8 @@ export function parseHive(names: string, own: string): Hive {
 }
 
 /**
- * Where this GPU is in its hive (gfxhub_v1_1.c). MC_VM_XGMI_LFB_CNTL_ALDE: PF_LFB_REGION b3:0 is this node, PF_MAX_REGION b7:4
- * the last one, 0 without a hive; MC_VM_XGMI_LFB_SIZE_ALDE: a segment in units of 16 MiB.
+ * Where this GPU is in its hive (gfxhub_v1_1.c). MC_VM_XGMI_LFB_CNTL_ALDE: PF_LFB_REGION b3:0 is this node,
+ * PF_MAX_REGION b7:4 the last one, 0 without a hive; MC_VM_XGMI_LFB_SIZE_ALDE: a segment in units of 16 MiB.
  */
 export function declareHive(mmio: Mmio, { hive, vram }: FrameBuffer): void {
   const control = hive === undefined ? 0 : ((hive.nodes.length - 1) << 4) | hive.node;

@@ -57,9 +57,9 @@ interface HubParts {
 }
 
 /**
- * One translation hub: GFXHUB 1.0 serves the command processor, MMHUB 1.7 the SDMA engines. It holds the page table roots
- * of 16 VMIDs and the engines that invalidate cached translations. As nothing is cached, an invalidation is acknowledged
- * in the same breath.
+ * One translation hub: GFXHUB 1.0 serves the command processor, MMHUB 1.7 the SDMA engines. It holds the page table
+ * roots of 16 VMIDs and the engines that invalidate cached translations. As nothing is cached, an invalidation is
+ * acknowledged in the same breath.
  */
 export class Hub {
   readonly name: HubName;

@@ -1,6 +1,6 @@
 /**
- * The GPU's page tables: where a virtual address lies. Pure of registers: a {@link TranslationContext} says how one VMID
- * translates, `hub.ts` fills it from the hub's registers.
+ * The GPU's page tables: where a virtual address lies. Pure of registers: a {@link TranslationContext} says how one
+ * VMID translates, `hub.ts` fills it from the hub's registers.
  *
  * Nothing is cached beyond one call: the driver rewrites page tables by CPU, by SDMA and through peers at any time.
  */
@@ -41,8 +41,8 @@ export interface TranslationContext {
 }
 
 /**
- * Where a piece of a virtual range lies. `hive`: in the VRAM of another node of the hive. `none`: nothing there; `prt`: reads
- * zero and swallows writes by design.
+ * Where a piece of a virtual range lies. `hive`: in the VRAM of another node of the hive. `none`: nothing there; `prt`:
+ * reads zero and swallows writes by design.
  */
 export interface Extent {
   target: 'vram' | 'hive' | 'bus' | 'prt' | 'none';
@@ -215,7 +215,9 @@ export class PageTables {
     return first;
   }
 
-  /** Adds the pages that follow in the same table as long as they lie behind one another: a few reads instead of walks. */
+  /**
+   * Adds the pages that follow in the same table as long as they lie behind one another: a few reads instead of walks.
+   */
   #extendByPages(extent: Extent, lengthBytes: number): void {
     const pages = this.#pages;
     this.#pages = undefined;

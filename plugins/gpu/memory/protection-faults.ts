@@ -8,7 +8,9 @@ import type { AccessKind } from './page-tables.js';
 
 export type HubName = 'gfxhub' | 'mmhub';
 
-/** Distances of the fault registers from the hub's VM_L2_CNTL, in dwords; gc_9_0_offset.h and mmhub_1_7_offset.h agree. */
+/**
+ * Distances of the fault registers from the hub's VM_L2_CNTL, in dwords; gc_9_0_offset.h and mmhub_1_7_offset.h agree.
+ */
 const FAULT_REGISTERS = { CNTL: 0x7, STATUS: 0xb, ADDR: 0xc } as const;
 
 /** VM_L2_PROTECTION_FAULT_CNTL (gc_9_0_sh_mask.h; names without PROTECTION_FAULT). */
@@ -23,7 +25,10 @@ const FAULT_STATUS = new BitFields32({
   VMID: [20, 4],
 });
 
-/** Interrupt enables of a context by what is missing (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL, *_PROTECTION_FAULT_ENABLE_INTERRUPT). */
+/**
+ * Interrupt enables of a context by what is missing (gc_9_0_sh_mask.h VM_CONTEXT1_CNTL,
+ * *_PROTECTION_FAULT_ENABLE_INTERRUPT).
+ */
 const FAULT_INTERRUPT = new BitFields32({ invalid: [15, 1], read: [17, 1], write: [19, 1] });
 
 /** PERMISSION_FAULTS: what was missing. */
@@ -84,8 +89,8 @@ export class ProtectionFaults {
   }
 
   /**
-   * A fault as the hub reports it. Requests here never ask for a retry (see README), so that the access is over: it read
-   * zero or was dropped. What the bus refused is no fault of translation and only counted.
+   * A fault as the hub reports it. Requests here never ask for a retry (see README), so that the access is over: it
+   * read zero or was dropped. What the bus refused is no fault of translation and only counted.
    */
   raise(fault: VmFault): void {
     const { hub, log } = this.#parts;
@@ -138,7 +143,10 @@ export class ProtectionFaults {
     registers.set('ADDR', Math.floor(page / 2 ** 32) & 0xf, 1);
   }
 
-  /** The vector that gmc_v9_0_process_interrupt decodes; the ring id carries what amdkfd reads from it (kfd_int_process_v9.c). */
+  /**
+   * The vector that gmc_v9_0_process_interrupt decodes; the ring id carries what amdkfd reads from it
+   * (kfd_int_process_v9.c).
+   */
   #interrupt({ vmid, kind, cause }: VmFault, page: number, retry: boolean): void {
     const { hub, interrupts } = this.#parts;
     const write = kind === 'write';

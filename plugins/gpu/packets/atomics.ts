@@ -56,7 +56,7 @@ const OPERATIONS = new Map<number, Operation>([
   [ATOMIC.DECREMENT, ({ old, source }) => (old === 0n || old > source ? source : old - 1n)],
 ]);
 
-export interface AtomicRequest {
+interface AtomicRequest {
   /** Seven bits of a packet. */
   readonly code: number;
   readonly address: number;

@@ -1,6 +1,6 @@
 /**
- * What a packet is to those who execute it, SDMA's and the command processor's alike: its dwords, the memory that it sees, and
- * the ring around it. Who fetches packets is not their concern: queues/command-queue.ts does.
+ * What a packet is to those who execute it, SDMA's and the command processor's alike: its dwords, the memory that it
+ * sees, and the ring around it. Who fetches packets is not their concern: queues/command-queue.ts does.
  */
 import type { WorkBudget, WorkUnits } from 'ghostbus/kit';
 import type { AddressSpace } from '../memory/address-space.js';
@@ -77,7 +77,9 @@ export function inPieces(
   return ring.progress >= total ? 'next' : 'again';
 }
 
-/** Only the kernel's commands, those of VMID 0, may write registers: others are refused (interrupt sources 184 and 247). */
+/**
+ * Only the kernel's commands, those of VMID 0, may write registers: others are refused (interrupt sources 184 and 247).
+ */
 export function writeRegister(context: PacketContext, packet: Packet, dword: number, value: number): void {
   if (packet.space.vmid === 0) context.writeRegister(dword, value);
   else context.protectedRegister(dword);

@@ -23,7 +23,7 @@ export interface ComputeContext extends PacketContext {
 }
 
 /** Which engine a queue is for: compute, or an SDMA engine by its index. */
-export type QueueEngine = 'compute' | number;
+type QueueEngine = 'compute' | number;
 
 /** MAP_QUEUES for one queue. */
 export interface MapQueueRequest {

@@ -4,7 +4,9 @@ import { address48 } from '../bus/registers.js';
 import type { Outcome, Packet } from './packet.js';
 import type { ComputeContext, RunPacket } from './pm4-context.js';
 
-/** Where the packets that set registers count from, and what of that a user's commands may set (soc15d.h PACKET3_SET_*). */
+/**
+ * Where the packets that set registers count from, and what of that a user's commands may set (soc15d.h PACKET3_SET_*).
+ */
 export const REGISTER_SPACES = {
   CONFIG: { first: 0x2000, userEnd: 0x2000 },
   SH: { first: 0x2c00, userEnd: 0x3000 },

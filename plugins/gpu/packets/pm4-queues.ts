@@ -1,6 +1,6 @@
 /**
- * PM4 packets that manage queues: what the kernel's interface queues tell the command processor and its hardware scheduler
- * (gfx_v9_0.c for those of amdgpu, kfd_pm4_headers_ai.h for those of amdkfd).
+ * PM4 packets that manage queues: what the kernel's interface queues tell the command processor and its hardware
+ * scheduler (gfx_v9_0.c for those of amdgpu, kfd_pm4_headers_ai.h for those of amdkfd).
  */
 import { BitFields32 } from 'ghostbus/kit';
 import { address48 } from '../bus/registers.js';

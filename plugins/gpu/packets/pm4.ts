@@ -1,6 +1,6 @@
 /**
- * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what the
- * driver sends). The README's support table lists exactly what stands here.
+ * PM4 type-3 packets of the compute command processor as data (kernel: amdgpu/soc15d.h for layouts, gfx_v9_0.c for what
+ * the driver sends). The README's support table lists exactly what stands here.
  */
 import { BitFields32 } from 'ghostbus/kit';
 import type { Outcome } from './packet.js';

@@ -141,7 +141,9 @@ function trap(context: SdmaContext, packet: Packet): Outcome {
   return 'next';
 }
 
-/** WRITE_ONE sets instead of adding; without SIGNAL it waits. Mailboxes belong to pairs of engines that are not here. */
+/**
+ * WRITE_ONE sets instead of adding; without SIGNAL it waits. Mailboxes belong to pairs of engines that are not here.
+ */
 function waitOrSignal(_context: SdmaContext, packet: Packet, header: number): Outcome {
   const { MAILBOX, SIGNAL, WRITE_ONE } = HEADER.SEM.unpack(header);
   if (MAILBOX === 1) return 'error';

@@ -80,5 +80,7 @@ const PROBES: Readonly<Record<number, { segment: number; register: number; value
   255: { segment: 0, register: 0x61, value: 0x8000_0000 }, // MP0: C2PMSG_33, ready
 };
 
-/** HDP, ATHUB, OSSSYS, SDMA (asked above), MP1, UVD, SMUIO: registers that are zero until written, or none that is read. */
+/**
+ * HDP, ATHUB, OSSSYS, SDMA (asked above), MP1, UVD, SMUIO: registers that are zero until written, or none that is read.
+ */
 const SILENT = [41, 35, 40, 42, 1, 12, 4];

@@ -1,6 +1,6 @@
 /**
- * The IP discovery table: what blocks this ASIC has, in which versions, at which register bases. Written to VRAM for the
- * driver to find. Layouts: include/discovery.h; reader: amdgpu/amdgpu_discovery.c.
+ * The IP discovery table: what blocks this ASIC has, in which versions, at which register bases. Written to VRAM for
+ * the driver to find. Layouts: include/discovery.h; reader: amdgpu/amdgpu_discovery.c.
  *
  * What the synthetic ASIC lists, and why: product.ts and README, "The synthetic ASIC".
  */

@@ -65,7 +65,8 @@ describe('gpu as an MI210', () => {
       driver.bus.run();
       return driver.vectors().map(({ client }) => client);
     };
-    // ENGINE_SEL b28:26 of the first two engines, then with EXTENDED_ENGINE_SEL b3:2 (kfd_packet_manager_v9.c pm_map_queues_v9).
+    // ENGINE_SEL b28:26 of the first two engines, then with EXTENDED_ENGINE_SEL b3:2 (kfd_packet_manager_v9.c
+    // pm_map_queues_v9).
     assert.deepEqual(mapOn(2 << 26), [CLIENTS[0]]);
     assert.deepEqual(mapOn(3 << 26), [CLIENTS[1]]);
     assert.deepEqual(mapOn((1 << 2) | (2 << 26)), [CLIENTS[2]]);

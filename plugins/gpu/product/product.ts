@@ -17,7 +17,9 @@ export interface Product {
   readonly identity: Identity;
   readonly blocks: readonly IpEntry[];
   readonly sdmaEngines: number;
-  /** CHIP_ALDEBARAN to the driver, which looks for a hive, the data fabric and memory controllers by this type alone. */
+  /**
+   * CHIP_ALDEBARAN to the driver, which looks for a hive, the data fabric and memory controllers by this type alone.
+   */
   readonly aldebaran: boolean;
   /** Of amdgpu, beyond its defaults. */
   readonly moduleParameters?: string;
@@ -35,8 +37,8 @@ const ALDEBARAN_BLOCKS: readonly IpEntry[] = [
 ];
 
 /**
- * amdgpu binds by class (pciidlist, the class entries at its end) and takes any device id that its list does not name as
- * "IP discovery". 0x120000: processing accelerator.
+ * amdgpu binds by class (pciidlist, the class entries at its end) and takes any device id that its list does not name
+ * as "IP discovery". 0x120000: processing accelerator.
  */
 const SYNTHETIC: Product = {
   identity: {
@@ -60,8 +62,8 @@ const SYNTHETIC: Product = {
 
 /**
  * Instinct MI210. The driver knows this id's blocks by heart (amdgpu_discovery.c amdgpu_discovery_set_ip_blocks,
- * CHIP_ALDEBARAN) and reads the table only to show it in sysfs; here it lists those that are modelled. The parameters leave
- * out the others: direct firmware loading drops PSP and SMU, the mask drops VCN and JPEG, blocks 5 and 6.
+ * CHIP_ALDEBARAN) and reads the table only to show it in sysfs; here it lists those that are modelled. The parameters
+ * leave out the others: direct firmware loading drops PSP and SMU, the mask drops VCN and JPEG, blocks 5 and 6.
  */
 const MI210: Product = {
   identity: { ...SYNTHETIC.identity, deviceId: 0x740f, classCode: 0x038000 },

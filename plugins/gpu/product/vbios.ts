@@ -5,7 +5,7 @@
 import { ImageBuilder } from 'ghostbus/kit';
 import { COMPUTE_SHAPE } from './compute-shape.js';
 
-export const VBIOS_BYTES = 4096;
+const VBIOS_BYTES = 4096;
 
 /** Places of the pieces in the image; our choice, except that the vendor string lies between the strings and 0x200. */
 const PCIR = 0x100;
@@ -39,7 +39,7 @@ const DATA_TABLE = {
 /** ATOM opcode "end of table" (atom.h ATOM_OP_EOT). */
 const OP_END = 0x5b;
 
-export interface VbiosOptions {
+interface VbiosOptions {
   readonly vendorId: number;
   readonly deviceId: number;
   readonly classCode: number;
@@ -66,8 +66,8 @@ function writeRomHeaders(image: ImageBuilder, { vendorId, deviceId, classCode }:
 }
 
 /**
- * Part number, ASIC, bus, memory, product. Number of strings (0x2f) and the pointer (0x6e) must not be zero: without them
- * atom_get_vbios_pn (atom.c) adds to a null pointer.
+ * Part number, ASIC, bus, memory, product. Number of strings (0x2f) and the pointer (0x6e) must not be zero: without
+ * them atom_get_vbios_pn (atom.c) adds to a null pointer.
  */
 function writeStrings(image: ImageBuilder): void {
   image.u8(0x2f, 4).u16(0x6e, STRINGS);

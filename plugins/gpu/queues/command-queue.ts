@@ -1,6 +1,6 @@
 /**
- * The machinery that SDMA and the command processor share: a ring of packets in GPU memory, and indirect buffers called from
- * it, executed in turns between register accesses.
+ * The machinery that SDMA and the command processor share: a ring of packets in GPU memory, and indirect buffers called
+ * from it, executed in turns between register accesses.
  *
  * Rings are the guest's: contents are untrusted. A packet can at most stop its own ring.
  */
@@ -14,8 +14,8 @@ const MAX_NESTING = 3;
 /** What decodes packets and executes them. One instance per queue; it must not throw on any input. */
 export interface PacketProcessor {
   /**
-   * Length in dwords of the packet that starts with `header`, at least 1; undefined: no such packet. `peek` gives a later
-   * dword, undefined where the commands end; then the least length that would tell is the answer.
+   * Length in dwords of the packet that starts with `header`, at least 1; undefined: no such packet. `peek` gives a
+   * later dword, undefined where the commands end; then the least length that would tell is the answer.
    */
   lengthOf(header: number, peek: (index: number) => number | undefined): number | undefined;
   execute(header: number, packet: Packet): Outcome;

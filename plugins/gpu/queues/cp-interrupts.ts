@@ -33,9 +33,9 @@ export interface ComputeInterrupt {
 }
 
 /**
- * Interrupts of the compute command processor. A pipe has its enables twice: amdgpu writes CP_MEx_PIPEy_INT_CNTL by name
- * (gfx_v9_0_set_compute_eop_interrupt_state), amdkfd writes CPC_INT_CNTL after it has selected the pipe in GRBM_GFX_CNTL
- * (kgd_gfx_v9_init_interrupts). Neither says that one undoes the other, so either one enables.
+ * Interrupts of the compute command processor. A pipe has its enables twice: amdgpu writes CP_MEx_PIPEy_INT_CNTL by
+ * name (gfx_v9_0_set_compute_eop_interrupt_state), amdkfd writes CPC_INT_CNTL after it has selected the pipe in
+ * GRBM_GFX_CNTL (kgd_gfx_v9_init_interrupts). Neither says that one undoes the other, so either one enables.
  */
 export class ComputeInterrupts {
   readonly #interrupts: InterruptHandler;

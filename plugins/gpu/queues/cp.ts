@@ -19,7 +19,7 @@ const QUEUES = 8;
 const MEC_CNTL = new BitFields32({ ME2_HALT: [28, 1], ME1_HALT: [30, 1] });
 const HALTED = MEC_CNTL.mask('ME1_HALT', 'ME2_HALT');
 
-export interface CommandProcessorParts
+interface CommandProcessorParts
   extends Omit<HqdParts, 'mapQueue' | 'unmapQueues' | 'dispatch' | 'runLists' | 'computeInterrupts'> {
   readonly interrupts: InterruptHandler;
   readonly mmhub: Hub;

@@ -11,11 +11,17 @@ import type { ComputeInterrupt, ComputeInterrupts } from './cp-interrupts.js';
 import { QueueContext, type QueueContextParts } from './queue-context.js';
 import { newestWritePointer, type QueuePlacement, type QueueSlot } from './queue-slot.js';
 
-/** First dword of a queue's registers, CP_MQD_BASE_ADDR, and how many there are up to CP_HQD_PQ_WPTR_HI (gc_9_0_offset.h). */
+/**
+ * First dword of a queue's registers, CP_MQD_BASE_ADDR, and how many there are up to CP_HQD_PQ_WPTR_HI
+ * (gc_9_0_offset.h).
+ */
 export const HQD_FIRST_DWORD = 0x3245;
 export const HQD_COUNT = 0x38;
 
-/** A memory queue descriptor holds the same registers in the same order from this dword on (include/v9_structs.h, v9_mqd). */
+/**
+ * A memory queue descriptor holds the same registers in the same order from this dword on (include/v9_structs.h,
+ * v9_mqd).
+ */
 export const MQD_FIRST_DWORD = 128;
 
 /** Registers of a queue, counted from CP_MQD_BASE_ADDR (gc_9_0_offset.h). */

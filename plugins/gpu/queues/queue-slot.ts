@@ -27,8 +27,8 @@ interface WritePointer {
 }
 
 /**
- * Where a queue's commands end: as its descriptor says, or beyond that as user space left it in memory, because the doorbell
- * may have rung while the queue was disconnected. `wptrAddress` 0: memory has none.
+ * Where a queue's commands end: as its descriptor says, or beyond that as user space left it in memory, because the
+ * doorbell may have rung while the queue was disconnected. `wptrAddress` 0: memory has none.
  */
 export function newestWritePointer(space: AddressSpace, wptrAddress: number, described: WritePointer): WritePointer {
   if (wptrAddress === 0) return described;

@@ -185,7 +185,10 @@ export class SdmaQueue extends QueueContext implements PacketProcessor, SdmaCont
     return sdmaPacketName(header);
   }
 
-  /** irqsrcs_sdma0_4_0.h has no interrupt for a packet that does not exist: the driver learns of it by its job's timeout. */
+  /**
+   * irqsrcs_sdma0_4_0.h has no interrupt for a packet that does not exist: the driver learns of it by its job's
+   * timeout.
+   */
   illegal(): void {}
 
   reportReadPointer(positionDwords: number): void {

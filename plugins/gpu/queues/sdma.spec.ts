@@ -210,7 +210,8 @@ describe('gpu SDMA', () => {
   });
 
   it('copies a box between images of different pitches, and nothing around it', () => {
-    // Elements of 4 bytes. Source: 8 x 4 x 2, window at (1, 1, 0); destination: 5 x 3 x 2, window at (2, 0, 0); box 3 x 2 x 2.
+    // Elements of 4 bytes. Source: 8 x 4 x 2, window at (1, 1, 0); destination: 5 x 3 x 2, window at (2, 0, 0); box 3 x
+    // 2 x 2.
     const source = 0x5000;
     const target = FB + 0x1000;
     for (let index = 0; index < 64; index++) driver.setGuest32(source + 4 * index, 100 + index);

@@ -36,7 +36,10 @@ const F32_CNTL = new BitFields32({ HALT: [0, 1] });
 const EDC_CONFIG = new BitFields32({ ECC_INT_ENABLE: [2, 1] });
 const ATOMIC_CNTL = new BitFields32({ ATOMIC_RTN_INT_ENABLE: [31, 1] });
 
-/** Queues of an engine, the distance of each one's RB_CNTL from the first dword (sdma0_4_2_offset.h), its interrupt ring id. */
+/**
+ * Queues of an engine, the distance of each one's RB_CNTL from the first dword (sdma0_4_2_offset.h), its interrupt ring
+ * id.
+ */
 const QUEUES: readonly (readonly [name: string, rbControl: number, ringId: number])[] = [
   ['gfx', 0x80, 0],
   ['page', 0xe0, 3],

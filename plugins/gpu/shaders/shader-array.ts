@@ -1,6 +1,8 @@
 import type { FloodGuard } from 'ghostbus/kit';
 
-/** The compute units that dispatch packets reach. There are none: a dispatch completes, is counted, and is said once. */
+/**
+ * The compute units that dispatch packets reach. There are none: a dispatch completes, is counted, and is said once.
+ */
 export class ShaderArray {
   readonly #log: FloodGuard;
   #dispatches = 0;

@@ -47,7 +47,7 @@ export const KIQ_DOORBELL = 0;
 export const KCQ_DOORBELL = 6;
 
 /** One decoded interrupt vector. */
-export interface SeenVector {
+interface SeenVector {
   readonly client: number;
   readonly source: number;
   readonly ring: number;

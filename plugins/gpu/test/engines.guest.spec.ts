@@ -38,7 +38,8 @@ const IGT_RUNS: readonly IgtRun[] = [
     program: 'amd_info',
     subtests: 'query-firmware-version,query-timestamp-while-idle',
     because:
-      'query-timestamp asks for 1 % over 10 ms, of which the three trapped accesses of one query take more under TCG; while-idle compares the same clocks over 7 s',
+      'query-timestamp asks for 1 % over 10 ms, of which the three trapped accesses of one query take more under TCG; ' +
+      'while-idle compares the same clocks over 7 s',
   },
   { program: 'amd_bo' },
   { program: 'amd_basic' },
@@ -68,7 +69,10 @@ async function igtProblems(guest: Guest, { program, subtests }: IgtRun): Promise
   return problems.length === 0 ? [] : [`${program}: ${problems.join(', ')}\n${said}`];
 }
 
-/** Buffers of twice the VRAM displace each other: what does not fit must have left through the function's DMA, and come back. */
+/**
+ * Buffers of twice the VRAM displace each other: what does not fit must have left through the function's DMA, and come
+ * back.
+ */
 async function memoryProblems({ emulator }: ServedMachine, guest: Guest): Promise<string[]> {
   await emulator.resetCounters();
   const { exitCode, stdout, stderr } = await guest.capture(['amdgpu-memory', '--total', `${PRESSURE_BYTES / MIB}M`]);

@@ -113,7 +113,9 @@ async function retryAnswered(scene: Scene, kernel: Kernel): Promise<void> {
   }
 }
 
-/** By command: a fault with retry; more vectors than the ring holds while no CPU reads them; interrupts that get lost. */
+/**
+ * By command: a fault with retry; more vectors than the ring holds while no CPU reads them; interrupts that get lost.
+ */
 async function interruptsOnDemand(scene: Scene, kernel: Kernel, debugfs: string): Promise<void> {
   const { emulator, guest } = scene;
   const place = { hub: 'gfxhub', vmid: 1, address: '0x123456000' };

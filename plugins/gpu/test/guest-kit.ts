@@ -1,4 +1,6 @@
-/** What the guest tests of the GPU share: a driver that is ready, a dma-buf moved between two GPUs, where its bytes are. */
+/**
+ * What the guest tests of the GPU share: a driver that is ready, a dma-buf moved between two GPUs, where its bytes are.
+ */
 import assert from 'node:assert/strict';
 import { patternBytes } from '../../../demo/pattern.js';
 import type { Emulator } from '../../../emulator/emulator.js';
@@ -10,7 +12,10 @@ const SEED = 20260101;
 const RELEASE = '/tmp/p2p-release';
 const OUTPUT = '/tmp/gpu-program.log';
 
-/** Loads the driver where udev has not, waits for its ring tests in IBs (2 s after probe, AMDGPU_RESUME_MS), mounts debugfs. */
+/**
+ * Loads the driver where udev has not, waits for its ring tests in IBs (2 s after probe, AMDGPU_RESUME_MS), mounts
+ * debugfs.
+ */
 export async function driverReady(guest: Guest, gpus: number): Promise<void> {
   await sh(guest, 'modprobe amdgpu; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug');
   assert.equal(await sh(guest, 'ls /dev/dri | grep -c renderD'), `${gpus}\n`);
@@ -54,10 +59,13 @@ async function inVram(emulator: Emulator, name: string, { va }: Buffer): Promise
   );
 }
 
-/** Which way a dma-buf goes: over the bus to the peer, over the hive's link, or through system memory, where the driver put it. */
-export type Way = 'peer' | 'hive' | 'staged';
+/**
+ * Which way a dma-buf goes: over the bus to the peer, over the hive's link, or through system memory, where the driver
+ * put it.
+ */
+type Way = 'peer' | 'hive' | 'staged';
 
-export interface Move {
+interface Move {
   /** The exporter and the importer, by function name. */
   readonly first: string;
   readonly second: string;
@@ -65,7 +73,10 @@ export interface Move {
   readonly options?: string;
 }
 
-/** Moves a dma-buf between two GPUs in both directions. Exactly the buffer's bytes go the expected way, and none another. */
+/**
+ * Moves a dma-buf between two GPUs in both directions. Exactly the buffer's bytes go the expected way, and none
+ * another.
+ */
 export async function moveDmaBuf(
   { emulator }: ServedMachine,
   guest: Guest,

@@ -26,8 +26,9 @@ const TAINTING: AllowedComplaint = {
 };
 
 /**
- * 6.12 believes a GPU of this type in a virtual machine to be passed through, and then follows a NULL pointer without a power
- * management block (amdgpu_dpm.c amdgpu_dpm_handle_passthrough_sbr; 7.2 looks first): it must not see that it is in one.
+ * 6.12 believes a GPU of this type in a virtual machine to be passed through, and then follows a NULL pointer without a
+ * power management block (amdgpu_dpm.c amdgpu_dpm_handle_passthrough_sbr; 7.2 looks first): it must not see that it is
+ * in one.
  */
 const BOOT = { lts: { cpu: 'EPYC,-hypervisor' }, latest: {} } as const;
 
