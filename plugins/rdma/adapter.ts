@@ -1,8 +1,6 @@
 /** One adapter between two resets: its blocks, wired together. */
 import type { FunctionPort, MemoryRegion } from 'ghostbus';
-import { Ethernet } from './ethernet/ethernet.js';
-import type { EthernetReceiveQueue } from './ethernet/receive-queue.js';
-import type { EthernetSendQueue } from './ethernet/send-queue.js';
+import { Ethernet, type EthernetHost } from './ethernet/ethernet.js';
 import { Allocators } from './firmware/allocators.js';
 import { Capabilities, LIMITS } from './firmware/capabilities.js';
 import type { CommandTable } from './firmware/command.js';
@@ -11,7 +9,8 @@ import { controlCommands } from './firmware/hca-control.js';
 import { Budget, ObjectTable } from './firmware/object-table.js';
 import { PageSupply } from './firmware/pages.js';
 import { DeviceMemory } from './memory/device-memory.js';
-import { MemoryKeys } from './memory/memory-key.js';
+import { KeyedMemory } from './memory/keyed-memory.js';
+import { MemoryKeys } from './memory/memory-keys.js';
 import { PageFaults } from './memory/page-faults.js';
 import { AccessRegisters } from './port/access-registers.js';
 import { Counters } from './port/counters.js';
@@ -20,15 +19,12 @@ import type { Profile } from './port/profile.js';
 import { Vport } from './port/vport.js';
 import { CompletionQueues } from './queues/completion-queue.js';
 import { EVENT, EVENT_DATA_BYTES, EventQueues } from './queues/event-queue.js';
-import type { QueuePair } from './queues/queue-pair.js';
 import { Scheduler } from './queues/scheduler.js';
 import { SharedReceiveQueues } from './queues/shared-receive-queue.js';
-import { QueuePairs } from './transport/queue-pairs.js';
-import type { MemoryAccess } from './transport/transfer.js';
-import { Wire, type WirePlace } from './wire/wire.js';
-
-/** Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev. */
-export type WorkQueue = QueuePair | EthernetSendQueue | EthernetReceiveQueue;
+import type { WorkQueues } from './queues/work-queues.js';
+import { QueuePairs, type QueuePairsHost } from './transport/queue-pairs.js';
+import type { MessageRecorder } from './transport/sending.js';
+import { Wire, type WireHost, type WirePlace } from './wire/wire.js';
 
 /** Page lists and translation tables of a million keys of ordinary size. */
 const HEAP_LIMIT_BYTES = 2 ** 30;
@@ -42,11 +38,9 @@ export interface AdapterPlace extends WirePlace {
   /** Memory behind BAR 0, and where the part of it starts that is the adapter's own. */
   readonly memory: MemoryRegion;
   readonly memoryOffset: number;
-  /** Whether another adapter is on the same emulator. */
-  isNeighbour(other: Adapter): boolean;
 }
 
-export class Adapter implements MemoryAccess {
+export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
   readonly port: FunctionPort;
   readonly profile: Profile;
   readonly budget = new Budget(HEAP_LIMIT_BYTES);
@@ -54,15 +48,17 @@ export class Adapter implements MemoryAccess {
   readonly eventQueues: EventQueues;
   readonly completionQueues: CompletionQueues;
   readonly sharedReceiveQueues: SharedReceiveQueues;
+  readonly deviceMemory: DeviceMemory;
   /** What memory keys lead to. */
-  readonly dma: DeviceMemory;
+  readonly memory: KeyedMemory;
   readonly memoryKeys: MemoryKeys;
   readonly pageFaults: PageFaults;
-  readonly workQueues: ObjectTable<WorkQueue>;
+  readonly workQueues: WorkQueues;
   readonly queuePairs: QueuePairs;
   readonly ethernet: Ethernet;
   readonly vport: Vport;
-  readonly wire: Wire;
+  readonly cable: Wire;
+  readonly recorder: MessageRecorder | undefined;
   readonly scheduler: Scheduler;
   readonly commandInterface: CommandInterface;
   readonly #allocators: Allocators;
@@ -82,8 +78,9 @@ export class Adapter implements MemoryAccess {
       this.budget,
       2 ** LIMITS.logSharedReceiveQueues,
     );
-    this.dma = new DeviceMemory(port.dma, place.memory, place.memoryOffset);
-    this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys, this.dma);
+    this.deviceMemory = new DeviceMemory(place.memory, place.memoryOffset);
+    this.memory = new KeyedMemory(port.dma, place.memory);
+    this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys, this.deviceMemory);
     this.pageFaults = new PageFaults(port, this.eventQueues);
     this.workQueues = new ObjectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
     this.queuePairs = new QueuePairs(this);
@@ -91,17 +88,18 @@ export class Adapter implements MemoryAccess {
     this.vport = new Vport(port, profile, this.eventQueues);
     this.#allocators = new Allocators(place.firstUar, place.lastUar);
     this.#pages = new PageSupply(profile);
-    this.wire = new Wire(this, place);
+    this.recorder = place.recorder;
+    this.cable = new Wire(this, place);
     this.commandInterface = new CommandInterface(port, this.#commandTables(), () => this.#takeCommandEvents());
   }
 
-  isNeighbour(other: Adapter): boolean {
-    return this.#place.isNeighbour(other);
+  sendFrame(frame: Uint8Array): void {
+    this.cable.sendFrame(frame);
   }
 
   /** The function is reset or removed: nothing of this adapter runs any more. */
   stop(): void {
-    this.wire.disconnect();
+    this.cable.disconnect();
     this.scheduler.stop();
     for (const queue of this.workQueues.values()) queue.release();
   }
@@ -116,7 +114,7 @@ export class Adapter implements MemoryAccess {
         sharedReceiveQueues: this.sharedReceiveQueues.count,
         workQueues: this.workQueues.size,
         memoryKeys: this.memoryKeys.count,
-        deviceMemory: this.dma.allocations,
+        deviceMemory: this.deviceMemory.allocations,
         ...this.ethernet.counts,
         lentPages: this.#pages.count,
         heapBytes: this.budget.usedBytes,
@@ -131,7 +129,7 @@ export class Adapter implements MemoryAccess {
     return [
       controlCommands(),
       new Capabilities(this.profile, this.#place.memoryOffset).commands,
-      this.dma.commands,
+      this.deviceMemory.commands,
       new AccessRegisters(this.profile, this.vport, this.counters).commands,
       madCommands(this.counters),
       this.#allocators.commands,

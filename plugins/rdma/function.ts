@@ -21,6 +21,7 @@ import type { Link, Profile } from './port/profile.js';
 import { type Doorbells, namedAccesses, UAR_PAGE_BYTES, UarPages } from './queues/uar.js';
 import { WireFaults } from './wire/faults.js';
 import type { WireRecorder } from './wire/recorder.js';
+import { type Station, Switch } from './wire/switch.js';
 
 /** drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. Network or InfiniBand controller. */
 export function identityOf(link: Link): Identity {
@@ -46,6 +47,13 @@ export const bar0 = {
 } as const;
 
 export const MSIX_VECTORS = 16;
+
+/** Until the machine has a service for it: one switch for the process, on which the port tells who is of its own machine. */
+const ports = new WeakMap<Station, FunctionPort>();
+const theSwitch = new Switch((own, other) => {
+  const sibling = ports.get(own)?.sibling(ports.get(other)?.name ?? '');
+  return sibling instanceof RdmaFunction && sibling.adapter?.cable === other;
+});
 
 export class RdmaFunction implements LegacyFunction {
   readonly nameSuffix?: string;
@@ -133,11 +141,9 @@ export class RdmaFunction implements LegacyFunction {
       lastUar: bar0.memoryOffset / UAR_PAGE_BYTES - 1,
       memory: this.#memory,
       memoryOffset: bar0.memoryOffset,
-      isNeighbour: (other) => {
-        const sibling = port.sibling(other.port.name);
-        return sibling instanceof RdmaFunction && sibling.adapter === other;
-      },
+      switch: theSwitch,
     });
+    ports.set(this.#adapter.cable, port);
   }
 
   #restart(): void {

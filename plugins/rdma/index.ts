@@ -7,7 +7,7 @@ import { RdmaFunction } from './function.js';
 import { matrix } from './matrix/index.js';
 import { macAddress, nodeGuid } from './port/addresses.js';
 import { SPEED_BITS, type Speed } from './port/profile.js';
-import { recorderFor } from './wire/recorder.js';
+import { Recorders } from './wire/recorder.js';
 
 const MAX_FUNCTIONS = 16;
 const speeds = Object.keys(SPEED_BITS).map(Number);
@@ -33,6 +33,8 @@ const options = z.strictObject({
     .describe(`link speed in Gbit/s: ${speeds.join(', ')}`),
 });
 
+const recorders = new Recorders();
+
 export default definePlugin({
   name: 'rdma',
   description: 'a ConnectX-7 RDMA adapter (15b3:1021) for mlx5_core and mlx5_ib',
@@ -41,7 +43,7 @@ export default definePlugin({
   create: (given, context) => {
     if (given.pcap !== undefined && given.link === 'ib')
       throw new Error('rdma: pcap records Ethernet frames; use link=roce');
-    const recorder = given.pcap === undefined ? undefined : recorderFor(given.pcap);
+    const recorder = given.pcap === undefined ? undefined : recorders.to(given.pcap);
     return Array.from({ length: given.functions }, (_, index) => {
       const number = context.instance * MAX_FUNCTIONS + index;
       const profile = {

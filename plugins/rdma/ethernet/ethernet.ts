@@ -1,7 +1,6 @@
 /** Objects of the Ethernet side: send and receive queues, their interfaces (TIS, TIR), tables of receive queues, steering. */
-import type { Adapter } from '../adapter.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { ObjectTable } from '../firmware/object-table.js';
+import { type Budget, ObjectTable } from '../firmware/object-table.js';
 import {
   createRqIn,
   createRqtIn,
@@ -18,6 +17,7 @@ import { rqc, rqtc, sqc, tirc, wq } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
 import { MAX_STRIDE_BYTES } from '../queues/receive-queue.js';
+import type { WorkQueues } from '../queues/work-queues.js';
 import {
   ETHERNET_HEADER_BYTES,
   type FrameHeaders,
@@ -27,9 +27,10 @@ import {
   parseFrame,
   toeplitz,
 } from './frame.js';
-import { EthernetReceiveQueue } from './receive-queue.js';
-import { EthernetSendQueue, WQ_STATE } from './send-queue.js';
+import { EthernetReceiveQueue, type ReceiveQueueHost } from './receive-queue.js';
+import { EthernetSendQueue, type SendQueueHost } from './send-queue.js';
 import { Steering } from './steering.js';
+import { WQ_STATE } from './work-queue-state.js';
 
 /** tirc.disp_type: one receive queue, or one out of a table. */
 const DISPATCH = { DIRECT: 0, INDIRECT: 1 } as const;
@@ -46,15 +47,21 @@ const WQ_TYPE_CYCLIC = 1;
 const SEND_STRIDE_LOG = 6;
 const MAX_LOG_SIZE = 15;
 
+/** What the Ethernet side needs of its adapter. */
+export interface EthernetHost extends SendQueueHost, ReceiveQueueHost {
+  readonly budget: Budget;
+  readonly workQueues: WorkQueues;
+}
+
 export class Ethernet {
-  readonly #adapter: Adapter;
+  readonly #host: EthernetHost;
   readonly steering = new Steering();
   readonly #tirs = new ObjectTable<DataView>('TIR', 1, 0xffffff, 1024);
   readonly #tiss = new ObjectTable<true>('TIS', 1, 0xffffff, 1024);
   readonly #tables = new ObjectTable<{ queues: Uint32Array }>('receive queue table', 1, 0xffffff, 256);
 
-  constructor(adapter: Adapter) {
-    this.#adapter = adapter;
+  constructor(host: EthernetHost) {
+    this.#host = host;
   }
 
   get commands(): CommandTable {
@@ -137,8 +144,8 @@ export class Ethernet {
       throw new CommandError(STATUS.BAD_PARAMETER, 'send queues have entries of 64 bytes');
     }
     sqc.set(context, 'state', WQ_STATE.RESET);
-    const number = this.#adapter.workQueues.add(
-      (sqn) => new EthernetSendQueue(this.#adapter, sqn, context, this.#buffer(call, queue, start + sqc.byteOf('wq'))),
+    const number = this.#host.workQueues.add(
+      (sqn) => new EthernetSendQueue(this.#host, sqn, context, this.#buffer(call, queue, start + sqc.byteOf('wq'))),
     );
     call.answerNumber(number);
   }
@@ -151,9 +158,8 @@ export class Ethernet {
       throw new CommandError(STATUS.BAD_PARAMETER, 'receive queues are circles of their own');
     }
     rqc.set(context, 'state', WQ_STATE.RESET);
-    const number = this.#adapter.workQueues.add(
-      (rqn) =>
-        new EthernetReceiveQueue(this.#adapter, rqn, context, this.#buffer(call, queue, start + rqc.byteOf('wq'))),
+    const number = this.#host.workQueues.add(
+      (rqn) => new EthernetReceiveQueue(this.#host, rqn, context, this.#buffer(call, queue, start + rqc.byteOf('wq'))),
     );
     call.answerNumber(number);
   }
@@ -164,7 +170,7 @@ export class Ethernet {
     if (logSize > MAX_LOG_SIZE || strideBytes > MAX_STRIDE_BYTES) {
       throw new CommandError(STATUS.BAD_PARAMETER, `a queue of 2^${logSize} entries of ${strideBytes} bytes`);
     }
-    return new GuestBuffer(this.#adapter.port.dma, this.#adapter.budget, call, {
+    return new GuestBuffer(this.#host.port.dma, this.#host.budget, call, {
       listStart: wqStart + wq.byteOf('pas'),
       logPageSize: wq.get(queue, 'log_wq_pg_sz'),
       pageOffset: wq.get(queue, 'page_offset'),
@@ -173,19 +179,19 @@ export class Ethernet {
   }
 
   #destroy(queue: EthernetSendQueue | EthernetReceiveQueue): void {
-    this.#adapter.workQueues.remove(queue.number);
+    this.#host.workQueues.remove(queue.number);
     queue.release();
   }
 
   #sq(number: number): EthernetSendQueue {
-    const queue = this.#adapter.workQueues.find(number);
-    if (queue?.kind === 'send queue') return queue;
+    const queue = this.#host.workQueues.find(number);
+    if (queue instanceof EthernetSendQueue) return queue;
     throw new CommandError(STATUS.BAD_RESOURCE, `there is no send queue ${number}`);
   }
 
   #findRq(number: number): EthernetReceiveQueue | undefined {
-    const queue = this.#adapter.workQueues.find(number);
-    return queue?.kind === 'receive queue' ? queue : undefined;
+    const queue = this.#host.workQueues.find(number);
+    return queue instanceof EthernetReceiveQueue ? queue : undefined;
   }
 
   #rq(number: number): EthernetReceiveQueue {

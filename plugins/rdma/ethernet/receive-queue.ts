@@ -1,20 +1,36 @@
 /** Receive queues of the netdev and of raw packet queues. */
-
-import { DmaError } from 'ghostbus';
-import type { Adapter } from '../adapter.js';
+import { DmaError, type FunctionPort } from 'ghostbus';
 import { rqc, wq } from '../layouts/contexts.js';
+import { AccessRefused, type KeyUser, PageMissing } from '../memory/access.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
-import { AccessRefused, type Extent, PageMissing, type Requester } from '../memory/memory-key.js';
-import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from '../queues/completion-queue.js';
-import { SYNDROME } from '../queues/queue-pair.js';
+import type { Extent, KeyedMemory } from '../memory/keyed-memory.js';
+import type { MemoryKeys } from '../memory/memory-keys.js';
+import {
+  CQE,
+  CQE_OPCODE,
+  completionEntry,
+  SYNDROME,
+  type Syndrome,
+  setError,
+  setOutcome,
+} from '../queues/completion-entry.js';
+import type { CompletionQueues } from '../queues/completion-queue.js';
+import { doorbellAddress } from '../queues/doorbell-record.js';
 import { type Receive, ReceiveRing } from '../queues/receive-queue.js';
 import { totalBytes } from '../queues/work-queue-entry.js';
+import type { WorkQueue } from '../queues/work-queues.js';
 import { receiveChecksum } from './frame.js';
-import { WQ_STATE } from './send-queue.js';
+import { WQ_STATE } from './work-queue-state.js';
 
-/** cqe.rss_hash_result and the type behind it; nonzero means that there is a hash. */
-const CQE_HASH = { RESULT: 12, TYPE: 16 } as const;
+/** What a receive queue needs of its adapter. */
+export interface ReceiveQueueHost {
+  readonly port: Pick<FunctionPort, 'dma' | 'log'>;
+  readonly memory: KeyedMemory;
+  readonly memoryKeys: Pick<MemoryKeys, 'translate'>;
+  readonly completionQueues: Pick<CompletionQueues, 'find'>;
+}
+
 const FLUSH_BATCH = 64;
 
 /** What steering found out about a frame. */
@@ -24,30 +40,29 @@ export interface FrameInfo {
   readonly tag: number;
 }
 
-export class EthernetReceiveQueue {
-  readonly kind = 'receive queue';
+export class EthernetReceiveQueue implements WorkQueue {
   readonly number: number;
   readonly context: DataView;
-  readonly #adapter: Adapter;
+  readonly #host: ReceiveQueueHost;
   readonly #buffer: GuestBuffer;
   readonly #ring: ReceiveRing;
-  readonly #owner: Requester;
+  readonly #user: KeyUser;
   #dropped = 0;
 
-  constructor(adapter: Adapter, number: number, context: DataView, buffer: GuestBuffer) {
+  constructor(host: ReceiveQueueHost, number: number, context: DataView, buffer: GuestBuffer) {
     const queue = rqc.part(context, 'wq');
-    this.#adapter = adapter;
+    this.#host = host;
     this.number = number;
     this.context = context;
     this.#buffer = buffer;
-    this.#ring = new ReceiveRing(adapter.port.dma, {
+    this.#ring = new ReceiveRing(host.port.dma, {
       buffer,
       start: 0,
       logSize: wq.get(queue, 'log_wq_sz'),
       strideBytes: 2 ** wq.get(queue, 'log_wq_stride'),
       doorbellRecord: doorbellAddress(wq.get64(queue, 'dbr_addr')),
     });
-    this.#owner = {
+    this.#user = {
       number,
       protectionDomain: wq.get(queue, 'pd'),
       usesReservedKey: rqc.get(context, 'rlky') === 1,
@@ -79,7 +94,7 @@ export class EthernetReceiveQueue {
       this.#scatter(receive, frame, info);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      reportDmaError(this.#adapter.port.log, 'a receive queue cannot be reached', { rqn: this.number }, error);
+      reportDmaError(this.#host.port.log, 'a receive queue cannot be reached', { rqn: this.number }, error);
       rqc.set(this.context, 'state', WQ_STATE.ERROR);
     }
   }
@@ -107,8 +122,7 @@ export class EthernetReceiveQueue {
         return;
       }
       for (const extent of extents) {
-        const part = frame.subarray(done, done + extent.lengthBytes);
-        if (extent.address >= 0) this.#adapter.dma.write(extent.address, part);
+        this.#host.memory.write(extent, 0, frame.subarray(done, done + extent.lengthBytes));
         done += extent.lengthBytes;
       }
     }
@@ -118,10 +132,10 @@ export class EthernetReceiveQueue {
   #translate(piece: { key: number; address: bigint; lengthBytes: number }): Extent[] | undefined {
     const extents: Extent[] = [];
     try {
-      this.#adapter.memoryKeys.translate(this.#owner, { ...piece, right: 'local-write' }, extents);
+      this.#host.memoryKeys.translate(this.#user, { ...piece, right: 'local-write' }, extents);
     } catch (error) {
       if (error instanceof AccessRefused || error instanceof PageMissing) {
-        this.#adapter.port.log.warn('a frame could not be stored', { rqn: this.number, reason: error.message });
+        this.#host.port.log.warn('a frame could not be stored', { rqn: this.number, reason: error.message });
         return undefined;
       }
       throw error;
@@ -130,23 +144,21 @@ export class EthernetReceiveQueue {
   }
 
   #complete(receive: Receive, frame: Uint8Array, info: FrameInfo): void {
-    const cqe = this.#entry(receive);
-    const view = new DataView(cqe.buffer);
+    const cqe = this.#entry(receive, info.tag);
     if (info.hashed) {
-      view.setUint32(CQE_HASH.RESULT, info.hash);
-      view.setUint8(CQE_HASH.TYPE, 1);
+      cqe.setUint32(CQE.RSS_HASH_RESULT, info.hash);
+      // Nonzero means that there is a hash.
+      cqe.setUint8(CQE.RSS_HASH_TYPE, 1);
     }
-    view.setUint16(CQE.CHECKSUM, receiveChecksum(frame));
-    view.setUint32(CQE.BYTE_COUNT, frame.length);
-    view.setUint32(CQE.OPCODE_QPN, info.tag);
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.RESPONDER_SEND, false);
+    cqe.setUint16(CQE.CHECKSUM, receiveChecksum(frame));
+    cqe.setUint32(CQE.BYTE_COUNT, frame.length);
+    setOutcome(cqe, CQE_OPCODE.RESPONDER_SEND, false);
     this.#push(cqe, false);
   }
 
-  #completeError(receive: Receive, syndrome: number): void {
-    const cqe = this.#entry(receive);
-    cqe[CQE.SYNDROME] = syndrome;
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.RESPONDER_ERROR, false);
+  #completeError(receive: Receive, syndrome: Syndrome): void {
+    const cqe = this.#entry(receive, this.number);
+    setError(cqe, 'responder', syndrome);
     rqc.set(this.context, 'state', WQ_STATE.ERROR);
     this.#push(cqe, true);
   }
@@ -159,16 +171,12 @@ export class EthernetReceiveQueue {
     }
   }
 
-  #push(cqe: Uint8Array, solicited: boolean): void {
-    this.#adapter.completionQueues.find(rqc.get(this.context, 'cqn'))?.push(cqe, solicited);
+  #push(cqe: DataView, solicited: boolean): void {
+    this.#host.completionQueues.find(rqc.get(this.context, 'cqn'))?.push(cqe, solicited);
   }
 
-  #entry(receive: Receive): Uint8Array {
-    const cqe = new Uint8Array(CQE.BYTES);
-    const view = new DataView(cqe.buffer);
-    view.setUint32(CQE.SRQN_USER_INDEX, rqc.get(this.context, 'user_index'));
-    view.setUint32(CQE.OPCODE_QPN, this.number);
-    view.setUint16(CQE.WQE_COUNTER, receive.counter);
-    return cqe;
+  /** `source`: the queue, or the tag of the rule that brought the frame here. */
+  #entry({ counter }: Receive, source: number): DataView {
+    return completionEntry({ userIndex: rqc.get(this.context, 'user_index'), queue: source, counter });
   }
 }

@@ -5,7 +5,7 @@ import { sqc, wq } from '../layouts/contexts.js';
 import { subview } from '../layouts/layout.js';
 import { OPCODE } from '../queues/work-queue-entry.js';
 import { dataSegment, type TestDriver, twoDrivers, workRequest } from '../test/driver.js';
-import { WQ_STATE } from './send-queue.js';
+import { WQ_STATE } from './work-queue-state.js';
 
 /** Ethernet, IPv4 and TCP headers of a frame to the second adapter. */
 const HEADERS = [

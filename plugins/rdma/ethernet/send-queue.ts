@@ -1,14 +1,22 @@
 /** Send queues of the netdev: frames, checksums and segmentation on the way out. */
-
-import { DmaError } from 'ghostbus';
-import type { Adapter } from '../adapter.js';
+import { DmaError, type FunctionPort } from 'ghostbus';
 import { sqc, wq } from '../layouts/contexts.js';
+import { AccessRefused, type KeyUser, PageMissing } from '../memory/access.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
-import { AccessRefused, type Extent, PageMissing, type Requester } from '../memory/memory-key.js';
-import { CQE, CQE_OPCODE, doorbellAddress, operationByte } from '../queues/completion-queue.js';
-import { SYNDROME } from '../queues/queue-pair.js';
-import type { Runnable } from '../queues/scheduler.js';
+import type { Extent, KeyedMemory } from '../memory/keyed-memory.js';
+import type { MemoryKeys } from '../memory/memory-keys.js';
+import {
+  CQE_OPCODE,
+  completionEntry,
+  SYNDROME,
+  type Syndrome,
+  setError,
+  setOutcome,
+} from '../queues/completion-entry.js';
+import type { CompletionQueues } from '../queues/completion-queue.js';
+import { doorbellAddress } from '../queues/doorbell-record.js';
+import type { Runnable, Scheduler } from '../queues/scheduler.js';
 import { SendQueue } from '../queues/send-queue.js';
 import {
   MalformedEntry,
@@ -18,10 +26,20 @@ import {
   type SendPiece,
   totalBytes,
 } from '../queues/work-queue-entry.js';
+import type { WorkQueue } from '../queues/work-queues.js';
 import { completeChecksums, ETHERNET_HEADER_BYTES, segment } from './frame.js';
+import { WQ_STATE } from './work-queue-state.js';
 
-/** sqc.state and rqc.state (mlx5_ifc.h `MLX5_SQC_STATE_*`). */
-export const WQ_STATE = { RESET: 0, READY: 1, ERROR: 3 } as const;
+/** What a send queue needs of its adapter. */
+export interface SendQueueHost {
+  readonly port: Pick<FunctionPort, 'dma' | 'log'>;
+  readonly scheduler: Pick<Scheduler, 'kick' | 'remove'>;
+  readonly memory: KeyedMemory;
+  readonly memoryKeys: Pick<MemoryKeys, 'translate'>;
+  readonly completionQueues: Pick<CompletionQueues, 'find'>;
+  /** The way out. */
+  sendFrame(frame: Uint8Array): void;
+}
 
 /** `struct mlx5_wqe_eth_seg`, from the start of the entry. */
 const ETH_SEGMENT = { START: 16, BYTES: 16, FLAGS: 20, MSS: 22, INLINE_SIZE: 28, INLINE: 30 } as const;
@@ -37,36 +55,35 @@ const FRAMES_PER_TURN = 64;
 
 /** An entry that cannot be sent: it completes in error and the queue stops. */
 class SendFailed extends Error {
-  readonly syndrome: number;
+  readonly syndrome: Syndrome;
 
-  constructor(syndrome: number, reason: string) {
+  constructor(syndrome: Syndrome, reason: string) {
     super(reason);
     this.syndrome = syndrome;
   }
 }
 
-export class EthernetSendQueue implements Runnable {
-  readonly kind = 'send queue';
+export class EthernetSendQueue implements WorkQueue, Runnable {
   readonly number: number;
   readonly context: DataView;
-  readonly #adapter: Adapter;
+  readonly #host: SendQueueHost;
   readonly #buffer: GuestBuffer;
   readonly #queue: SendQueue;
-  readonly #owner: Requester;
+  readonly #user: KeyUser;
   #released = false;
   /** What is left of a segmented send, and its entry. */
   #segments: { readonly frames: Iterator<Uint8Array>; readonly entry: SendEntry } | undefined;
   #sentFrames = 0;
 
-  constructor(adapter: Adapter, number: number, context: DataView, buffer: GuestBuffer) {
+  constructor(host: SendQueueHost, number: number, context: DataView, buffer: GuestBuffer) {
     const queue = sqc.part(context, 'wq');
     const record = doorbellAddress(wq.get64(queue, 'dbr_addr'));
-    this.#adapter = adapter;
+    this.#host = host;
     this.number = number;
     this.context = context;
     this.#buffer = buffer;
-    this.#queue = new SendQueue(adapter.port.dma, buffer, 0, wq.get(queue, 'log_wq_sz'), record + 4);
-    this.#owner = {
+    this.#queue = new SendQueue(host.port.dma, buffer, 0, wq.get(queue, 'log_wq_sz'), record + 4);
+    this.#user = {
       number,
       protectionDomain: wq.get(queue, 'pd'),
       usesReservedKey: sqc.get(context, 'rlky') === 1,
@@ -87,7 +104,7 @@ export class EthernetSendQueue implements Runnable {
   }
 
   ring(): void {
-    if (this.state !== WQ_STATE.RESET) this.#adapter.scheduler.kick(this);
+    if (this.state !== WQ_STATE.RESET) this.#host.scheduler.kick(this);
   }
 
   turn(): boolean {
@@ -104,7 +121,7 @@ export class EthernetSendQueue implements Runnable {
       return true;
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      reportDmaError(this.#adapter.port.log, 'a send queue cannot reach its ring', { sqn: this.number }, error);
+      reportDmaError(this.#host.port.log, 'a send queue cannot reach its ring', { sqn: this.number }, error);
       sqc.set(this.context, 'state', WQ_STATE.ERROR);
       return false;
     }
@@ -112,7 +129,7 @@ export class EthernetSendQueue implements Runnable {
 
   release(): void {
     this.#released = true;
-    this.#adapter.scheduler.remove(this);
+    this.#host.scheduler.remove(this);
     this.#buffer.release();
   }
 
@@ -126,7 +143,7 @@ export class EthernetSendQueue implements Runnable {
       this.#send(entry);
     } catch (error) {
       if (!(error instanceof SendFailed) && !(error instanceof MalformedEntry)) throw error;
-      this.#adapter.port.log.warn('a frame could not be sent', { sqn: this.number, reason: error.message });
+      this.#host.port.log.warn('a frame could not be sent', { sqn: this.number, reason: error.message });
       this.#segments = undefined;
       sqc.set(this.context, 'state', WQ_STATE.ERROR);
       this.#completeError(entry, error instanceof SendFailed ? error.syndrome : SYNDROME.LOCAL_QP_OPERATION);
@@ -175,7 +192,7 @@ export class EthernetSendQueue implements Runnable {
   #transmit(frame: Uint8Array, want: { readonly l3: boolean; readonly l4: boolean }): void {
     if (frame.length < ETHERNET_HEADER_BYTES) throw new MalformedEntry(`a frame of ${frame.length} bytes`);
     if (want.l3 || want.l4) completeChecksums(frame, want);
-    this.#adapter.wire.sendFrame(frame);
+    this.#host.sendFrame(frame);
     this.#sentFrames++;
   }
 
@@ -183,8 +200,9 @@ export class EthernetSendQueue implements Runnable {
     const { view } = entry;
     if (view.byteLength < ETH_SEGMENT.START + ETH_SEGMENT.BYTES) throw new MalformedEntry('no Ethernet segment');
     const inlineBytes = view.getUint16(ETH_SEGMENT.INLINE_SIZE) & 0x3ff;
-    if (ETH_SEGMENT.INLINE + inlineBytes > view.byteLength)
+    if (ETH_SEGMENT.INLINE + inlineBytes > view.byteLength) {
       throw new MalformedEntry('inline headers leave their entry');
+    }
     const reader = new SegmentReader(view);
     const behind = Math.ceil(Math.max(0, inlineBytes - INLINE_IN_SEGMENT) / 16) * 16;
     reader.seek(ETH_SEGMENT.START + ETH_SEGMENT.BYTES + behind);
@@ -205,9 +223,9 @@ export class EthernetSendQueue implements Runnable {
         done += piece.lengthBytes;
         continue;
       }
-      for (const { address, lengthBytes } of this.#translate(piece)) {
-        if (address >= 0) this.#adapter.dma.read(address, target.subarray(done, done + lengthBytes));
-        done += lengthBytes;
+      for (const extent of this.#translate(piece)) {
+        this.#host.memory.read(extent, 0, target.subarray(done, done + extent.lengthBytes));
+        done += extent.lengthBytes;
       }
     }
   }
@@ -215,7 +233,7 @@ export class EthernetSendQueue implements Runnable {
   #translate(piece: { key: number; address: bigint; lengthBytes: number }): Extent[] {
     const extents: Extent[] = [];
     try {
-      this.#adapter.memoryKeys.translate(this.#owner, { ...piece, right: 'local-read' }, extents);
+      this.#host.memoryKeys.translate(this.#user, { ...piece, right: 'local-read' }, extents);
     } catch (error) {
       if (error instanceof AccessRefused || error instanceof PageMissing) {
         throw new SendFailed(SYNDROME.LOCAL_PROTECTION, error.message);
@@ -227,27 +245,22 @@ export class EthernetSendQueue implements Runnable {
 
   #complete(entry: SendEntry): void {
     const cqe = this.#entry(entry);
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.REQUESTER, false);
+    setOutcome(cqe, CQE_OPCODE.REQUESTER, false);
     this.#push(cqe, entry.solicited);
   }
 
-  #completeError(entry: SendEntry, syndrome: number): void {
+  #completeError(entry: SendEntry, syndrome: Syndrome): void {
     const cqe = this.#entry(entry);
-    cqe[CQE.SYNDROME] = syndrome;
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.REQUESTER_ERROR, false);
+    setError(cqe, 'requester', syndrome);
     this.#push(cqe, true);
   }
 
-  #push(cqe: Uint8Array, solicited: boolean): void {
-    this.#adapter.completionQueues.find(sqc.get(this.context, 'cqn'))?.push(cqe, solicited);
+  #push(cqe: DataView, solicited: boolean): void {
+    this.#host.completionQueues.find(sqc.get(this.context, 'cqn'))?.push(cqe, solicited);
   }
 
-  #entry(entry: SendEntry): Uint8Array {
-    const cqe = new Uint8Array(CQE.BYTES);
-    const view = new DataView(cqe.buffer);
-    view.setUint32(CQE.SRQN_USER_INDEX, sqc.get(this.context, 'user_index'));
-    view.setUint32(CQE.OPCODE_QPN, ((entry.opcode << 24) | this.number) >>> 0);
-    view.setUint16(CQE.WQE_COUNTER, entry.index);
-    return cqe;
+  #entry({ opcode, index }: SendEntry): DataView {
+    const userIndex = sqc.get(this.context, 'user_index');
+    return completionEntry({ userIndex, queue: this.number, sendOpcode: opcode, counter: index });
   }
 }

@@ -2,7 +2,7 @@
  * Memory on the adapter itself (MEMIC): the driver lets processes map pages of it out of BAR 0, and keys of that mode reach it
  * without the bus. Source: drivers/infiniband/hw/mlx5/dm.c.
  */
-import type { Dma, MemoryRegion } from 'ghostbus';
+import type { MemoryRegion } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
 import { allocMemicIn, allocMemicOut, deallocMemicIn } from '../layouts/commands.js';
 
@@ -12,23 +12,17 @@ export const DEVICE_MEMORY_BYTES = 2 ** 20;
 export const MAX_ALLOCATION_BYTES = 2 ** 17;
 /** device_mem_cap.log_min_memic_alloc_size. */
 export const LOG_UNIT_BYTES = 6;
+/** The driver allocates by pages of 4 KiB (dm.c `mlx5_cmd_alloc_memic`). */
+const PAGE_BYTES = 4096;
 
-/** Physical addresses have at most 52 bits; extents from here on are places in BAR 0. */
-export const DEVICE_MEMORY_BASE = 2 ** 52;
-
-/** What memory keys lead to: the bus, and from {@link DEVICE_MEMORY_BASE} on the adapter's own memory. */
-export type KeyedMemory = Pick<Dma, 'read' | 'write' | 'fill' | 'readU64' | 'writeU64'>;
-
-export class DeviceMemory implements KeyedMemory {
-  readonly #bus: Dma;
+export class DeviceMemory {
   readonly #memory: MemoryRegion;
   /** Where it starts in BAR 0: the driver names places in it that way. */
   readonly #barOffset: number;
   /** Size by offset. */
   readonly #allocated = new Map<number, number>();
 
-  constructor(bus: Dma, memory: MemoryRegion, barOffset: number) {
-    this.#bus = bus;
+  constructor(memory: MemoryRegion, barOffset: number) {
     this.#memory = memory;
     this.#barOffset = barOffset;
   }
@@ -47,40 +41,13 @@ export class DeviceMemory implements KeyedMemory {
     return this.#allocated.size;
   }
 
-  /** The address of bytes that a key names by their place in BAR 0; undefined unless all of them were allocated as one. */
-  addressOf(barAddress: bigint, lengthBytes: number): number | undefined {
+  /** Whether these bytes of BAR 0 were all allocated as one. */
+  isDeviceMemory(barAddress: bigint, lengthBytes: number): boolean {
     const offset = barAddress - BigInt(this.#barOffset);
     for (const [start, sizeBytes] of this.#allocated) {
-      if (offset >= start && offset + BigInt(lengthBytes) <= start + sizeBytes)
-        return DEVICE_MEMORY_BASE + Number(barAddress);
+      if (offset >= start && offset + BigInt(lengthBytes) <= start + sizeBytes) return true;
     }
-    return undefined;
-  }
-
-  read(address: number, target: Uint8Array): void {
-    if (address < DEVICE_MEMORY_BASE) this.#bus.read(address, target);
-    else this.#memory.read(address - DEVICE_MEMORY_BASE, target);
-  }
-
-  write(address: number, source: Uint8Array): void {
-    if (address < DEVICE_MEMORY_BASE) this.#bus.write(address, source);
-    else this.#memory.write(address - DEVICE_MEMORY_BASE, source);
-  }
-
-  fill(address: number, value: number, lengthBytes: number): void {
-    if (address < DEVICE_MEMORY_BASE) this.#bus.fill(address, value, lengthBytes);
-    else this.#memory.fill(address - DEVICE_MEMORY_BASE, value, lengthBytes);
-  }
-
-  readU64(address: number): bigint {
-    return address < DEVICE_MEMORY_BASE
-      ? this.#bus.readU64(address)
-      : this.#memory.readU64(address - DEVICE_MEMORY_BASE);
-  }
-
-  writeU64(address: number, value: bigint): void {
-    if (address < DEVICE_MEMORY_BASE) this.#bus.writeU64(address, value);
-    else this.#memory.writeU64(address - DEVICE_MEMORY_BASE, value);
+    return false;
   }
 
   /** The driver chooses pages that it has not handed out, and says how much of them it wants; it gets their beginning. */
@@ -88,7 +55,7 @@ export class DeviceMemory implements KeyedMemory {
     const start = allocMemicIn.get64(call.input, 'range_start_addr');
     const sizeBytes = allocMemicIn.get(call.input, 'memic_size');
     const offset = Number(start) - this.#barOffset;
-    const isInside = offset >= 0 && offset % 4096 === 0 && offset + sizeBytes <= DEVICE_MEMORY_BYTES;
+    const isInside = offset >= 0 && offset % PAGE_BYTES === 0 && offset + sizeBytes <= DEVICE_MEMORY_BYTES;
     if (!isInside || sizeBytes === 0 || sizeBytes > allocMemicIn.get(call.input, 'range_size')) {
       throw new CommandError(STATUS.BAD_PARAMETER, `${sizeBytes} bytes of device memory at ${offset}`);
     }

@@ -3,7 +3,7 @@ import type { FunctionPort } from 'ghostbus';
 import type { CommandTable } from '../firmware/command.js';
 import { memPageFaultInfo } from '../layouts/commands.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from '../queues/event-queue.js';
-import type { PageMissing } from './memory-key.js';
+import type { PageMissing } from './access.js';
 
 /** include/linux/mlx5/device.h `enum` of page fault subtypes: a fault described by key and address. */
 const SUBTYPE_MEMORY = 2;

@@ -7,6 +7,13 @@
 const MAC_PREFIX = 0x02_67_62;
 const MAX_INSTANCE = 2 ** 24 - 1;
 
+export const BROADCAST_MAC = 2 ** 48 - 1;
+
+/** Whether the lowest bit of the first byte is set (IEEE 802 §8.2). */
+export function isGroupMac(mac: number): boolean {
+  return Math.floor(mac / 2 ** 40) % 2 === 1;
+}
+
 /** 48-bit MAC address. Throws RangeError on an instance outside 0 to 2^24 - 1. */
 export function macAddress(instance: number): number {
   if (!Number.isInteger(instance) || instance < 0 || instance > MAX_INSTANCE) {

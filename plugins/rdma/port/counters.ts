@@ -10,38 +10,35 @@ import {
   queryVportCounterIn,
   queryVportCounterOut,
 } from '../layouts/commands.js';
-import { qpc, trafficCounter } from '../layouts/contexts.js';
-import type { QueuePair } from '../queues/queue-pair.js';
-import type { WireOperation } from '../transport/requester.js';
+import { trafficCounter } from '../layouts/contexts.js';
+import { SYNDROME, type Syndrome } from '../queues/completion-entry.js';
 
 export type QCounter = Exclude<keyof typeof queryQCounterOut.fields, 'status' | 'syndrome'>;
 export type Traffic = Exclude<keyof typeof queryVportCounterOut.fields, 'status' | 'syndrome'>;
 
-/** Which counter an error completion counts in (include/linux/mlx5/cq.h syndromes). */
-const REQUESTER_ERRORS: Readonly<Record<number, QCounter>> = {
-  1: 'req_local_length_error',
-  2: 'local_operation_error',
-  4: 'req_local_protection',
-  6: 'req_mw_binding',
-  18: 'req_remote_invalid_request',
-  19: 'req_remote_access_errors',
-  20: 'req_remote_operation_errors',
-  21: 'req_transport_retries_exceeded',
-  22: 'req_rnr_retries_exceeded',
+/** Which counter an error completion of a requester counts in. */
+const REQUESTER_ERRORS: Readonly<Partial<Record<Syndrome, QCounter>>> = {
+  [SYNDROME.LOCAL_LENGTH]: 'req_local_length_error',
+  [SYNDROME.LOCAL_QP_OPERATION]: 'local_operation_error',
+  [SYNDROME.LOCAL_PROTECTION]: 'req_local_protection',
+  [SYNDROME.MW_BIND]: 'req_mw_binding',
+  [SYNDROME.REMOTE_INVALID_REQUEST]: 'req_remote_invalid_request',
+  [SYNDROME.REMOTE_ACCESS]: 'req_remote_access_errors',
+  [SYNDROME.REMOTE_OPERATION]: 'req_remote_operation_errors',
+  [SYNDROME.TRANSPORT_RETRIES]: 'req_transport_retries_exceeded',
+  [SYNDROME.RNR_RETRIES]: 'req_rnr_retries_exceeded',
 };
-const RESPONDER_ERRORS: Readonly<Record<number, QCounter>> = {
-  1: 'resp_local_length_error',
-  2: 'resp_local_qp_error',
-  4: 'resp_local_protection',
-  19: 'resp_remote_access_errors',
+const RESPONDER_ERRORS: Readonly<Partial<Record<Syndrome, QCounter>>> = {
+  [SYNDROME.LOCAL_LENGTH]: 'resp_local_length_error',
+  [SYNDROME.LOCAL_QP_OPERATION]: 'resp_local_qp_error',
+  [SYNDROME.LOCAL_PROTECTION]: 'resp_local_protection',
+  [SYNDROME.REMOTE_ACCESS]: 'resp_remote_access_errors',
 };
 
-/** What a responder counts as it comes in. */
-const RECEIVED_REQUESTS: Readonly<Partial<Record<WireOperation, QCounter>>> = {
-  write: 'rx_write_requests',
-  read: 'rx_read_requests',
-  atomic: 'rx_atomic_requests',
-};
+/** Whose events are counted: qpc.counter_set_id names the set, 0 none. */
+export interface Counted {
+  readonly counterSet: number;
+}
 
 /** Sets by counter_set_id, which has 8 bits; 0 means none. */
 export class Counters {
@@ -76,24 +73,19 @@ export class Counters {
     };
   }
 
-  /** One more in the counter set of a queue pair, if it has one. */
-  add(qp: QueuePair, counter: QCounter): void {
-    const set = this.#sets.find(qpc.get(qp.context, 'counter_set_id'));
+  /** One more in the set of a queue pair, if it has one. */
+  add({ counterSet }: Counted, counter: QCounter): void {
+    const set = this.#sets.find(counterSet);
     set?.set(counter, (set.get(counter) ?? 0) + 1);
   }
 
-  countRequest(peer: QueuePair, operation: WireOperation): void {
-    const counter = RECEIVED_REQUESTS[operation];
-    if (counter !== undefined) this.add(peer, counter);
-  }
-
-  countRequesterError(qp: QueuePair, syndrome: number): void {
+  countRequesterError(qp: Counted, syndrome: Syndrome): void {
     const counter = REQUESTER_ERRORS[syndrome];
     this.add(qp, 'req_cqe_error');
     if (counter !== undefined) this.add(qp, counter);
   }
 
-  countResponderError(qp: QueuePair, syndrome: number): void {
+  countResponderError(qp: Counted, syndrome: Syndrome): void {
     const counter = RESPONDER_ERRORS[syndrome];
     this.add(qp, 'resp_cqe_error');
     if (counter !== undefined) this.add(qp, counter);

@@ -92,7 +92,7 @@ describe('port', () => {
     );
     const path = ads.create();
     ads.set(path, 'rlid', hcaVportContext.get(contexts[1]!, 'lid'));
-    assert.equal(a.adapter.wire.resolvePath(path), b.adapter);
+    assert.equal(a.adapter.cable.resolvePath(path), b.adapter.cable);
   });
 
   it('is found by its GID on Ethernet, among equals by its MAC address', () => {
@@ -101,11 +101,11 @@ describe('port', () => {
     a.setGid(1, gidOf(9));
     const path = ads.create();
     bytesOf(ads.part(path, 'rgid_rip')).set(gidOf(9));
-    assert.equal(a.adapter.wire.resolvePath(path), a.adapter, 'without a MAC address its own');
+    assert.equal(a.adapter.cable.resolvePath(path), a.adapter.cable, 'without a MAC address its own');
     ads.set(path, 'rmac_47_32', Math.floor(b.adapter.vport.mac / 2 ** 32));
     ads.set(path, 'rmac_31_0', b.adapter.vport.mac % 2 ** 32);
-    assert.equal(a.adapter.wire.resolvePath(path), b.adapter);
+    assert.equal(a.adapter.cable.resolvePath(path), b.adapter.cable);
     bytesOf(ads.part(path, 'rgid_rip')).set(gidOf(77));
-    assert.equal(a.adapter.wire.resolvePath(path), undefined);
+    assert.equal(a.adapter.cable.resolvePath(path), undefined);
   });
 });

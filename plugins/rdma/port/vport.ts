@@ -25,7 +25,8 @@ import {
 } from '../layouts/contexts.js';
 import { bytesOf, subview } from '../layouts/layout.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from '../queues/event-queue.js';
-import type { Profile } from './profile.js';
+import { BROADCAST_MAC, isGroupMac } from './addresses.js';
+import type { Link, Profile } from './profile.js';
 
 const GID_BYTES = 16;
 const MAC_ENTRY_BYTES = 8;
@@ -121,6 +122,10 @@ export class Vport {
     return this.#linkUp && this.#adminUp;
   }
 
+  get link(): Link {
+    return this.#profile.link;
+  }
+
   get lid(): number {
     return this.#profile.link === 'ib' ? this.#profile.lid : 0;
   }
@@ -159,8 +164,7 @@ export class Vport {
   acceptsMac(mac: number): boolean {
     if (mac === this.mac || mac === BROADCAST_MAC || this.#unicast.includes(mac)) return true;
     if (nicVportContext.get(this.#nic, 'promisc_all') === 1) return true;
-    const isGroup = Math.floor(mac / 2 ** 40) % 2 === 1;
-    if (!isGroup) return nicVportContext.get(this.#nic, 'promisc_uc') === 1;
+    if (!isGroupMac(mac)) return nicVportContext.get(this.#nic, 'promisc_uc') === 1;
     return this.#multicast.includes(mac) || nicVportContext.get(this.#nic, 'promisc_mc') === 1;
   }
 
@@ -290,7 +294,6 @@ export class Vport {
   }
 }
 
-const BROADCAST_MAC = 2 ** 48 - 1;
 const PKEY_START = 0x10;
 
 /** Only the default partition exists. */

@@ -9,43 +9,10 @@ import { cqc } from '../layouts/contexts.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import { GuestBuffer, writeEntry } from '../memory/guest-buffer.js';
+import { CQE, CQE_OPCODE, setOutcome } from './completion-entry.js';
+import { doorbellAddress } from './doorbell-record.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';
 
-/** include/linux/mlx5/device.h `struct mlx5_cqe64`; what the device fills in. */
-export const CQE = {
-  BYTES: 64,
-  ML_PATH: 17,
-  CHECKSUM: 20,
-  SLID: 22,
-  FLAGS_RQPN: 24,
-  HDS_IP_EXT: 28,
-  L4_L3_TYPE: 29,
-  VLAN_INFO: 30,
-  SRQN_USER_INDEX: 32,
-  IMM_INVALIDATE_PKEY: 36,
-  BYTE_COUNT: 44,
-  TIMESTAMP: 48,
-  /** Error entries: `struct mlx5_err_cqe`. */
-  VENDOR_SYNDROME: 54,
-  SYNDROME: 55,
-  OPCODE_QPN: 56,
-  WQE_COUNTER: 60,
-  OP_OWN: 63,
-} as const;
-
-/** Bits 7:4 of the last byte (device.h `MLX5_CQE_*`). */
-export const CQE_OPCODE = {
-  REQUESTER: 0,
-  RESPONDER_WRITE_IMM: 1,
-  RESPONDER_SEND: 2,
-  RESPONDER_SEND_IMM: 3,
-  RESPONDER_SEND_INVALIDATE: 4,
-  RESIZE: 5,
-  REQUESTER_ERROR: 13,
-  RESPONDER_ERROR: 14,
-} as const;
-
-const SOLICITED_BIT = 2;
 const INDEX_MASK = 0xffffff;
 /** cqc.cqe_sz: 64 bytes, 128 bytes, 128 bytes padded; in the larger ones our entry is the second half. */
 const ENTRY_BYTES = [64, 128, 128] as const;
@@ -94,7 +61,7 @@ export class CompletionQueue {
    * Adds an entry whose last byte still lacks the owner bit. A queue that overran (unless it says to ignore that) or that
    * cannot be written stops for good, and the driver is told.
    */
-  push(entry: Uint8Array, wantsSolicited: boolean): void {
+  push(entry: DataView, wantsSolicited: boolean): void {
     if (this.#failed) return;
     try {
       if (this.#isFull()) {
@@ -142,8 +109,8 @@ export class CompletionQueue {
         `${waiting} entries do not fit a ring of ${2 ** ring.logSize}`,
       );
     }
-    const marker = new Uint8Array(CQE.BYTES);
-    marker[CQE.OP_OWN] = CQE_OPCODE.RESIZE << 4;
+    const marker = new DataView(new ArrayBuffer(CQE.BYTES));
+    setOutcome(marker, CQE_OPCODE.RESIZE, false);
     this.#write(marker);
     this.#ring.buffer.release();
     this.#ring = ring;
@@ -171,16 +138,14 @@ export class CompletionQueue {
     };
   }
 
-  #write(entry: Uint8Array): void {
+  #write(entry: DataView): void {
     const { buffer, logSize, entryBytes } = this.#ring;
+    const last = entry.getUint8(CQE.OP_OWN);
     // Error entries have their syndrome where others have the time.
-    if (entry[CQE.OP_OWN]! >>> 4 < CQE_OPCODE.REQUESTER_ERROR) {
-      const ticks = deviceTicks(this.#port.clock);
-      new DataView(entry.buffer, entry.byteOffset).setBigUint64(CQE.TIMESTAMP, ticks);
-    }
-    entry[CQE.OP_OWN] = (entry[CQE.OP_OWN]! & 0xfe) | ((this.#producer >>> logSize) & 1);
+    if (last >>> 4 < CQE_OPCODE.REQUESTER_ERROR) entry.setBigUint64(CQE.TIMESTAMP, deviceTicks(this.#port.clock));
+    entry.setUint8(CQE.OP_OWN, (last & 0xfe) | ((this.#producer >>> logSize) & 1));
     const slot = (this.#producer % 2 ** logSize) * entryBytes;
-    writeEntry(buffer, this.#port.dma, slot + entryBytes - CQE.BYTES, entry);
+    writeEntry(buffer, this.#port.dma, slot + entryBytes - CQE.BYTES, bytesOf(entry));
     this.#producer = (this.#producer + 1) & INDEX_MASK;
   }
 
@@ -224,12 +189,6 @@ export class CompletionQueue {
 function isAfter(a: number, b: number): boolean {
   const distance = (a - b) & INDEX_MASK;
   return distance !== 0 && distance < 0x800000;
-}
-
-/** Address of a doorbell record. Throws {@link CommandError} beyond 2^53. */
-export function doorbellAddress(address: bigint): number {
-  if (address >= 1n << 53n) throw new CommandError(STATUS.BAD_PARAMETER, `a doorbell record at ${address}`);
-  return Number(address);
 }
 
 /** MODIFY_CQ with op_mod 0: which fields (mlx5_ifc.h modify_field_select). */
@@ -336,9 +295,4 @@ export class CompletionQueues {
     });
     return { buffer, logSize, entryBytes };
   }
-}
-
-/** The solicited flag of an entry's last byte. */
-export function operationByte(opcode: number, solicited: boolean): number {
-  return (opcode << 4) | (solicited ? SOLICITED_BIT : 0);
 }

@@ -1,8 +1,8 @@
 /** Receive queues: a queue pair's own ring, and the linked lists of shared ones. */
 import type { Dma } from 'ghostbus';
 import { subview } from '../layouts/layout.js';
+import { SPECIAL_KEY } from '../memory/access.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
-import { SPECIAL_KEY } from '../memory/memory-key.js';
 import { type DataSegment, parseDataSegment } from './work-queue-entry.js';
 
 const SEGMENT_BYTES = 16;

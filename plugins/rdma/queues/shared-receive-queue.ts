@@ -13,16 +13,23 @@ import {
 import { rmpc, wq, xrcSrqc } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
-import { doorbellAddress } from './completion-queue.js';
+import { doorbellAddress } from './doorbell-record.js';
 import { EVENT, type EventQueues } from './event-queue.js';
 import { MAX_STRIDE_BYTES, ReceiveList } from './receive-queue.js';
+
+/** What connections of other processes need to use a shared queue by number. */
+export interface XrcRole {
+  readonly domain: number;
+  readonly completionQueue: number;
+  readonly userIndex: number;
+}
 
 /** A shared queue; `xrc` when connections of other processes may use it by number. */
 export interface SharedReceiveQueue {
   readonly list: ReceiveList;
   /** rmpc or xrc_srqc, our own copy. */
   readonly context: DataView;
-  readonly xrc: { readonly domain: number; readonly completionQueue: number; readonly userIndex: number } | undefined;
+  readonly xrc: XrcRole | undefined;
 }
 
 /** modify_rmp_in.bitmask, lowest bit: wq.lwm (mlx5_ifc.h rmp_bitmask). */

@@ -1,6 +1,6 @@
 /** Work queue entries as libmlx5 and mlx5_ib write them. Source: include/linux/mlx5/qp.h and rdma-core's providers/mlx5/wqe.h. */
 import { subview } from '../layouts/layout.js';
-import { SPECIAL_KEY } from '../memory/memory-key.js';
+import { SPECIAL_KEY } from '../memory/access.js';
 
 /** Sends are placed in blocks of this size, and addressed by their first block. */
 export const BLOCK_BYTES = 64;

@@ -1,9 +1,10 @@
 /** The 40 bytes before a datagram's payload: a global route header, or the IP header that stands for it on Ethernet. */
-import type { Adapter } from '../adapter.js';
 import { internetChecksum } from '../ethernet/checksum.js';
 import type { AddressVector } from '../queues/work-queue-entry.js';
+import type { Origin } from './sending.js';
 
-const GRH_BYTES = 40;
+/** Room before the payload in every receive (IB volume 1 §11.4.1.2). */
+export const GRH_BYTES = 40;
 /** IB volume 1 §8.3.3: next header of a transport packet; RoCEv2 annex: UDP. */
 const NEXT_HEADER_IBA = 0x1b;
 const PROTOCOL_UDP = 17;
@@ -14,15 +15,15 @@ const ROCE_V2_OVERHEAD_BYTES = 8 + 12 + 8 + 4;
 /** cqe.flags_rqpn[25:24] (include/linux/mlx5/device.h `MLX5_CQE_ROCE_L3_HEADER_TYPE_*`). */
 const HEADER_TYPE = { GRH: 0, IPV6: 1, IPV4: 2 } as const;
 
-export function headerType(sender: Adapter, vector: AddressVector): number {
-  const source = sender.vport.gid(vector.sourceGidIndex);
-  if (sender.profile.link === 'ib' || source === undefined || !source.isVersion2) return HEADER_TYPE.GRH;
+export function headerType(origin: Origin, vector: AddressVector): number {
+  const source = origin.gid(vector.sourceGidIndex);
+  if (origin.link === 'ib' || source === undefined || !source.isVersion2) return HEADER_TYPE.GRH;
   return source.isIpv4 ? HEADER_TYPE.IPV4 : HEADER_TYPE.IPV6;
 }
 
-export function grhBytes(sender: Adapter, vector: AddressVector, payloadBytes: number): Uint8Array {
-  const type = headerType(sender, vector);
-  const source = sender.vport.gid(vector.sourceGidIndex)?.gid ?? new Uint8Array(16);
+export function grhBytes(origin: Origin, vector: AddressVector, payloadBytes: number): Uint8Array {
+  const type = headerType(origin, vector);
+  const source = origin.gid(vector.sourceGidIndex)?.gid ?? new Uint8Array(16);
   if (type === HEADER_TYPE.IPV4) return ipv4InGrh(vector, source, payloadBytes);
   const bytes = new Uint8Array(GRH_BYTES);
   const view = new DataView(bytes.buffer);

@@ -1,31 +1,73 @@
 /** Commands of queue pairs, and the multicast groups they join. */
-import type { Adapter } from '../adapter.js';
+import type { FunctionPort } from 'ghostbus';
 import { LIMITS } from '../firmware/capabilities.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
+import type { Budget } from '../firmware/object-table.js';
 import { attachToMcgIn, createQpIn, queryQpOut, rst2initQpIn } from '../layouts/commands.js';
 import { qpc } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
 import {
-  applyTransition,
   QP_STATE,
   QueuePair,
+  type QueuePairHost,
   receiveRingBytes,
   SERVICE,
   sendRingBytes,
-  type TRANSITIONS,
 } from '../queues/queue-pair.js';
+import { applyTransition, type TRANSITIONS } from '../queues/queue-pair-transitions.js';
+import type { WorkQueue, WorkQueues } from '../queues/work-queues.js';
+import { WELL_KNOWN_QPN } from './datagram.js';
+import { Responder, type ResponderHost, type Responders } from './responder.js';
+import { SendEngine, type SendEngineHost } from './send-engine.js';
 
 const SERVICES: readonly number[] = Object.values(SERVICE);
 const GID_BYTES = 16;
 
-export class QueuePairs {
-  readonly #adapter: Adapter;
+/** What queue pairs and their halves need of their adapter. */
+export interface QueuePairsHost extends QueuePairHost, SendEngineHost, ResponderHost {
+  readonly port: FunctionPort;
+  readonly budget: Budget;
+  readonly workQueues: WorkQueues;
+  readonly memoryKeys: ResponderHost['memoryKeys'] & SendEngineHost['memoryKeys'];
+  readonly counters: ResponderHost['counters'] & SendEngineHost['counters'];
+  readonly vport: QueuePairHost['vport'] & SendEngineHost['vport'] & ResponderHost['vport'];
+}
+
+/** A queue pair and its two halves. */
+class Endpoint implements WorkQueue {
+  readonly qp: QueuePair;
+  readonly requester: SendEngine;
+  readonly responder: Responder;
+
+  constructor(host: QueuePairsHost, qp: QueuePair) {
+    this.qp = qp;
+    this.requester = new SendEngine(host, qp);
+    this.responder = new Responder(host, qp);
+  }
+
+  ring(): void {
+    this.requester.ring();
+  }
+
+  release(): void {
+    this.qp.release();
+  }
+
+  inspect(): unknown {
+    const { number, service, state, context, sendQueue } = this.qp;
+    const remote = qpc.get(context, 'remote_qpn');
+    return { qpn: number, service, state, remote, sent: sendQueue?.consumer, paused: this.requester.isPaused };
+  }
+}
+
+export class QueuePairs implements Responders {
+  readonly #host: QueuePairsHost;
   /** Multicast group (hexadecimal GID) to queue pair numbers. */
   readonly #groups = new Map<string, Set<number>>();
 
-  constructor(adapter: Adapter) {
-    this.#adapter = adapter;
+  constructor(host: QueuePairsHost) {
+    this.#host = host;
   }
 
   get commands(): CommandTable {
@@ -46,38 +88,45 @@ export class QueuePairs {
     };
   }
 
-  get count(): number {
-    return [...this.#all()].length;
-  }
-
-  find(number: number): QueuePair | undefined {
-    const queue = this.#adapter.workQueues.find(number);
-    return queue?.kind === 'queue pair' ? queue : undefined;
-  }
-
   /** Throws {@link CommandError} when there is none. */
   get(number: number): QueuePair {
-    const qp = this.find(number);
-    if (qp === undefined) throw new CommandError(STATUS.BAD_RESOURCE, `there is no queue pair ${number}`);
-    return qp;
+    return this.#endpoint(number).qp;
   }
 
-  /** The queue pair with a special role: the newest, if the driver made several. */
-  special(service: number): QueuePair | undefined {
-    return [...this.#all()].filter((qp) => qp.service === service).pop();
+  find(number: number): Responder | undefined {
+    const queue = this.#host.workQueues.find(number);
+    return queue instanceof Endpoint ? queue.responder : undefined;
   }
 
-  members(gid: Uint8Array): QueuePair[] {
+  findForDatagram(number: number): Responder | undefined {
+    if (number === WELL_KNOWN_QPN.GENERAL_SERVICES) return this.#special(SERVICE.QP1);
+    if (number === WELL_KNOWN_QPN.SUBNET_MANAGEMENT) return this.#special(SERVICE.QP0);
+    return this.find(number);
+  }
+
+  members(gid: Uint8Array): Responder[] {
     const numbers = [...(this.#groups.get(hex(gid)) ?? [])];
-    return numbers.map((number) => this.find(number)).filter((qp) => qp?.canReceive === true) as QueuePair[];
+    const found = numbers.map((number) => this.find(number));
+    return found.filter((responder) => responder !== undefined).filter(({ qp }) => qp.canReceive);
   }
 
   inspect(): unknown {
-    return [...this.#all()].map((qp) => qp.inspect());
+    return [...this.#all()].map((endpoint) => endpoint.inspect());
   }
 
-  *#all(): IterableIterator<QueuePair> {
-    for (const queue of this.#adapter.workQueues.values()) if (queue.kind === 'queue pair') yield queue;
+  /** The queue pair with a special role: the newest, if the driver made several. */
+  #special(service: number): Responder | undefined {
+    return [...this.#all()].filter(({ qp }) => qp.service === service).pop()?.responder;
+  }
+
+  *#all(): IterableIterator<Endpoint> {
+    for (const queue of this.#host.workQueues.values()) if (queue instanceof Endpoint) yield queue;
+  }
+
+  #endpoint(number: number): Endpoint {
+    const queue = this.#host.workQueues.find(number);
+    if (queue instanceof Endpoint) return queue;
+    throw new CommandError(STATUS.BAD_RESOURCE, `there is no queue pair ${number}`);
   }
 
   #create(call: CommandCall): void {
@@ -87,16 +136,16 @@ export class QueuePairs {
       throw new CommandError(STATUS.BAD_PARAMETER, `transport service ${service} is not offered`);
     }
     qpc.set(context, 'state', QP_STATE.RESET);
-    const number = this.#adapter.workQueues.add((qpn) => {
+    const number = this.#host.workQueues.add((qpn) => {
       const sizeBytes = receiveRingBytes(context) + sendRingBytes(context);
       const buffer = sizeBytes === 0 ? undefined : this.#buffer(call, context, sizeBytes);
-      return new QueuePair(this.#adapter, qpn, context, buffer);
+      return new Endpoint(this.#host, new QueuePair(this.#host, qpn, context, buffer));
     });
     call.answerNumber(number);
   }
 
   #buffer(call: CommandCall, context: DataView, sizeBytes: number): GuestBuffer {
-    return new GuestBuffer(this.#adapter.port.dma, this.#adapter.budget, call, {
+    return new GuestBuffer(this.#host.port.dma, this.#host.budget, call, {
       listStart: createQpIn.byteOf('pas'),
       logPageSize: qpc.get(context, 'log_page_size'),
       pageOffset: qpc.get(context, 'page_offset'),
@@ -107,7 +156,7 @@ export class QueuePairs {
   #destroy(number: number): void {
     const qp = this.get(number);
     for (const group of this.#groups.values()) group.delete(number);
-    this.#adapter.workQueues.remove(number);
+    this.#host.workQueues.remove(number);
     qp.release();
   }
 
@@ -120,10 +169,10 @@ export class QueuePairs {
   }
 
   #transition(call: CommandCall, name: keyof typeof TRANSITIONS): void {
-    const qp = this.get(call.number);
+    const { qp, requester } = this.#endpoint(call.number);
     const given = subview(call.input, rst2initQpIn.byteOf('qpc'), qpc.sizeBytes);
     applyTransition(qp, name, given, rst2initQpIn.get(call.input, 'opt_param_mask'));
-    if (qp.state === QP_STATE.RTS) qp.ring();
+    if (qp.state === QP_STATE.RTS) requester.ring();
   }
 
   #attach(call: CommandCall): void {

@@ -1,29 +1,55 @@
-/** Executes a queue pair's sends in order, a slice per turn; flushes them when the queue pair is in error. */
-
-import { DmaError } from 'ghostbus';
-import { qpc } from '../layouts/contexts.js';
+/** The sending half of a queue pair: executes sends in order, a slice per turn; flushes them when the queue pair is in error. */
+import { type Clock, DmaError, type FunctionPort } from 'ghostbus';
 import { reportDmaError } from '../memory/dma-report.js';
-import { CQE, CQE_OPCODE, operationByte } from '../queues/completion-queue.js';
+import type { Counters } from '../port/counters.js';
+import {
+  CQE,
+  CQE_OPCODE,
+  completionEntry,
+  SYNDROME,
+  type Syndrome,
+  setError,
+  setOutcome,
+} from '../queues/completion-entry.js';
 import { EVENT } from '../queues/event-queue.js';
-import { QP_STATE, type QueuePair, SYNDROME } from '../queues/queue-pair.js';
-import type { Runnable } from '../queues/scheduler.js';
+import { QP_STATE, type QueuePair, type QueuePairHalf } from '../queues/queue-pair.js';
+import type { Runnable, Scheduler } from '../queues/scheduler.js';
 import { OPCODE, type SendEntry } from '../queues/work-queue-entry.js';
-import { perform, RequestFailed } from './requester.js';
+import { Requester, type RequesterHost } from './requester.js';
+import { type Origin, RequestFailed } from './sending.js';
 import { TURN_BYTES, type Waiter, type Work } from './transfer.js';
 
 /** Sends, or flushed entries, per turn. */
 const BATCH = 64;
 
-export class SendEngine implements Runnable, Waiter {
+/** States in which a doorbell means nothing yet. */
+const DEAF_STATES: readonly number[] = [QP_STATE.RESET, QP_STATE.INIT, QP_STATE.RTR];
+
+/** What a sending half needs of its adapter. */
+export interface SendEngineHost extends RequesterHost {
+  readonly port: Pick<FunctionPort, 'clock' | 'log'>;
+  readonly scheduler: Pick<Scheduler, 'kick' | 'remove'>;
+  readonly counters: Pick<Counters, 'add' | 'countRequesterError'>;
+  readonly vport: Origin;
+}
+
+export class SendEngine implements QueuePairHalf, Runnable, Waiter {
+  readonly clock: Clock;
+  readonly #host: SendEngineHost;
   readonly #qp: QueuePair;
+  readonly #requester: Requester;
   #work: Work | undefined;
   #paused = false;
   #forget: (() => void) | undefined;
   /** Bytes moved in this turn. */
   #movedBytes = 0;
 
-  constructor(qp: QueuePair) {
+  constructor(host: SendEngineHost, qp: QueuePair) {
+    this.#host = host;
+    this.clock = host.port.clock;
     this.#qp = qp;
+    this.#requester = new Requester(host);
+    qp.addHalf(this);
   }
 
   /** Waits for a page, a receive of the other side, or a timer. */
@@ -33,6 +59,7 @@ export class SendEngine implements Runnable, Waiter {
 
   /** The driver rang: what is posted now is executed in turns that follow. */
   ring(): void {
+    if (DEAF_STATES.includes(this.#qp.state)) return;
     try {
       this.#qp.sendQueue?.announce();
     } catch (error) {
@@ -44,37 +71,47 @@ export class SendEngine implements Runnable, Waiter {
   }
 
   wake(): void {
-    if (!this.#qp.isReleased) this.#qp.adapter.scheduler.kick(this);
+    if (!this.#qp.isReleased) this.#host.scheduler.kick(this);
   }
 
   onAbandon(forget: (() => void) | undefined): void {
     this.#forget = forget;
   }
 
-  /** Drops what is being executed: no completion, nothing more moves. */
-  abandon(): void {
-    this.#forget?.();
-    this.#forget = undefined;
-    this.#work = undefined;
-    this.#paused = false;
-    this.#qp.adapter.scheduler.remove(this);
+  reset(): void {
+    this.#abandon();
+    this.#qp.sendQueue?.reset();
+  }
+
+  enterError(): void {
+    this.#abandon();
+    this.#host.scheduler.kick(this);
+  }
+
+  release(): void {
+    this.#abandon();
   }
 
   turn(): boolean {
     const qp = this.#qp;
     if (qp.isReleased) return false;
     try {
-      if (qp.state === QP_STATE.ERROR) {
-        const more = this.#flushSends();
-        return qp.flushReceives() || more;
-      }
-      if (qp.state === QP_STATE.SQ_ERROR) return this.#flushSends();
+      if (qp.state === QP_STATE.ERROR || qp.state === QP_STATE.SQ_ERROR) return this.#flushSends();
       return qp.state === QP_STATE.RTS ? this.#advance() : false;
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       this.#reportLostRing(error);
       return false;
     }
+  }
+
+  /** Drops what is being executed: no completion, nothing more moves. */
+  #abandon(): void {
+    this.#forget?.();
+    this.#forget = undefined;
+    this.#work = undefined;
+    this.#paused = false;
+    this.#host.scheduler.remove(this);
   }
 
   #advance(): boolean {
@@ -104,9 +141,11 @@ export class SendEngine implements Runnable, Waiter {
 
   *#execute(entry: SendEntry): Work {
     try {
-      if (entry.isMalformed)
+      if (entry.isMalformed) {
         throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'the entry is longer than what is posted');
-      const lengthBytes = yield* perform({ qp: this.#qp, waiter: this, entry });
+      }
+      const sending = { qp: this.#qp, origin: this.#host.vport, waiter: this, entry };
+      const lengthBytes = yield* this.#requester.perform(sending);
       this.#movedBytes += lengthBytes;
       this.#complete(entry, lengthBytes);
     } catch (error) {
@@ -119,42 +158,36 @@ export class SendEngine implements Runnable, Waiter {
     this.#qp.sendQueue!.retire(entry);
     if (!entry.completes) return;
     const cqe = this.#entry(entry);
-    const view = new DataView(cqe.buffer);
-    if (returnsData(entry.opcode)) view.setUint32(CQE.BYTE_COUNT, lengthBytes);
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.REQUESTER, false);
+    if (returnsData(entry.opcode)) cqe.setUint32(CQE.BYTE_COUNT, lengthBytes);
+    setOutcome(cqe, CQE_OPCODE.REQUESTER, false);
     this.#qp.sendCompletionQueue?.push(cqe, entry.solicited);
   }
 
   #fail(entry: SendEntry, { syndrome, message }: RequestFailed): void {
     const qp = this.#qp;
-    qp.adapter.port.log.info('a send failed', { qpn: qp.number, opcode: entry.opcode, syndrome, reason: message });
-    qp.adapter.counters.countRequesterError(qp, syndrome);
+    this.#host.port.log.info('a send failed', { qpn: qp.number, opcode: entry.opcode, syndrome, reason: message });
+    this.#host.counters.countRequesterError(qp, syndrome);
     qp.sendQueue!.retire(entry);
     this.#pushError(entry, syndrome);
     if (qp.isReliable || qp.state !== QP_STATE.RTS) {
       qp.enterError();
     } else {
       // IB volume 1 §10.3.1.5: unreliable services can go on after the driver has cleaned up.
-      this.abandon();
+      this.#abandon();
       qp.setState(QP_STATE.SQ_ERROR);
-      qp.adapter.scheduler.kick(this);
+      this.#host.scheduler.kick(this);
     }
   }
 
-  #pushError(entry: SendEntry, syndrome: number): void {
+  #pushError(entry: SendEntry, syndrome: Syndrome): void {
     const cqe = this.#entry(entry);
-    cqe[CQE.SYNDROME] = syndrome;
-    cqe[CQE.OP_OWN] = operationByte(CQE_OPCODE.REQUESTER_ERROR, false);
+    setError(cqe, 'requester', syndrome);
     this.#qp.sendCompletionQueue?.push(cqe, true);
   }
 
-  #entry(entry: SendEntry): Uint8Array {
-    const cqe = new Uint8Array(CQE.BYTES);
-    const view = new DataView(cqe.buffer);
-    view.setUint32(CQE.SRQN_USER_INDEX, qpc.get(this.#qp.context, 'user_index'));
-    view.setUint32(CQE.OPCODE_QPN, ((entry.opcode << 24) | this.#qp.number) >>> 0);
-    view.setUint16(CQE.WQE_COUNTER, entry.index);
-    return cqe;
+  #entry({ opcode, index }: SendEntry): DataView {
+    const { userIndex, number } = this.#qp;
+    return completionEntry({ userIndex, queue: number, sendOpcode: opcode, counter: index });
   }
 
   /** Completes a batch of what is posted as flushed; true when there is more. */
@@ -165,7 +198,7 @@ export class SendEngine implements Runnable, Waiter {
       const entry = queue.peek();
       if (entry === undefined) return false;
       queue.retire(entry);
-      this.#qp.adapter.counters.add(this.#qp, 'req_cqe_flush_error');
+      this.#host.counters.add(this.#qp, 'req_cqe_flush_error');
       this.#pushError(entry, SYNDROME.FLUSHED);
     }
     return true;
@@ -173,8 +206,8 @@ export class SendEngine implements Runnable, Waiter {
 
   #reportLostRing(error: DmaError): void {
     const qp = this.#qp;
-    reportDmaError(qp.adapter.port.log, 'a queue pair cannot reach its rings', { qpn: qp.number }, error);
-    this.abandon();
+    reportDmaError(this.#host.port.log, 'a queue pair cannot reach its rings', { qpn: qp.number }, error);
+    this.#abandon();
     if (qp.state === QP_STATE.ERROR) return;
     qp.setState(QP_STATE.ERROR);
     qp.postEvent(EVENT.WQ_CATASTROPHIC);

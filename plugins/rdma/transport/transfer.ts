@@ -1,14 +1,8 @@
 /** Moving the bytes of a message from one function's memory to another's (or the same one's). */
-import { DmaError } from 'ghostbus';
-import type { KeyedMemory } from '../memory/device-memory.js';
-import {
-  AccessRefused,
-  type Extent,
-  type MemoryKeys,
-  PageMissing,
-  type Requester,
-  type Right,
-} from '../memory/memory-key.js';
+import { type Clock, DmaError } from 'ghostbus';
+import { AccessRefused, type KeyUser, PageMissing, type Right } from '../memory/access.js';
+import type { Extent, KeyedMemory } from '../memory/keyed-memory.js';
+import type { MemoryKeys } from '../memory/memory-keys.js';
 import type { PageFaults } from '../memory/page-faults.js';
 import type { SendPiece } from '../queues/work-queue-entry.js';
 
@@ -17,17 +11,17 @@ export const TURN_BYTES = 1024 * 1024;
 /** Between two functions bytes pass through a buffer of this size. */
 const BOUNCE_BYTES = 256 * 1024;
 
-/** The part of an adapter that memory accesses need. */
+/** How the memory behind an adapter's keys is reached. */
 export interface MemoryAccess {
-  readonly dma: KeyedMemory;
-  readonly memoryKeys: MemoryKeys;
-  readonly pageFaults: PageFaults;
+  readonly memory: KeyedMemory;
+  readonly memoryKeys: Pick<MemoryKeys, 'translate'>;
+  readonly pageFaults: Pick<PageFaults, 'raise'>;
 }
 
 /** One end of a transfer: a list of places, and the rights by which they are reached. */
 export interface Side {
-  readonly adapter: MemoryAccess;
-  readonly owner: Requester;
+  readonly access: MemoryAccess;
+  readonly user: KeyUser;
   readonly pieces: readonly SendPiece[];
   readonly right: Right;
   /** False when the other queue pair went away meanwhile. Default: it does not go away without abandoning the work. */
@@ -40,11 +34,13 @@ export class PeerGone extends Error {}
 /** Sees the bytes of a message pass, in order. */
 export type Tap = (bytes: Uint8Array) => void;
 
+export type End = 'source' | 'target';
+
 /** A transfer that failed at one end; the cause is an AccessRefused or a DmaError, or a page that did not come. */
 export class TransferFailed extends Error {
-  readonly end: 'source' | 'target';
+  readonly end: End;
 
-  constructor(end: 'source' | 'target', cause: Error) {
+  constructor(end: End, cause: Error) {
     super(cause.message, { cause });
     this.end = end;
   }
@@ -56,13 +52,22 @@ export type Work<T = void> = Generator<Pause, T, void>;
 
 /** What work needs from the queue that runs it while it waits. */
 export interface Waiter {
+  readonly clock: Clock;
   /** Runs the work again. */
   wake(): void;
   /** Called when the work is abandoned while it waits. */
   onAbandon(forget: (() => void) | undefined): void;
 }
 
-type Chunk = Extent | { readonly inline: Uint8Array; readonly lengthBytes: number };
+/** Bytes of a message: in memory, or inside a work queue entry. */
+export type Chunk = Extent | { readonly kind: 'inline'; readonly inline: Uint8Array; readonly lengthBytes: number };
+
+/** A chunk and the memory in which its places are. */
+interface ChunkPlace {
+  readonly memory: KeyedMemory;
+  readonly chunk: Chunk;
+  readonly offset: number;
+}
 
 /**
  * Moves `lengthBytes`, slice by slice. Every slice is translated anew, so that a key that changed in between counts; pages that
@@ -72,7 +77,7 @@ export function* transfer(waiter: Waiter, source: Side, target: Side, lengthByte
   for (let done = 0; done < lengthBytes; ) {
     const length = Math.min(TURN_BYTES, lengthBytes - done);
     const { from, to } = yield* locateBoth(waiter, source, target, done, length);
-    moveChunks(source.adapter.dma, from, target.adapter.dma, to, tap);
+    moveChunks(source.access.memory, from, target.access.memory, to, tap);
     done += length;
     if (done < lengthBytes) yield 'slice';
   }
@@ -92,18 +97,18 @@ export function* locateBoth(
     const from = locate(source, start, lengthBytes);
     const to = from instanceof Error ? from : locate(target, start, lengthBytes);
     if (!(from instanceof Error) && !(to instanceof Error)) return { from, to };
-    const end = from instanceof Error ? 'source' : 'target';
+    const end: End = from instanceof Error ? 'source' : 'target';
     const error = to as Error;
     if (!(error instanceof PageMissing)) throw new TransferFailed(end, error);
-    const came = yield* waitForPage(waiter, (end === 'source' ? source : target).adapter, error);
+    const came = yield* waitForPage(waiter, (end === 'source' ? source : target).access, error);
     // The driver may refuse a fault that raced with a change of the key; what it refuses twice is not there.
     if (!came && ++refusals[end] > 1) throw new TransferFailed(end, error);
   }
 }
 
-function* waitForPage(waiter: Waiter, adapter: MemoryAccess, fault: PageMissing): Work<boolean> {
+function* waitForPage(waiter: Waiter, { pageFaults }: MemoryAccess, fault: PageMissing): Work<boolean> {
   let answer: boolean | undefined;
-  const forget = adapter.pageFaults.raise(fault, (failed) => {
+  const forget = pageFaults.raise(fault, (failed) => {
     answer = !failed;
     waiter.wake();
   });
@@ -112,6 +117,18 @@ function* waitForPage(waiter: Waiter, adapter: MemoryAccess, fault: PageMissing)
   while (answer === undefined) yield 'wait';
   waiter.onAbandon(undefined);
   return answer;
+}
+
+/** Waits at least `delayMs`. */
+export function* sleep(waiter: Waiter, delayMs: number): Work {
+  let over = false;
+  const timer = waiter.clock.after(delayMs, () => {
+    over = true;
+    waiter.wake();
+  });
+  waiter.onAbandon(() => timer.cancel());
+  while (!over) yield 'wait';
+  waiter.onAbandon(undefined);
 }
 
 /** Where bytes [start, start + lengthBytes) of a list are, or why they cannot be had. */
@@ -140,34 +157,34 @@ function locate(side: Side, start: number, lengthBytes: number): Chunk[] | Error
 
 function addChunks(side: Side, piece: SendPiece, skip: number, lengthBytes: number, chunks: Chunk[]): void {
   if ('inline' in piece) {
-    chunks.push({ inline: piece.inline.subarray(skip, skip + lengthBytes), lengthBytes });
+    chunks.push({ kind: 'inline', inline: piece.inline.subarray(skip, skip + lengthBytes), lengthBytes });
     return;
   }
   const extents: Extent[] = [];
   const access = { key: piece.key, address: piece.address + BigInt(skip), lengthBytes, right: side.right };
-  side.adapter.memoryKeys.translate(side.owner, access, extents);
+  side.access.memoryKeys.translate(side.user, access, extents);
   chunks.push(...extents);
 }
 
 /** Moves bytes between two lists of equal length. Throws {@link TransferFailed}. */
-export function moveChunks(
-  sourceDma: KeyedMemory,
+function moveChunks(
+  sourceMemory: KeyedMemory,
   from: readonly Chunk[],
-  targetDma: KeyedMemory,
+  targetMemory: KeyedMemory,
   to: readonly Chunk[],
-  tap?: Tap,
+  tap: Tap | undefined,
 ): void {
   let sourceIndex = 0;
   let sourceDone = 0;
-  for (const target of to) {
-    for (let done = 0; done < target.lengthBytes; ) {
-      const source = from[sourceIndex]!;
-      const length = Math.min(source.lengthBytes - sourceDone, target.lengthBytes - done);
-      if (tap !== undefined) tap(readChunk(sourceDma, source, sourceDone, length));
-      moveBytes(sourceDma, source, sourceDone, targetDma, target, done, length);
+  for (const chunk of to) {
+    for (let done = 0; done < chunk.lengthBytes; ) {
+      const source = { memory: sourceMemory, chunk: from[sourceIndex]!, offset: sourceDone };
+      const length = Math.min(source.chunk.lengthBytes - sourceDone, chunk.lengthBytes - done);
+      if (tap !== undefined) tap(readChunk(source, length));
+      moveBytes(source, { memory: targetMemory, chunk, offset: done }, length);
       done += length;
       sourceDone += length;
-      if (sourceDone === source.lengthBytes) {
+      if (sourceDone === source.chunk.lengthBytes) {
         sourceIndex++;
         sourceDone = 0;
       }
@@ -175,10 +192,10 @@ export function moveChunks(
   }
 }
 
-function readChunk(dma: KeyedMemory, chunk: Chunk, offset: number, lengthBytes: number): Uint8Array {
-  if ('inline' in chunk) return chunk.inline.subarray(offset, offset + lengthBytes);
+function readChunk({ memory, chunk, offset }: ChunkPlace, lengthBytes: number): Uint8Array {
+  if (chunk.kind === 'inline') return chunk.inline.subarray(offset, offset + lengthBytes);
   const bytes = new Uint8Array(lengthBytes);
-  if (chunk.address >= 0) guarded('source', () => dma.read(chunk.address + offset, bytes));
+  guarded('source', () => memory.read(chunk, offset, bytes));
   return bytes;
 }
 
@@ -189,36 +206,29 @@ export function* gather(waiter: Waiter, source: Side, lengthBytes: number): Work
   const bytes = new Uint8Array(lengthBytes);
   let done = 0;
   for (const chunk of from) {
-    bytes.set(readChunk(source.adapter.dma, chunk, 0, chunk.lengthBytes), done);
+    bytes.set(readChunk({ memory: source.access.memory, chunk, offset: 0 }, chunk.lengthBytes), done);
     done += chunk.lengthBytes;
   }
   return bytes;
 }
 
-function moveBytes(
-  sourceDma: KeyedMemory,
-  source: Chunk,
-  sourceOffset: number,
-  targetDma: KeyedMemory,
-  target: Chunk,
-  targetOffset: number,
-  lengthBytes: number,
-): void {
-  if ('inline' in target || target.address < 0) return;
-  const to = target.address + targetOffset;
-  if ('inline' in source) {
-    guarded('target', () => targetDma.write(to, source.inline.subarray(sourceOffset, sourceOffset + lengthBytes)));
+function moveBytes(source: ChunkPlace, target: ChunkPlace, lengthBytes: number): void {
+  const { chunk: from } = source;
+  const { chunk: to } = target;
+  if (to.kind === 'inline' || to.kind === 'nothing') return;
+  if (from.kind === 'inline') {
+    const part = from.inline.subarray(source.offset, source.offset + lengthBytes);
+    guarded('target', () => target.memory.write(to, target.offset, part));
     return;
   }
-  if (source.address < 0) {
-    guarded('target', () => targetDma.fill(to, 0, lengthBytes));
+  if (from.kind === 'nothing') {
+    guarded('target', () => target.memory.fill(to, target.offset, 0, lengthBytes));
     return;
   }
-  const at = source.address + sourceOffset;
   for (let done = 0; done < lengthBytes; ) {
     const part = bounce.subarray(0, Math.min(BOUNCE_BYTES, lengthBytes - done));
-    guarded('source', () => sourceDma.read(at + done, part));
-    guarded('target', () => targetDma.write(to + done, part));
+    guarded('source', () => source.memory.read(from, source.offset + done, part));
+    guarded('target', () => target.memory.write(to, target.offset + done, part));
     done += part.length;
   }
 }
@@ -226,9 +236,10 @@ function moveBytes(
 /** Nothing keeps it between two calls: transfers never interleave inside {@link moveBytes}. */
 const bounce = new Uint8Array(BOUNCE_BYTES);
 
-function guarded(end: 'source' | 'target', action: () => void): void {
+/** Names the end at which memory could not be reached. */
+export function guarded<T>(end: End, action: () => T): T {
   try {
-    action();
+    return action();
   } catch (error) {
     if (error instanceof DmaError) throw new TransferFailed(end, error);
     throw error;

@@ -5,15 +5,16 @@
 
 import { mkc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
-import type { MemoryKey } from '../memory/memory-key.js';
-import { SERVICE, SYNDROME } from '../queues/queue-pair.js';
+import { type MemoryKey, OCTOWORD_BYTES } from '../memory/memory-key.js';
+import type { MemoryKeys } from '../memory/memory-keys.js';
+import { SYNDROME } from '../queues/completion-entry.js';
+import { SERVICE } from '../queues/queue-pair.js';
 import type { SegmentReader } from '../queues/work-queue-entry.js';
-import { RequestFailed, type Sending } from './requester.js';
-import { gather, TransferFailed, type Work } from './transfer.js';
+import { RequestFailed, type Sending } from './sending.js';
+import { gather, type MemoryAccess, TransferFailed, type Work } from './transfer.js';
 
 /** include/linux/mlx5/device.h `MLX5_UMR_*`, first byte of the control segment. */
 const FLAG = { TRANSLATION_OFFSET: 0x10, CHECK_NOT_FREE: 0x20, CHECK_FREE: 0x40, INLINE: 0x80 } as const;
-const OCTOWORD_BYTES = 16;
 
 /** include/linux/mlx5/device.h `MLX5_MKEY_MASK_*`: which bit of the mask covers which fields. */
 const MASK_FIELDS: readonly (readonly [bit: number, field: keyof typeof mkc.fields])[] = [
@@ -37,16 +38,21 @@ const MASK_LENGTH = 1n << 0n;
 const MASK_START = 1n << 6n;
 const MASK_DOMAIN = 1n << 7n;
 
+/** What a registration needs of its adapter. */
+export interface UmrHost extends MemoryAccess {
+  readonly memoryKeys: Pick<MemoryKeys, 'translate' | 'findIndex'>;
+}
+
 /** Executes one; nothing moves on the wire. Throws {@link RequestFailed}. */
-export function* executeUmr(sending: Sending, reader: SegmentReader): Work<number> {
-  const { qp, entry } = sending;
+export function* executeUmr(host: UmrHost, sending: Sending, reader: SegmentReader): Work<number> {
+  const { entry } = sending;
   const { control, mkey } = reader.umr();
-  const key = qp.adapter.memoryKeys.findIndex(entry.immediate >>> 8);
+  const key = host.memoryKeys.findIndex(entry.immediate >>> 8);
   if (key === undefined) throw new RequestFailed(SYNDROME.MW_BIND, `there is no key 0x${entry.immediate.toString(16)}`);
   const flags = control.getUint8(0);
   const mask = control.getBigUint64(8);
   requirePermission(sending, key, flags, mask);
-  const table = yield* translations(sending, reader, control, flags);
+  const table = yield* translations(host, sending, reader, control, flags);
   const offset = (flags & FLAG.TRANSLATION_OFFSET) === 0 ? 0 : translationOffset(control);
   if (table.length > 0 && !key.writeTable(offset, table)) {
     throw new RequestFailed(SYNDROME.MW_BIND, `${table.length} bytes of translations at ${offset} do not fit the key`);
@@ -71,6 +77,7 @@ function requirePermission({ qp }: Sending, key: MemoryKey, flags: number, mask:
 }
 
 function* translations(
+  access: UmrHost,
   { qp, waiter }: Sending,
   reader: SegmentReader,
   control: DataView,
@@ -85,11 +92,8 @@ function* translations(
     return rest.slice(0, lengthBytes);
   }
   try {
-    return yield* gather(
-      waiter,
-      { adapter: qp.adapter, owner: qp, pieces: reader.pieces(), right: 'local-read' },
-      lengthBytes,
-    );
+    const source = { access, user: qp, pieces: reader.pieces(), right: 'local-read' } as const;
+    return yield* gather(waiter, source, lengthBytes);
   } catch (error) {
     if (!(error instanceof TransferFailed)) throw error;
     throw new RequestFailed(SYNDROME.LOCAL_PROTECTION, error.message);

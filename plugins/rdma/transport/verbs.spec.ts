@@ -3,7 +3,8 @@ import type { FakeBus } from 'ghostbus/testing';
 import { attachToMcgIn, createMkeyIn } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
-import { QP_STATE, SERVICE, SYNDROME } from '../queues/queue-pair.js';
+import { SYNDROME } from '../queues/completion-entry.js';
+import { QP_STATE, SERVICE } from '../queues/queue-pair.js';
 import { OPCODE } from '../queues/work-queue-entry.js';
 import {
   dataSegment,

@@ -1,10 +1,17 @@
 /** Turns messages into the packets that a cable would carry, and writes them to a capture file. */
-import type { Adapter } from '../adapter.js';
+import type { Clock } from 'ghostbus';
 import { ads, qpc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
 import { type QueuePair, SERVICE } from '../queues/queue-pair.js';
 import { type AddressVector, OPCODE, SegmentReader } from '../queues/work-queue-entry.js';
-import type { Sending, WireOperation } from '../transport/requester.js';
+import { GRH_BYTES } from '../transport/grh.js';
+import {
+  type MessageRecorder,
+  type Origin,
+  packetsOf,
+  type Sending,
+  type WireOperation,
+} from '../transport/sending.js';
 import type { Tap } from '../transport/transfer.js';
 import { PcapFile } from './pcap.js';
 import { BTH_OPCODE, buildRoceFrame, type RoceAddress, TRANSPORT } from './roce-frame.js';
@@ -16,8 +23,46 @@ type Quartet = readonly [first: number, middle: number, last: number, only: numb
 const ACKNOWLEDGED = 0x1f;
 /** udp_sport 0: the adapter chooses; a flow keeps its port. */
 const FIRST_SOURCE_PORT = 0xc000;
+const PSN_MASK = 0xffffff;
+const READ_ANSWER: Quartet = [
+  BTH_OPCODE.READ_FIRST,
+  BTH_OPCODE.READ_MIDDLE,
+  BTH_OPCODE.READ_LAST,
+  BTH_OPCODE.READ_ONLY,
+];
 
-export class WireRecorder {
+/** Whoever writes down the Ethernet frames that pass. */
+export interface FrameRecorder {
+  frame(frame: Uint8Array, clock: Clock): void;
+}
+
+/** A packet to be; what is not given is empty or not set. */
+interface Packet {
+  readonly opcode: number;
+  readonly queuePair: number;
+  readonly psn: number;
+  readonly headers: Uint8Array;
+  readonly payload?: Uint8Array;
+  readonly solicited?: boolean;
+  readonly acknowledgeRequest?: boolean;
+}
+
+/** What the packets of one message have in common, and what only some of them carry. */
+interface PacketTrain {
+  readonly address: RoceAddress;
+  readonly quartet: Quartet;
+  readonly destination: number;
+  readonly lengthBytes: number;
+  readonly first?: Uint8Array | undefined;
+  /** On the first and on the last one. */
+  readonly outer?: Uint8Array;
+  readonly last?: Uint8Array | undefined;
+  readonly solicited?: boolean;
+  /** Behind the last one. */
+  readonly end?: () => void;
+}
+
+export class WireRecorder implements FrameRecorder, MessageRecorder {
   readonly #file: PcapFile;
 
   constructor(file: PcapFile) {
@@ -25,71 +70,51 @@ export class WireRecorder {
   }
 
   /** An Ethernet frame as it is. */
-  frame(adapter: Adapter, frame: Uint8Array): void {
-    this.#file.write(frame, adapter.port.clock.nowNs());
+  frame(frame: Uint8Array, clock: Clock): void {
+    this.#file.write(frame, clock.nowNs());
   }
 
   /** A tap for a message of a connection; its packets are written as its bytes pass. */
-  connected({ qp, entry }: Sending, peer: QueuePair, operation: WireOperation, lengthBytes: number): Tap {
-    const request = addressOf(qp);
-    const answer = reversed(request);
-    const reader = new SegmentReader(entry.view);
-    if (qp.service === SERVICE.XRC) reader.xrcSharedReceiveQueue();
-    const prefix = transportOf(qp);
+  connected(sending: Sending, destination: number, operation: WireOperation, lengthBytes: number): Tap {
+    const reader = readerOf(sending);
+    if (operation === 'read') return this.#readAnswer(sending, destination, reader, lengthBytes);
+    const { qp, entry } = sending;
+    const address = addressOf(sending);
     const firstPsn = qpc.get(qp.context, 'next_send_psn');
-    if (operation === 'read') {
-      const remote = reader.remote();
-      this.#write(qp.adapter, request, {
-        opcode: prefix | BTH_OPCODE.READ_REQUEST,
-        queuePair: peer.number,
-        psn: firstPsn,
-        headers: reth(remote, lengthBytes),
-      });
-      const quartet: Quartet = [
-        BTH_OPCODE.READ_FIRST,
-        BTH_OPCODE.READ_MIDDLE,
-        BTH_OPCODE.READ_LAST,
-        BTH_OPCODE.READ_ONLY,
-      ];
-      return this.#packets(peer.adapter, answer, quartet, prefix, qp, qp.number, lengthBytes, { outer: aeth() });
-    }
-    const tail = this.#packets(qp.adapter, request, quartetOf(entry.opcode), prefix, qp, peer.number, lengthBytes, {
+    return this.#packets(sending, {
+      address,
+      quartet: quartetOf(entry.opcode),
+      destination,
+      lengthBytes,
       first: operation === 'write' ? reth(reader.remote(), lengthBytes) : undefined,
       last: immediateOf(entry.opcode, entry.immediate),
       solicited: entry.solicited,
       end: () => {
         if (!qp.isReliable) return;
-        const last = (firstPsn + Math.max(1, Math.ceil(lengthBytes / qp.mtuBytes)) - 1) & 0xffffff;
-        const acknowledge = {
-          opcode: prefix | BTH_OPCODE.ACKNOWLEDGE,
-          queuePair: qp.number,
-          psn: last,
-          headers: aeth(),
-        };
-        this.#write(peer.adapter, answer, acknowledge);
+        const psn = (firstPsn + packetsOf(qp, lengthBytes) - 1) & PSN_MASK;
+        const opcode = transportOf(qp) | BTH_OPCODE.ACKNOWLEDGE;
+        this.#write(sending, reversed(address), { opcode, queuePair: qp.number, psn, headers: aeth() });
       },
     });
-    return tail;
   }
 
-  /** An atomic operation and its answer, `old`: what memory held before. */
-  atomic({ qp, entry }: Sending, peer: QueuePair, old: bigint): void {
-    const request = addressOf(qp);
-    const reader = new SegmentReader(entry.view);
-    if (qp.service === SERVICE.XRC) reader.xrcSharedReceiveQueue();
+  atomic(sending: Sending, destination: number, old: bigint): void {
+    const { qp, entry } = sending;
+    const request = addressOf(sending);
+    const reader = readerOf(sending);
     const prefix = transportOf(qp);
     const psn = qpc.get(qp.context, 'next_send_psn');
     const isAdd = entry.opcode === OPCODE.ATOMIC_FETCH_ADD;
-    this.#write(qp.adapter, request, {
+    this.#write(sending, request, {
       opcode: prefix | (isAdd ? BTH_OPCODE.FETCH_ADD : BTH_OPCODE.COMPARE_SWAP),
-      queuePair: peer.number,
+      queuePair: destination,
       psn,
       headers: atomicEth(reader.remote(), reader.atomic()),
       acknowledgeRequest: true,
     });
     const answer = new DataView(new ArrayBuffer(8));
     answer.setBigUint64(0, old);
-    this.#write(peer.adapter, reversed(request), {
+    this.#write(sending, reversed(request), {
       opcode: prefix | BTH_OPCODE.ATOMIC_ACKNOWLEDGE,
       queuePair: qp.number,
       psn,
@@ -98,104 +123,122 @@ export class WireRecorder {
   }
 
   /** A tap for a datagram; the first 40 bytes are the route header, which frames carry elsewhere. */
-  datagram({ qp, entry }: Sending, vector: AddressVector, destination: number, lengthBytes: number): Tap {
-    const address = vectorAddress(qp, vector);
+  datagram(sending: Sending, vector: AddressVector, lengthBytes: number): Tap {
+    const { qp, entry } = sending;
+    const address = vectorAddress(sending, vector);
     const deth = new DataView(new ArrayBuffer(8));
     deth.setUint32(0, (vector.qkey & 0x80000000) === 0 ? vector.qkey : qpc.get(qp.context, 'q_key'));
     deth.setUint32(4, qp.number);
     const opcode = entry.opcode === OPCODE.SEND_IMM ? BTH_OPCODE.SEND_ONLY_IMM : BTH_OPCODE.SEND_ONLY;
     const headers = concatenate(bytesOf(deth), immediateOf(entry.opcode, entry.immediate));
     const collected: Uint8Array[] = [];
-    let left = lengthBytes + 40;
+    let left = lengthBytes + GRH_BYTES;
     return (bytes) => {
       collected.push(bytes.slice());
       left -= bytes.length;
       if (left > 0) return;
-      const payload = concatenate(...collected).subarray(40);
+      const payload = concatenate(...collected).subarray(GRH_BYTES);
       const psn = qpc.get(qp.context, 'next_send_psn');
-      const packet = { opcode: TRANSPORT.UD | opcode, queuePair: destination, psn, headers, payload };
-      this.#write(qp.adapter, address, packet);
+      const packet = { opcode: TRANSPORT.UD | opcode, queuePair: vector.queuePair, psn, headers, payload };
+      this.#write(sending, address, packet);
     };
   }
 
-  #packets(
-    adapter: Adapter,
-    address: RoceAddress,
-    quartet: Quartet,
-    prefix: number,
-    qp: QueuePair,
-    destination: number,
-    lengthBytes: number,
-    extra: {
-      first?: Uint8Array | undefined;
-      last?: Uint8Array | undefined;
-      outer?: Uint8Array;
-      solicited?: boolean;
-      end?: () => void;
-    },
-  ): Tap {
-    const mtu = qp.mtuBytes;
-    const total = Math.max(1, Math.ceil(lengthBytes / mtu));
+  /** The request of a read goes out; what passes is its answer. */
+  #readAnswer(sending: Sending, destination: number, reader: SegmentReader, lengthBytes: number): Tap {
+    const { qp } = sending;
+    const address = addressOf(sending);
+    this.#write(sending, address, {
+      opcode: transportOf(qp) | BTH_OPCODE.READ_REQUEST,
+      queuePair: destination,
+      psn: qpc.get(qp.context, 'next_send_psn'),
+      headers: reth(reader.remote(), lengthBytes),
+    });
+    return this.#packets(sending, {
+      address: reversed(address),
+      quartet: READ_ANSWER,
+      destination: qp.number,
+      lengthBytes,
+      outer: aeth(),
+    });
+  }
+
+  #packets(sending: Sending, train: PacketTrain): Tap {
+    const { qp } = sending;
+    const { mtuBytes } = qp;
+    const total = packetsOf(qp, train.lengthBytes);
     const firstPsn = qpc.get(qp.context, 'next_send_psn');
     let sent = 0;
     let pending = new Uint8Array(0);
     const emit = (payload: Uint8Array): void => {
-      const isFirst = sent === 0;
-      const isLast = sent === total - 1;
-      const opcode = isFirst ? quartet[isLast ? 3 : 0] : quartet[isLast ? 2 : 1];
-      const outer = isFirst || isLast ? extra.outer : undefined;
-      const headers = concatenate(isFirst ? extra.first : undefined, outer, isLast ? extra.last : undefined);
-      this.#write(adapter, address, {
-        opcode: prefix | opcode,
-        queuePair: destination,
-        psn: firstPsn + sent,
-        headers,
-        payload,
-        solicited: isLast && extra.solicited === true,
-        acknowledgeRequest: isLast,
-      });
+      this.#write(sending, train.address, packetOf(train, transportOf(qp), sent, total, firstPsn + sent, payload));
       sent++;
-      if (isLast) extra.end?.();
+      if (sent === total) train.end?.();
     };
-    if (lengthBytes === 0) emit(pending);
+    if (train.lengthBytes === 0) emit(pending);
     return (bytes) => {
       pending = pending.length === 0 ? bytes.slice() : concatenate(pending, bytes);
       let at = 0;
-      while (pending.length - at >= mtu || (pending.length > at && sent * mtu + pending.length - at >= lengthBytes)) {
-        emit(pending.subarray(at, at + mtu));
-        at += mtu;
+      const isRest = (): boolean => pending.length > at && sent * mtuBytes + pending.length - at >= train.lengthBytes;
+      while (pending.length - at >= mtuBytes || isRest()) {
+        emit(pending.subarray(at, at + mtuBytes));
+        at += mtuBytes;
       }
       pending = pending.slice(at);
     };
   }
 
-  #write(
-    adapter: Adapter,
-    address: RoceAddress,
-    packet: {
-      opcode: number;
-      queuePair: number;
-      psn: number;
-      headers: Uint8Array;
-      payload?: Uint8Array;
-      solicited?: boolean;
-      acknowledgeRequest?: boolean;
-    },
-  ): void {
+  #write({ waiter }: Sending, address: RoceAddress, packet: Packet): void {
     const standard = { payload: new Uint8Array(0), solicited: false, acknowledgeRequest: false };
-    this.#file.write(buildRoceFrame(address, { ...standard, ...packet }), adapter.port.clock.nowNs());
+    this.#file.write(buildRoceFrame(address, { ...standard, ...packet }), waiter.clock.nowNs());
   }
 }
 
-const recorders = new Map<string, WireRecorder>();
+/** Packet `index` of `total`. */
+function packetOf(
+  train: PacketTrain,
+  prefix: number,
+  index: number,
+  total: number,
+  psn: number,
+  payload: Uint8Array,
+): Packet {
+  const isFirst = index === 0;
+  const isLast = index === total - 1;
+  const [first, middle, last, only] = train.quartet;
+  const opcode = isFirst ? (isLast ? only : first) : isLast ? last : middle;
+  return {
+    opcode: prefix | opcode,
+    queuePair: train.destination,
+    psn,
+    headers: concatenate(
+      isFirst ? train.first : undefined,
+      isFirst || isLast ? train.outer : undefined,
+      isLast ? train.last : undefined,
+    ),
+    payload,
+    solicited: isLast && train.solicited === true,
+    acknowledgeRequest: isLast,
+  };
+}
 
-/** The one recorder for `path` in this process: adapters that share it record each packet once. Throws what `open` throws. */
-export function recorderFor(path: string): WireRecorder {
-  const known = recorders.get(path);
-  if (known !== undefined) return known;
-  const recorder = new WireRecorder(new PcapFile(path));
-  recorders.set(path, recorder);
-  return recorder;
+/** Behind what an XRC entry has before its operands. */
+function readerOf({ qp, entry }: Sending): SegmentReader {
+  const reader = new SegmentReader(entry.view);
+  if (qp.service === SERVICE.XRC) reader.xrcSharedReceiveQueue();
+  return reader;
+}
+
+/** The recorders of one emulator, by file: adapters that share one record each packet once. */
+export class Recorders {
+  readonly #recorders = new Map<string, WireRecorder>();
+
+  /** Throws what `open` throws. */
+  to(path: string): WireRecorder {
+    const recorder = this.#recorders.get(path) ?? new WireRecorder(new PcapFile(path));
+    this.#recorders.set(path, recorder);
+    return recorder;
+  }
 }
 
 function transportOf(qp: QueuePair): number {
@@ -203,10 +246,10 @@ function transportOf(qp: QueuePair): number {
   return qp.service === SERVICE.XRC ? TRANSPORT.XRC : TRANSPORT.RC;
 }
 
-function addressOf(qp: QueuePair): RoceAddress {
+function addressOf({ qp, origin }: Sending): RoceAddress {
   const { path } = qp;
   return {
-    ...sourceOf(qp, ads.get(path, 'src_addr_index')),
+    ...sourceOf(origin, ads.get(path, 'src_addr_index')),
     destinationMac: ads.get(path, 'rmac_47_32') * 2 ** 32 + ads.get(path, 'rmac_31_0'),
     destinationGid: bytesOf(ads.part(path, 'rgid_rip')),
     trafficClass: ads.get(path, 'tclass'),
@@ -216,9 +259,9 @@ function addressOf(qp: QueuePair): RoceAddress {
   };
 }
 
-function vectorAddress(qp: QueuePair, vector: AddressVector): RoceAddress {
+function vectorAddress({ qp, origin }: Sending, vector: AddressVector): RoceAddress {
   return {
-    ...sourceOf(qp, vector.sourceGidIndex),
+    ...sourceOf(origin, vector.sourceGidIndex),
     destinationMac: vector.mac,
     destinationGid: vector.gid,
     trafficClass: vector.trafficClass,
@@ -229,10 +272,12 @@ function vectorAddress(qp: QueuePair, vector: AddressVector): RoceAddress {
   };
 }
 
-function sourceOf(qp: QueuePair, index: number): Pick<RoceAddress, 'sourceMac' | 'sourceGid' | 'version' | 'isIpv4'> {
-  const source = qp.adapter.vport.gid(index);
+type SourceAddress = Pick<RoceAddress, 'sourceMac' | 'sourceGid' | 'version' | 'isIpv4'>;
+
+function sourceOf(origin: Origin, index: number): SourceAddress {
+  const source = origin.gid(index);
   return {
-    sourceMac: qp.adapter.vport.mac,
+    sourceMac: origin.mac,
     sourceGid: source?.gid ?? new Uint8Array(16),
     version: source?.isVersion2 === false ? 1 : 2,
     isIpv4: source?.isIpv4 === true,

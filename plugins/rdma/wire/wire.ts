@@ -1,68 +1,87 @@
-/** The switch between the adapters of one emulator: who answers to an address, what is lost on the way, what is recorded. */
-import type { Adapter } from '../adapter.js';
+/** One adapter's end of the cable: finds who is meant, counts and loses what travels, and shows it to recorders. */
+import type { FunctionPort } from 'ghostbus';
 import { destinationMac } from '../ethernet/frame.js';
 import { ads, qpc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
-import { type QueuePair, SYNDROME } from '../queues/queue-pair.js';
+import { BROADCAST_MAC, isGroupMac } from '../port/addresses.js';
+import type { Counters } from '../port/counters.js';
+import type { Link } from '../port/profile.js';
+import type { Vport } from '../port/vport.js';
+import { SYNDROME } from '../queues/completion-entry.js';
 import type { AddressVector } from '../queues/work-queue-entry.js';
+import type { Cable } from '../transport/requester.js';
+import type { Responder, Responders } from '../transport/responder.js';
 import {
   acknowledgeTimeoutMs,
+  type MessageRecorder,
+  packetsOf,
   RequestFailed,
   type Sending,
-  sleep,
   type WireOperation,
-} from '../transport/requester.js';
-import type { Tap, Work } from '../transport/transfer.js';
+} from '../transport/sending.js';
+import { sleep, type Tap, type Work } from '../transport/transfer.js';
 import type { Fate, WireFaults } from './faults.js';
-import type { WireRecorder } from './recorder.js';
+import type { FrameRecorder } from './recorder.js';
+import type { Station, Switch } from './switch.js';
 
-interface Address {
-  readonly lid: number;
-  readonly mac: number;
-  readonly gid: Uint8Array;
-  readonly hasGrh: boolean;
+/** What an end of the cable needs of its adapter. */
+export interface WireHost {
+  readonly port: Pick<FunctionPort, 'clock'>;
+  readonly profile: { readonly link: Link };
+  readonly vport: Pick<Vport, 'isUp' | 'lid' | 'mac' | 'hasGid' | 'acceptsMac'>;
+  readonly counters: Pick<Counters, 'add' | 'countTraffic'>;
+  readonly queuePairs: Responders;
+  readonly ethernet: { receive(frame: Uint8Array): void };
 }
 
 /** What outlives a reset of the adapter. */
 export interface WirePlace {
+  readonly switch: Switch;
   readonly faults: WireFaults;
-  readonly recorder: WireRecorder | undefined;
+  readonly recorder: (FrameRecorder & MessageRecorder) | undefined;
 }
 
 /** Fates drawn before others have their turn. */
 const DRAWS_PER_SLICE = 10_000;
 const HELD_BACK_MS = 1;
+/** First byte of a multicast GID (RFC 4291 §2.7). */
+const MULTICAST_GID = 0xff;
 
-/**
- * One adapter's end of the switch. Adapters find each other among all of this process; those of another emulator (another bus
- * in a test) are told apart by asking the port for a sibling of that name.
- */
-export class Wire {
-  static readonly #adapters = new Set<Adapter>();
-  readonly #adapter: Adapter;
+export class Wire implements Cable, Station {
+  readonly link: Link;
+  readonly recorder: FrameRecorder | undefined;
+  readonly #host: WireHost;
   readonly #place: WirePlace;
   #heldBack: Uint8Array | undefined;
 
-  constructor(adapter: Adapter, place: WirePlace) {
-    this.#adapter = adapter;
+  constructor(host: WireHost, place: WirePlace) {
+    this.#host = host;
     this.#place = place;
-    Wire.#adapters.add(adapter);
+    this.link = host.profile.link;
+    this.recorder = place.recorder;
+    place.switch.plug(this);
+  }
+
+  get vport(): WireHost['vport'] {
+    return this.#host.vport;
+  }
+
+  get responders(): Responders {
+    return this.#host.queuePairs;
   }
 
   disconnect(): void {
-    Wire.#adapters.delete(this.#adapter);
+    this.#place.switch.unplug(this);
   }
 
-  /** All adapters on the switch with their port up; this one first. */
-  get neighbours(): Adapter[] {
-    const own = this.#adapter;
-    const others = [...Wire.#adapters].filter((other) => other !== own && own.isNeighbour(other));
-    return [own, ...others].filter((adapter) => adapter.vport.isUp);
+  findResponder({ qp }: Sending): Responder | undefined {
+    const peer = this.resolvePath(qp.path)?.responders.find(qpc.get(qp.context, 'remote_qpn'));
+    return peer?.isConnectedTo(qp) === true ? peer : undefined;
   }
 
   /** Who is at the other end of a connection's path. */
-  resolvePath(path: DataView): Adapter | undefined {
-    return this.#resolve({
+  resolvePath(path: DataView): Station | undefined {
+    return this.#place.switch.resolve(this, {
       lid: ads.get(path, 'rlid'),
       mac: ads.get(path, 'rmac_47_32') * 2 ** 32 + ads.get(path, 'rmac_31_0'),
       gid: bytesOf(ads.part(path, 'rgid_rip')),
@@ -70,63 +89,57 @@ export class Wire {
     });
   }
 
-  resolveVector(vector: AddressVector): Adapter | undefined {
-    return this.#resolve(vector);
+  respondersAt(vector: AddressVector): Responders | undefined {
+    return this.#place.switch.resolve(this, vector)?.responders;
   }
 
-  /** Members of a group on all adapters. */
-  multicastMembers(vector: AddressVector): QueuePair[] {
-    if (!this.#adapter.vport.isUp) return [];
-    return this.neighbours.flatMap((adapter) => adapter.queuePairs.members(vector.gid));
+  multicastMembers(vector: AddressVector): Responder[] {
+    if (!this.vport.isUp) return [];
+    return this.#place.switch.neighbours(this).flatMap(({ responders }) => responders.members(vector.gid));
   }
 
-  /**
-   * The packets of one message travel. False when an unreliable message is lost; a reliable one that cannot be brought over
-   * throws RequestFailed.
-   */
   *deliver(
     sending: Sending,
-    peer: QueuePair,
+    peer: Responder,
     operation: WireOperation,
     lengthBytes: number,
     vector?: AddressVector,
   ): Work<boolean> {
     const { qp } = sending;
-    const packets = Math.max(1, Math.ceil(lengthBytes / qp.mtuBytes));
-    const isGroup = vector?.gid[0] === 0xff;
-    const [from, to] = operation === 'read' ? [peer.adapter, qp.adapter] : [qp.adapter, peer.adapter];
-    from.counters.countTraffic(isGroup ? 'transmitted_ib_multicast' : 'transmitted_ib_unicast', packets, lengthBytes);
+    const packets = packetsOf(qp, lengthBytes);
+    const kind = vector?.gid[0] === MULTICAST_GID ? 'multicast' : 'unicast';
+    // The bytes of a read travel the other way.
+    const [from, to] = operation === 'read' ? [peer, this.#host.counters] : [this.#host.counters, peer];
+    from.countTraffic(`transmitted_ib_${kind}`, packets, lengthBytes);
     if (this.#place.faults.areActive) {
       const arrived = qp.isReliable ? yield* this.#insist(sending, peer, packets) : yield* this.#hope(packets);
       if (!arrived) return false;
     }
-    to.counters.countTraffic(isGroup ? 'received_ib_multicast' : 'received_ib_unicast', packets, lengthBytes);
-    peer.adapter.counters.countRequest(peer, operation);
+    to.countTraffic(`received_ib_${kind}`, packets, lengthBytes);
+    peer.countRequest(operation);
     return true;
   }
 
-  /** Sees the bytes of a connection's message, if anybody records them. */
-  tap(sending: Sending, peer: QueuePair, operation: WireOperation, lengthBytes: number): Tap | undefined {
-    return this.#join(peer, (recorder) => recorder.connected(sending, peer, operation, lengthBytes));
+  tap(sending: Sending, peer: Responder, operation: WireOperation, lengthBytes: number): Tap | undefined {
+    return this.#join(peer, (recorder) => recorder.connected(sending, peer.number, operation, lengthBytes));
   }
 
-  datagramTap(sending: Sending, peer: QueuePair, vector: AddressVector, lengthBytes: number): Tap | undefined {
-    return this.#join(peer, (recorder) => recorder.datagram(sending, vector, vector.queuePair, lengthBytes));
+  datagramTap(sending: Sending, peer: Responder, vector: AddressVector, lengthBytes: number): Tap | undefined {
+    return this.#join(peer, (recorder) => recorder.datagram(sending, vector, lengthBytes));
   }
 
-  /** An atomic operation that was carried out, if anybody records it. */
-  recordAtomic(sending: Sending, peer: QueuePair, old: bigint): void {
-    for (const recorder of this.#recorders(peer)) recorder.atomic(sending, peer, old);
+  recordAtomic(sending: Sending, peer: Responder, old: bigint): void {
+    for (const recorder of this.#recorders(peer)) recorder.atomic(sending, peer.number, old);
   }
 
   /** Those of both ends, which may be one. */
-  #recorders(peer: QueuePair): WireRecorder[] {
-    const recorders = new Set([this.#place.recorder, peer.adapter.wire.#place.recorder]);
+  #recorders(peer: Responder): MessageRecorder[] {
+    const recorders = new Set([this.#place.recorder, peer.recorder]);
     return [...recorders].filter((recorder) => recorder !== undefined);
   }
 
   /** One tap for the recorders of both ends. */
-  #join(peer: QueuePair, start: (recorder: WireRecorder) => Tap): Tap | undefined {
+  #join(peer: Responder, start: (recorder: MessageRecorder) => Tap): Tap | undefined {
     const taps = this.#recorders(peer).map(start);
     if (taps.length === 0) return undefined;
     return (bytes) => {
@@ -138,14 +151,13 @@ export class Wire {
    * Go-back-N, as reliable connections do it: a gap is answered by a NAK and everything from there is sent again; the loss of a
    * message's last packet, or of its acknowledgement, is only noticed by the timer.
    */
-  *#insist(sending: Sending, peer: QueuePair, packets: number): Work<boolean> {
-    const { qp } = sending;
-    const retries = qpc.get(qp.context, 'retry_count');
+  *#insist(sending: Sending, peer: Responder, packets: number): Work<boolean> {
+    const retries = qpc.get(sending.qp.context, 'retry_count');
     for (let sent = 0, failures = 0; sent <= packets; ) {
       const isAcknowledgement = sent === packets;
       const fate = this.#place.faults.draw();
       if (fate === 'arrives' || fate === 'duplicated') {
-        if (fate === 'duplicated') peer.adapter.counters.add(peer, 'duplicate_request');
+        if (fate === 'duplicated') peer.count('duplicate_request');
         sent++;
         failures = 0;
       } else {
@@ -157,18 +169,18 @@ export class Wire {
     return true;
   }
 
-  *#recover(sending: Sending, peer: QueuePair, fate: Fate, isAcknowledgement: boolean, isLast: boolean): Work {
-    const { qp } = sending;
+  *#recover({ qp, waiter }: Sending, peer: Responder, fate: Fate, isAcknowledgement: boolean, isLast: boolean): Work {
+    const { counters } = this.#host;
     // An acknowledgement that is overtaken by another says the same.
     if (isAcknowledgement && fate === 'reordered') return;
     if (isAcknowledgement || (isLast && fate !== 'reordered')) {
-      qp.adapter.counters.add(qp, 'local_ack_timeout_err');
-      yield* sleep(sending, acknowledgeTimeoutMs(qp));
-      if (isAcknowledgement) peer.adapter.counters.add(peer, 'duplicate_request');
+      counters.add(qp, 'local_ack_timeout_err');
+      yield* sleep(waiter, acknowledgeTimeoutMs(qp));
+      if (isAcknowledgement) peer.count('duplicate_request');
       return;
     }
-    peer.adapter.counters.add(peer, 'out_of_sequence');
-    qp.adapter.counters.add(qp, 'packet_seq_err');
+    peer.count('out_of_sequence');
+    counters.add(qp, 'packet_seq_err');
   }
 
   /** An unreliable message arrives when each of its packets does, in order. */
@@ -184,9 +196,9 @@ export class Wire {
 
   /** A frame of this adapter goes to whoever takes its destination address; never back to itself. */
   sendFrame(frame: Uint8Array): void {
-    if (!this.#adapter.vport.isUp) return;
-    this.#adapter.counters.countTraffic(`transmitted_eth_${frameKind(destinationMac(frame))}`, 1, frame.length);
-    this.#place.recorder?.frame(this.#adapter, frame);
+    if (!this.vport.isUp) return;
+    this.#host.counters.countTraffic(`transmitted_eth_${frameKind(destinationMac(frame))}`, 1, frame.length);
+    this.recorder?.frame(frame, this.#host.port.clock);
     const fate = this.#place.faults.areActive ? this.#place.faults.draw() : 'arrives';
     // Whoever receives a damaged frame drops it for its check sequence.
     if (fate === 'lost' || fate === 'corrupted') return;
@@ -199,10 +211,16 @@ export class Wire {
     this.#releaseHeldBack();
   }
 
+  /** A frame that another adapter sent here. */
+  receiveFrame(frame: Uint8Array): void {
+    this.#host.counters.countTraffic(`received_eth_${frameKind(destinationMac(frame))}`, 1, frame.length);
+    this.#host.ethernet.receive(frame);
+  }
+
   /** The next frame overtakes this one; without a next one it goes on its own. */
   #holdBack(frame: Uint8Array): void {
     this.#heldBack = frame;
-    this.#adapter.port.clock.after(HELD_BACK_MS, () => this.#releaseHeldBack());
+    this.#host.port.clock.after(HELD_BACK_MS, () => this.#releaseHeldBack());
   }
 
   #releaseHeldBack(): void {
@@ -213,28 +231,15 @@ export class Wire {
 
   #spread(frame: Uint8Array): void {
     const mac = destinationMac(frame);
-    for (const other of this.neighbours) {
-      if (other === this.#adapter || other.profile.link !== 'roce' || !other.vport.acceptsMac(mac)) continue;
-      other.counters.countTraffic(`received_eth_${frameKind(mac)}`, 1, frame.length);
-      const recorder = other.wire.#place.recorder;
-      if (recorder !== this.#place.recorder) recorder?.frame(other, frame);
-      other.ethernet.receive(frame);
+    for (const other of this.#place.switch.neighbours(this)) {
+      if (other === this || other.link !== 'roce' || !other.vport.acceptsMac(mac)) continue;
+      if (other.recorder !== this.recorder) other.recorder?.frame(frame, this.#host.port.clock);
+      other.receiveFrame(frame);
     }
-  }
-
-  /** InfiniBand: by GID when there is one, else by LID. Ethernet: the GID decides, the MAC address between equals. */
-  #resolve(address: Address): Adapter | undefined {
-    if (!this.#adapter.vport.isUp) return undefined;
-    const candidates = this.neighbours.filter((adapter) => adapter.profile.link === this.#adapter.profile.link);
-    if (this.#adapter.profile.link === 'ib' && !address.hasGrh) {
-      return candidates.find((adapter) => adapter.vport.lid === address.lid);
-    }
-    const owners = candidates.filter((adapter) => adapter.vport.hasGid(address.gid));
-    return owners.find((adapter) => adapter.vport.mac === address.mac) ?? owners[0];
   }
 }
 
 function frameKind(mac: number): 'unicast' | 'multicast' | 'broadcast' {
-  if (mac === 2 ** 48 - 1) return 'broadcast';
-  return Math.floor(mac / 2 ** 40) % 2 === 1 ? 'multicast' : 'unicast';
+  if (mac === BROADCAST_MAC) return 'broadcast';
+  return isGroupMac(mac) ? 'multicast' : 'unicast';
 }

@@ -3,7 +3,9 @@ import { CommandCall } from '../firmware/command.js';
 import { Budget } from '../firmware/object-table.js';
 import { createMkeyIn } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
-import { type Access, AccessRefused, type Extent, MemoryKeys, PageMissing, SPECIAL_KEY } from './memory-key.js';
+import { type Access, AccessRefused, PageMissing, SPECIAL_KEY } from './access.js';
+import type { Extent } from './keyed-memory.js';
+import { MemoryKeys } from './memory-keys.js';
 
 const MODE = { PHYSICAL: 0, MTT: 1, KLM: 2, KSM: 3 };
 const PD = 7;
@@ -15,7 +17,7 @@ describe('memory keys', () => {
 
   beforeEach(() => {
     budget = new Budget(1024 * 1024);
-    keys = new MemoryKeys(budget, 100);
+    keys = new MemoryKeys(budget, 100, { isDeviceMemory: () => false });
   });
 
   interface KeyOptions {
@@ -75,25 +77,25 @@ describe('memory keys', () => {
   it('joins pages that follow each other and splits those that do not', () => {
     const key = create({ start: 0x5800n, table: [0x1000n, 0x2000n, 0x9000n] });
     assert.deepEqual(translate({ key, address: 0x5900n, lengthBytes: 0x2000 }), [
-      { address: 0x1900, lengthBytes: 0x1700 },
-      { address: 0x9000, lengthBytes: 0x900 },
+      bus(0x1900, 0x1700),
+      bus(0x9000, 0x900),
     ]);
   });
 
   it('takes a length of 0 for the whole address space', () => {
     const key = create({ length: 0n, logPage: 30, table: [0x4000_0000n] });
-    assert.deepEqual(translate({ key, address: 7n }), [{ address: 0x4000_0007, lengthBytes: 16 }]);
+    assert.deepEqual(translate({ key, address: 7n }), [bus(0x4000_0007, 16)]);
   });
 
   it('counts from its start in a key without an end, as the parts of an implicit region are', () => {
     const key = create({ start: 0x7_4000_0000n, length: 0n, table: [0x1000n, 0x8000n], fields: { length64: 1 } });
-    assert.deepEqual(translate({ key, address: 0x7_4000_1010n }), [{ address: 0x8010, lengthBytes: 16 }]);
+    assert.deepEqual(translate({ key, address: 0x7_4000_1010n }), [bus(0x8010, 16)]);
     assert.throws(() => translate({ key, address: 0x7_3fff_ffffn }), AccessRefused);
   });
 
   it('takes pages of a gigabyte', () => {
     const key = create({ length: 1n << 40n, logPage: 30, table: [0n, 0x4000_0000n] });
-    assert.deepEqual(translate({ key, address: (1n << 30n) + 5n }), [{ address: 0x4000_0005, lengthBytes: 16 }]);
+    assert.deepEqual(translate({ key, address: (1n << 30n) + 5n }), [bus(0x4000_0005, 16)]);
   });
 
   for (const [what, options, access] of [
@@ -127,8 +129,8 @@ describe('memory keys', () => {
       table: [word(0x100, inner), 0x80n, word(0x100, inner), 0n],
     });
     assert.deepEqual(translate({ key: outer, address: 0xf0n, lengthBytes: 0x20, right: 'remote-read' }), [
-      { address: 0x3170, lengthBytes: 0x10 },
-      { address: 0x3000, lengthBytes: 0x10 },
+      bus(0x3170, 0x10),
+      bus(0x3000, 0x10),
     ]);
   });
 
@@ -156,7 +158,7 @@ describe('memory keys', () => {
     });
     const one = [(1n << 32n) | BigInt(inner), 0n];
     const outer = create({ mode: MODE.KLM, table: [one, one, one, one].flat() });
-    assert.deepEqual(translate({ key: outer, lengthBytes: 1 }), [{ address: 0x3000, lengthBytes: 1 }]);
+    assert.deepEqual(translate({ key: outer, lengthBytes: 1 }), [bus(0x3000, 1)]);
     assert.throws(() => translate({ key: outer, lengthBytes: 4 }), /table entries/);
   });
 
@@ -188,7 +190,7 @@ describe('memory keys', () => {
 
   it('asks for a page that may be read but not written', () => {
     const key = create({ table: [0x1001n], fields: { umr_en: 1 } });
-    assert.deepEqual(translate({ key }), [{ address: 0x1000, lengthBytes: 16 }]);
+    assert.deepEqual(translate({ key }), [bus(0x1000, 16)]);
     assert.throws(() => translate({ key, right: 'local-write' }), PageMissing);
   });
 
@@ -201,3 +203,7 @@ describe('memory keys', () => {
     assert.equal(budget.usedBytes, 0);
   });
 });
+
+function bus(address: number, lengthBytes: number): Extent {
+  return { kind: 'bus', address, lengthBytes };
+}
