@@ -1,14 +1,16 @@
 /** One adapter between two resets: its blocks, wired together. */
 import type { FunctionPort, MemoryRegion } from 'ghostbus';
+import { Scheduler } from 'ghostbus/kit';
 import { Ethernet, type EthernetHost } from './ethernet/ethernet.js';
 import { Allocators } from './firmware/allocators.js';
 import { Capabilities, LIMITS } from './firmware/capabilities.js';
 import type { CommandTable } from './firmware/command.js';
 import { CommandInterface } from './firmware/command-interface.js';
 import { controlCommands } from './firmware/hca-control.js';
-import { Budget, ObjectTable } from './firmware/object-table.js';
+import { objectTable } from './firmware/object-table.js';
 import { PageSupply } from './firmware/pages.js';
 import { DeviceMemory } from './memory/device-memory.js';
+import { HeapBudget } from './memory/heap-budget.js';
 import { KeyedMemory } from './memory/keyed-memory.js';
 import { MemoryKeys } from './memory/memory-keys.js';
 import { PageFaults } from './memory/page-faults.js';
@@ -19,8 +21,8 @@ import type { Profile } from './port/profile.js';
 import { Vport } from './port/vport.js';
 import { CompletionQueues } from './queues/completion-queue.js';
 import { EVENT, EVENT_DATA_BYTES, EventQueues } from './queues/event-queue.js';
-import { Scheduler } from './queues/scheduler.js';
 import { SharedReceiveQueues } from './queues/shared-receive-queue.js';
+import { TURNS } from './queues/turns.js';
 import type { WorkQueues } from './queues/work-queues.js';
 import { QueuePairs, type QueuePairsHost } from './transport/queue-pairs.js';
 import type { MessageRecorder } from './transport/sending.js';
@@ -43,7 +45,7 @@ export interface AdapterPlace extends WirePlace {
 export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
   readonly port: FunctionPort;
   readonly profile: Profile;
-  readonly budget = new Budget(HEAP_LIMIT_BYTES);
+  readonly budget = new HeapBudget(HEAP_LIMIT_BYTES);
   readonly counters = new Counters();
   readonly eventQueues: EventQueues;
   readonly completionQueues: CompletionQueues;
@@ -69,7 +71,7 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
     this.port = port;
     this.profile = profile;
     this.#place = place;
-    this.scheduler = new Scheduler(port);
+    this.scheduler = new Scheduler(port, TURNS);
     this.eventQueues = new EventQueues(port, this.budget, place.vectors);
     this.completionQueues = new CompletionQueues(port, this.eventQueues, this.budget, 2 ** LIMITS.logCompletionQueues);
     this.sharedReceiveQueues = new SharedReceiveQueues(
@@ -82,7 +84,7 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
     this.memory = new KeyedMemory(port.dma, place.memory);
     this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys, this.deviceMemory);
     this.pageFaults = new PageFaults(port, this.eventQueues);
-    this.workQueues = new ObjectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
+    this.workQueues = objectTable('work queue', FIRST_WORK_QUEUE, 0xfffffe, 2 ** LIMITS.logQueuePairs);
     this.queuePairs = new QueuePairs(this);
     this.ethernet = new Ethernet(this);
     this.vport = new Vport(port, profile, this.eventQueues);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { SERVICE } from './queues/queue-pair.js';
+import { TURN_UNITS } from './queues/turns.js';
 import { OPCODE } from './queues/work-queue-entry.js';
 import { dataSegment, type TestDriver, type TestQueues, twoDrivers, workRequest } from './test/driver.js';
-import { TURN_BYTES } from './transport/transfer.js';
 
 interface Objects {
   readonly objects: Readonly<Record<string, number>>;
@@ -37,7 +37,7 @@ describe('many objects', () => {
     const { eqn: rightEq } = b.createEq(1, 0n);
     const [leftPd, rightPd] = [a.run('ALLOC_PD').number, b.run('ALLOC_PD').number];
     const [leftKey, rightKey] = [a.createPhysicalKey(leftPd), b.createPhysicalKey(rightPd)];
-    const length = 3 * TURN_BYTES;
+    const length = 3 * TURN_UNITS;
     const [source, target] = [a.allocate(length), b.allocate(length)];
     for (let round = 0; round < 100; round++) {
       const left = a.createQp(SERVICE.RC, leftPd, leftEq);
@@ -78,7 +78,7 @@ describe('many objects', () => {
     const { eqn: rightEq } = b.createEq(1, 0n);
     const [leftPd, rightPd] = [a.run('ALLOC_PD').number, b.run('ALLOC_PD').number];
     const [leftKey, rightKey] = [a.createPhysicalKey(leftPd), b.createPhysicalKey(rightPd)];
-    const length = 8 * TURN_BYTES;
+    const length = 8 * TURN_UNITS;
     const [source, target] = [a.allocate(length), b.allocate(length)];
     const pair = () => {
       const left = a.createQp(SERVICE.RC, leftPd, leftEq);

@@ -1,6 +1,6 @@
 /** Objects of the Ethernet side: send and receive queues, their interfaces (TIS, TIR), tables of receive queues, steering. */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { type Budget, ObjectTable } from '../firmware/object-table.js';
+import { objectTable } from '../firmware/object-table.js';
 import {
   createRqIn,
   createRqtIn,
@@ -16,6 +16,7 @@ import {
 import { rqc, rqtc, sqc, tirc, wq } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
+import type { HeapBudget } from '../memory/heap-budget.js';
 import { MAX_STRIDE_BYTES } from '../queues/receive-queue.js';
 import type { WorkQueues } from '../queues/work-queues.js';
 import {
@@ -49,16 +50,16 @@ const MAX_LOG_SIZE = 15;
 
 /** What the Ethernet side needs of its adapter. */
 export interface EthernetHost extends SendQueueHost, ReceiveQueueHost {
-  readonly budget: Budget;
+  readonly budget: HeapBudget;
   readonly workQueues: WorkQueues;
 }
 
 export class Ethernet {
   readonly #host: EthernetHost;
   readonly steering = new Steering();
-  readonly #tirs = new ObjectTable<DataView>('TIR', 1, 0xffffff, 1024);
-  readonly #tiss = new ObjectTable<true>('TIS', 1, 0xffffff, 1024);
-  readonly #tables = new ObjectTable<{ queues: Uint32Array }>('receive queue table', 1, 0xffffff, 256);
+  readonly #tirs = objectTable<DataView>('TIR', 1, 0xffffff, 1024);
+  readonly #tiss = objectTable<true>('TIS', 1, 0xffffff, 1024);
+  readonly #tables = objectTable<{ queues: Uint32Array }>('receive queue table', 1, 0xffffff, 256);
 
   constructor(host: EthernetHost) {
     this.#host = host;

@@ -1,5 +1,6 @@
 /** Send queues of the netdev: frames, checksums and segmentation on the way out. */
 import { DmaError, type FunctionPort } from 'ghostbus';
+import { COST, type Runnable, type Scheduler, type TurnResult, type WorkBudget } from 'ghostbus/kit';
 import { sqc, wq } from '../layouts/contexts.js';
 import { AccessRefused, type KeyUser, PageMissing } from '../memory/access.js';
 import { reportDmaError } from '../memory/dma-report.js';
@@ -15,9 +16,9 @@ import {
   setOutcome,
 } from '../queues/completion-entry.js';
 import type { CompletionQueues } from '../queues/completion-queue.js';
-import { doorbellAddress } from '../queues/doorbell-record.js';
-import type { Runnable, Scheduler } from '../queues/scheduler.js';
+import { doorbellAddress, SEND_RECORD_OFFSET } from '../queues/doorbell-record.js';
 import { SendQueue } from '../queues/send-queue.js';
+import { REQUEST_UNITS } from '../queues/turns.js';
 import {
   MalformedEntry,
   OPCODE,
@@ -33,7 +34,7 @@ import { WQ_STATE } from './work-queue-state.js';
 /** What a send queue needs of its adapter. */
 export interface SendQueueHost {
   readonly port: Pick<FunctionPort, 'dma' | 'log'>;
-  readonly scheduler: Pick<Scheduler, 'kick' | 'remove'>;
+  readonly scheduler: Pick<Scheduler, 'wake' | 'remove'>;
   readonly memory: KeyedMemory;
   readonly memoryKeys: Pick<MemoryKeys, 'translate'>;
   readonly completionQueues: Pick<CompletionQueues, 'find'>;
@@ -49,10 +50,6 @@ const INLINE_IN_SEGMENT = 2;
 const CHECKSUM = { L3: 0x40, L4: 0x80 } as const;
 /** A segmented send: 64 KiB of IP packet and its headers; max_lso_cap is 16. */
 const MAX_SEND_BYTES = 64 * 1024 + 512;
-/** Entries per turn, and frames that go out in it. */
-const BATCH = 32;
-const FRAMES_PER_TURN = 64;
-
 /** An entry that cannot be sent: it completes in error and the queue stops. */
 class SendFailed extends Error {
   readonly syndrome: Syndrome;
@@ -73,7 +70,6 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
   #released = false;
   /** What is left of a segmented send, and its entry. */
   #segments: { readonly frames: Iterator<Uint8Array>; readonly entry: SendEntry } | undefined;
-  #sentFrames = 0;
 
   constructor(host: SendQueueHost, number: number, context: DataView, buffer: GuestBuffer) {
     const queue = sqc.part(context, 'wq');
@@ -82,7 +78,7 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
     this.number = number;
     this.context = context;
     this.#buffer = buffer;
-    this.#queue = new SendQueue(host.port.dma, buffer, 0, wq.get(queue, 'log_wq_sz'), record + 4);
+    this.#queue = new SendQueue(host.port.dma, buffer, 0, wq.get(queue, 'log_wq_sz'), record + SEND_RECORD_OFFSET);
     this.#user = {
       number,
       protectionDomain: wq.get(queue, 'pd'),
@@ -104,26 +100,26 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
   }
 
   ring(): void {
-    if (this.state !== WQ_STATE.RESET) this.#host.scheduler.kick(this);
+    if (this.state !== WQ_STATE.RESET) this.#host.scheduler.wake(this);
   }
 
-  turn(): boolean {
-    if (this.#released) return false;
-    this.#sentFrames = 0;
+  turn(budget: WorkBudget): TurnResult {
+    if (this.#released) return 'idle';
     try {
       this.#queue.announce();
-      for (let count = 0; count < BATCH && this.#sentFrames < FRAMES_PER_TURN; count++) {
+      while (!budget.isSpent) {
         const entry = this.#segments?.entry ?? this.#queue.peek();
-        if (entry === undefined) return false;
+        if (entry === undefined) return 'idle';
         if (this.#segments === undefined) this.#queue.retire(entry);
-        this.#perform(entry);
+        budget.charge(REQUEST_UNITS);
+        this.#perform(entry, budget);
       }
-      return true;
+      return 'ready';
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       reportDmaError(this.#host.port.log, 'a send queue cannot reach its ring', { sqn: this.number }, error);
       sqc.set(this.context, 'state', WQ_STATE.ERROR);
-      return false;
+      return 'idle';
     }
   }
 
@@ -133,14 +129,14 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
     this.#buffer.release();
   }
 
-  #perform(entry: SendEntry): void {
+  #perform(entry: SendEntry, budget: WorkBudget): void {
     if (this.state === WQ_STATE.ERROR) {
       this.#segments = undefined;
       if (sqc.get(this.context, 'flush_in_error_en') === 1) this.#completeError(entry, SYNDROME.FLUSHED);
       return;
     }
     try {
-      this.#send(entry);
+      this.#send(entry, budget);
     } catch (error) {
       if (!(error instanceof SendFailed) && !(error instanceof MalformedEntry)) throw error;
       this.#host.port.log.warn('a frame could not be sent', { sqn: this.number, reason: error.message });
@@ -152,9 +148,9 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
     if (this.#segments === undefined && entry.completes) this.#complete(entry);
   }
 
-  #send(entry: SendEntry): void {
+  #send(entry: SendEntry, budget: WorkBudget): void {
     if (this.#segments !== undefined) {
-      this.#sendSegments(this.#segments.frames);
+      this.#sendSegments(this.#segments.frames, budget);
       return;
     }
     if (entry.isMalformed) throw new MalformedEntry('the entry is longer than what is posted');
@@ -174,18 +170,19 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
       throw new MalformedEntry('segmentation without a segment size or without headers');
     }
     this.#segments = { frames: segment(frame, inlineBytes, segmentBytes), entry };
-    this.#sendSegments(this.#segments.frames);
+    this.#sendSegments(this.#segments.frames, budget);
   }
 
-  /** As many as this turn still has room for. */
-  #sendSegments(frames: Iterator<Uint8Array>): void {
-    while (this.#sentFrames < FRAMES_PER_TURN) {
+  /** As many as this turn's budget has room for. */
+  #sendSegments(frames: Iterator<Uint8Array>, budget: WorkBudget): void {
+    while (!budget.isSpent) {
       const next = frames.next();
       if (next.done) {
         this.#segments = undefined;
         return;
       }
       this.#transmit(next.value, { l3: true, l4: true });
+      budget.charge(REQUEST_UNITS + next.value.length * COST.byte);
     }
   }
 
@@ -193,7 +190,6 @@ export class EthernetSendQueue implements WorkQueue, Runnable {
     if (frame.length < ETHERNET_HEADER_BYTES) throw new MalformedEntry(`a frame of ${frame.length} bytes`);
     if (want.l3 || want.l4) completeChecksums(frame, want);
     this.#host.sendFrame(frame);
-    this.#sentFrames++;
   }
 
   #gather(entry: SendEntry): { frame: Uint8Array; inlineBytes: number } {

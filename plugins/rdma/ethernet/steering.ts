@@ -3,7 +3,7 @@
  * are laid out as a match value, and a rule compares the bits that its group's mask names.
  */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { ObjectTable } from '../firmware/object-table.js';
+import { objectTable } from '../firmware/object-table.js';
 import {
   allocFlowCounterOut,
   createFlowGroupIn,
@@ -72,8 +72,8 @@ export interface Delivery {
 }
 
 export class Steering {
-  readonly #tables = new ObjectTable<Table>('flow table', 1, 0xffffff, MAX_TABLES);
-  readonly #counters = new ObjectTable<{ packets: number; octets: number }>('flow counter', 1, 0xffffff, MAX_RULES);
+  readonly #tables = objectTable<Table>('flow table', 1, 0xffffff, MAX_TABLES);
+  readonly #counters = objectTable<{ packets: number; octets: number }>('flow counter', 1, 0xffffff, MAX_RULES);
   #root: number | undefined;
   #nextGroup = 1;
   #groups = 0;

@@ -1,17 +1,17 @@
 /** Objects that are nothing but a number: protection domains, transport domains, XRC domains, UARs. */
 import { LIMITS } from './capabilities.js';
 import type { CommandTable } from './command.js';
-import { ObjectTable } from './object-table.js';
+import { type ObjectTable, objectTable } from './object-table.js';
 
 export class Allocators {
-  readonly #protectionDomains = new ObjectTable<true>('protection domain', 1, 2 ** LIMITS.logProtectionDomains);
-  readonly #transportDomains = new ObjectTable<true>('transport domain', 1, 1024);
-  readonly #xrcDomains = new ObjectTable<true>('XRC domain', 1, 1024);
+  readonly #protectionDomains = objectTable<true>('protection domain', 1, 2 ** LIMITS.logProtectionDomains);
+  readonly #transportDomains = objectTable<true>('transport domain', 1, 1024);
+  readonly #xrcDomains = objectTable<true>('XRC domain', 1, 1024);
   readonly #uars: ObjectTable<true>;
 
   /** UARs are pages of BAR0, from `firstUar` to `lastUar`. */
   constructor(firstUar: number, lastUar: number) {
-    this.#uars = new ObjectTable<true>('UAR', firstUar, lastUar);
+    this.#uars = objectTable<true>('UAR', firstUar, lastUar);
   }
 
   get commands(): CommandTable {

@@ -1,7 +1,7 @@
 /** Rings in guest memory: a list of equal pages, a start inside the first. */
 import type { Dma } from 'ghostbus';
 import { type CommandCall, CommandError, STATUS } from '../firmware/command.js';
-import type { Budget } from '../firmware/object-table.js';
+import type { HeapBudget } from './heap-budget.js';
 
 export class GuestBuffer {
   readonly sizeBytes: number;
@@ -9,7 +9,7 @@ export class GuestBuffer {
   readonly #pages: Float64Array;
   readonly #pageBytes: number;
   readonly #start: number;
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
 
   /**
    * Takes the page list `pas` of a command. `logPageSize` counts from 4 KiB; `pageOffset` is in 64ths of a page (mlx5 reference
@@ -17,7 +17,7 @@ export class GuestBuffer {
    */
   constructor(
     dma: Dma,
-    budget: Budget,
+    budget: HeapBudget,
     call: CommandCall,
     place: { listStart: number; logPageSize: number; pageOffset: number; sizeBytes: number },
   ) {

@@ -1,8 +1,9 @@
 /** One memory key: its context, its rights and its translation table. */
-import type { Budget } from '../firmware/object-table.js';
+
 import { mkc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
 import { type Access, AccessRefused, type KeyUser, type Right } from './access.js';
+import type { HeapBudget } from './heap-budget.js';
 
 /** mkc.access_mode_4_2 and access_mode_1_0 (mlx5_ifc.h `MLX5_MKC_ACCESS_MODE_*`). */
 export const ACCESS_MODE = { PHYSICAL: 0, MTT: 1, KLM: 2, KSM: 3, DEVICE_MEMORY: 5 } as const;
@@ -45,12 +46,12 @@ export class MemoryKey {
   readonly index: number;
   readonly context: DataView;
   readonly capacityBytes: number;
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
   readonly #pageFaults: boolean;
   /** Grows as it is written; beyond is zero. */
   #table = new DataView(new ArrayBuffer(0));
 
-  constructor(budget: Budget, index: number, context: DataView, pageFaults: boolean) {
+  constructor(budget: HeapBudget, index: number, context: DataView, pageFaults: boolean) {
     this.#budget = budget;
     this.index = index;
     this.context = context;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { CommandCall } from '../firmware/command.js';
-import { Budget } from '../firmware/object-table.js';
 import { createMkeyIn } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
 import { type Access, AccessRefused, PageMissing, SPECIAL_KEY } from './access.js';
+import { HeapBudget } from './heap-budget.js';
 import type { Extent } from './keyed-memory.js';
 import { MemoryKeys } from './memory-keys.js';
 
@@ -13,10 +13,10 @@ const requester = { number: 0x40, protectionDomain: PD, usesReservedKey: false }
 
 describe('memory keys', () => {
   let keys: MemoryKeys;
-  let budget: Budget;
+  let budget: HeapBudget;
 
   beforeEach(() => {
-    budget = new Budget(1024 * 1024);
+    budget = new HeapBudget(1024 * 1024);
     keys = new MemoryKeys(budget, 100, { isDeviceMemory: () => false });
   });
 

@@ -1,10 +1,11 @@
 /** All memory keys of an adapter: commands, look-up, and the checks before a translation. */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { type Budget, ObjectTable } from '../firmware/object-table.js';
+import { type ObjectTable, objectTable } from '../firmware/object-table.js';
 import { createMkeyIn, queryMkeyOut, querySpecialContextsOut } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { type Access, AccessRefused, type KeyUser, SPECIAL_KEY } from './access.js';
+import type { HeapBudget } from './heap-budget.js';
 import type { Extent } from './keyed-memory.js';
 import { ACCESS_MODE, ANY_QP, accessModeOf, MemoryKey, OCTOWORD_BYTES } from './memory-key.js';
 import { Translation, type TranslationSource } from './translation.js';
@@ -15,14 +16,14 @@ const FIRST_INDEX = 0x1000;
 const LAST_INDEX = 0xffffff;
 
 export class MemoryKeys implements TranslationSource {
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
   readonly #keys: ObjectTable<MemoryKey>;
   readonly #deviceMemory: Pick<TranslationSource, 'isDeviceMemory'>;
 
-  constructor(budget: Budget, limit: number, deviceMemory: Pick<TranslationSource, 'isDeviceMemory'>) {
+  constructor(budget: HeapBudget, limit: number, deviceMemory: Pick<TranslationSource, 'isDeviceMemory'>) {
     this.#budget = budget;
     this.#deviceMemory = deviceMemory;
-    this.#keys = new ObjectTable('memory key', FIRST_INDEX, LAST_INDEX, limit);
+    this.#keys = objectTable('memory key', FIRST_INDEX, LAST_INDEX, limit);
   }
 
   get commands(): CommandTable {

@@ -1,7 +1,7 @@
 /** Counter sets of queue pairs (Q counters) and of the port. */
 import { LIMITS } from '../firmware/capabilities.js';
 import type { CommandTable } from '../firmware/command.js';
-import { ObjectTable } from '../firmware/object-table.js';
+import { objectTable } from '../firmware/object-table.js';
 import {
   allocQCounterOut,
   deallocQCounterIn,
@@ -42,7 +42,7 @@ export interface Counted {
 
 /** Sets by counter_set_id, which has 8 bits; 0 means none. */
 export class Counters {
-  readonly #sets = new ObjectTable<Map<QCounter, number>>('counter set', 1, LIMITS.counterSets);
+  readonly #sets = objectTable<Map<QCounter, number>>('counter set', 1, LIMITS.counterSets);
   readonly #traffic = new Map<Traffic, { packets: number; octets: number }>();
 
   get commands(): CommandTable {

@@ -1,28 +1,32 @@
 /** Completion queues: entries of 64 or 128 bytes, arming, moderation, resizing, overrun. */
 
 import { DmaError, type FunctionPort, type Timer } from 'ghostbus';
+import { Ring } from 'ghostbus/kit';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
 import { deviceTicks } from '../firmware/init-segment.js';
-import { type Budget, ObjectTable } from '../firmware/object-table.js';
+import { type ObjectTable, objectTable } from '../firmware/object-table.js';
 import { createCqIn, modifyCqIn, queryCqOut } from '../layouts/commands.js';
 import { cqc } from '../layouts/contexts.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import { GuestBuffer, writeEntry } from '../memory/guest-buffer.js';
+import type { HeapBudget } from '../memory/heap-budget.js';
 import { CQE, CQE_OPCODE, setOutcome } from './completion-entry.js';
 import { doorbellAddress } from './doorbell-record.js';
 import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';
 
-const INDEX_MASK = 0xffffff;
+/** Producer and consumer index have 24 bits. */
+const INDEX_RANGE = 2 ** 24;
 /** cqc.cqe_sz: 64 bytes, 128 bytes, 128 bytes padded; in the larger ones our entry is the second half. */
 const ENTRY_BYTES = [64, 128, 128] as const;
 const MAX_LOG_SIZE = 22;
 /** `mlx5_eqe_cq_err` syndrome: include/linux/mlx5/device.h says only "syndrome"; 1 is overrun in the programmer's manual. */
 const CQ_ERROR_SYNDROME = { OVERRUN: 1, ACCESS: 2 } as const;
 
-interface Ring {
+/** Where the entries are. A queue that is resized moves to another one, and its indices go on. */
+interface EntryRing {
   readonly buffer: GuestBuffer;
-  readonly logSize: number;
+  readonly indices: Ring;
   readonly entryBytes: number;
 }
 
@@ -34,7 +38,7 @@ export class CompletionQueue {
   readonly #port: FunctionPort;
   readonly #events: EventQueues;
   readonly #doorbellRecord: number;
-  #ring: Ring;
+  #ring: EntryRing;
   #producer = 0;
   #arm: Arm = 'none';
   /** Producer index when the last event was sent, and just after the last entry that counts as solicited. */
@@ -44,7 +48,7 @@ export class CompletionQueue {
   #moderation: Timer | undefined;
   #failed = false;
 
-  constructor(port: FunctionPort, events: EventQueues, number: number, ring: Ring, context: DataView) {
+  constructor(port: FunctionPort, events: EventQueues, number: number, ring: EntryRing, context: DataView) {
     this.number = number;
     this.context = context;
     this.#port = port;
@@ -84,8 +88,8 @@ export class CompletionQueue {
   arm(consumer: number, solicitedOnly: boolean): void {
     this.#arm = solicitedOnly ? 'solicited' : 'any';
     const newest = solicitedOnly ? this.#lastSolicited : this.#producer;
-    const unseen = isAfter(newest, consumer) && isAfter(newest, this.#notified);
-    if (unseen) this.#fire();
+    const { indices } = this.#ring;
+    if (indices.isAfter(newest, consumer) && indices.isAfter(newest, this.#notified)) this.#fire();
   }
 
   fail(syndrome: number): void {
@@ -101,13 +105,11 @@ export class CompletionQueue {
    * Moves to another ring: a RESIZE entry ends the old one. Throws {@link CommandError} when what the consumer has not taken
    * does not fit.
    */
-  resize(ring: Ring): void {
-    const waiting = (this.#producer - this.#consumer()) & INDEX_MASK;
-    if (waiting + 1 > 2 ** ring.logSize) {
-      throw new CommandError(
-        STATUS.BAD_SIZE_OUTSTANDING_CQES,
-        `${waiting} entries do not fit a ring of ${2 ** ring.logSize}`,
-      );
+  resize(ring: EntryRing): void {
+    const waiting = ring.indices.used(this.#producer, this.#consumer());
+    const { entries } = ring.indices;
+    if (waiting >= entries) {
+      throw new CommandError(STATUS.BAD_SIZE_OUTSTANDING_CQES, `${waiting} entries do not fit a ring of ${entries}`);
     }
     const marker = new DataView(new ArrayBuffer(CQE.BYTES));
     setOutcome(marker, CQE_OPCODE.RESIZE, false);
@@ -134,28 +136,28 @@ export class CompletionQueue {
       producer: this.#producer,
       arm: this.#arm,
       failed: this.#failed,
-      size: 2 ** this.#ring.logSize,
+      size: this.#ring.indices.entries,
     };
   }
 
   #write(entry: DataView): void {
-    const { buffer, logSize, entryBytes } = this.#ring;
+    const { buffer, indices, entryBytes } = this.#ring;
     const last = entry.getUint8(CQE.OP_OWN);
     // Error entries have their syndrome where others have the time.
     if (last >>> 4 < CQE_OPCODE.REQUESTER_ERROR) entry.setBigUint64(CQE.TIMESTAMP, deviceTicks(this.#port.clock));
-    entry.setUint8(CQE.OP_OWN, (last & 0xfe) | ((this.#producer >>> logSize) & 1));
-    const slot = (this.#producer % 2 ** logSize) * entryBytes;
+    entry.setUint8(CQE.OP_OWN, (last & 0xfe) | (indices.round(this.#producer) & 1));
+    const slot = indices.slot(this.#producer) * entryBytes;
     writeEntry(buffer, this.#port.dma, slot + entryBytes - CQE.BYTES, bytesOf(entry));
-    this.#producer = (this.#producer + 1) & INDEX_MASK;
+    this.#producer = indices.advance(this.#producer);
   }
 
   #isFull(): boolean {
     if (cqc.get(this.context, 'oi') === 1) return false;
-    return ((this.#producer - this.#consumer()) & INDEX_MASK) >= 2 ** this.#ring.logSize;
+    return this.#ring.indices.isFull(this.#producer, this.#consumer());
   }
 
   #consumer(): number {
-    return this.#port.dma.readU32BE(this.#doorbellRecord) & INDEX_MASK;
+    return this.#port.dma.readU32BE(this.#doorbellRecord) % INDEX_RANGE;
   }
 
   /** Now, or when `cq_max_count` entries or `cq_period` microseconds have gathered. */
@@ -185,12 +187,6 @@ export class CompletionQueue {
   }
 }
 
-/** Whether index `a` lies after `b` in a circle of 2^24. */
-function isAfter(a: number, b: number): boolean {
-  const distance = (a - b) & INDEX_MASK;
-  return distance !== 0 && distance < 0x800000;
-}
-
 /** MODIFY_CQ with op_mod 0: which fields (mlx5_ifc.h modify_field_select). */
 const MODIFY_FIELD = { PERIOD: 1, MAX_COUNT: 2, OVERRUN_IGNORE: 4, EQN: 8 } as const;
 const MODIFY_FIELDS: readonly [
@@ -207,14 +203,14 @@ const OP_MOD_RESIZE = 1;
 export class CompletionQueues {
   readonly #port: FunctionPort;
   readonly #events: EventQueues;
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
   readonly #queues: ObjectTable<CompletionQueue>;
 
-  constructor(port: FunctionPort, events: EventQueues, budget: Budget, limit: number) {
+  constructor(port: FunctionPort, events: EventQueues, budget: HeapBudget, limit: number) {
     this.#port = port;
     this.#events = events;
     this.#budget = budget;
-    this.#queues = new ObjectTable('completion queue', 0x400, 0xffffff, limit);
+    this.#queues = objectTable('completion queue', 0x400, 0xffffff, limit);
   }
 
   get commands(): CommandTable {
@@ -280,7 +276,7 @@ export class CompletionQueues {
     }
   }
 
-  #ring(call: CommandCall, context: DataView, listStart: number): Ring {
+  #ring(call: CommandCall, context: DataView, listStart: number): EntryRing {
     const logSize = cqc.get(context, 'log_cq_size');
     if (logSize > MAX_LOG_SIZE) {
       throw new CommandError(STATUS.BAD_PARAMETER, `a completion queue of 2^${logSize} entries`);
@@ -293,6 +289,6 @@ export class CompletionQueues {
       pageOffset: cqc.get(context, 'page_offset'),
       sizeBytes: 2 ** logSize * entryBytes,
     });
-    return { buffer, logSize, entryBytes };
+    return { buffer, indices: new Ring({ entries: 2 ** logSize, counterRange: INDEX_RANGE }), entryBytes };
   }
 }

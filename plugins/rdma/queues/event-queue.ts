@@ -1,12 +1,14 @@
 /** Event queues: 64-byte entries, an interrupt when armed. Source: include/linux/mlx5/device.h `struct mlx5_eqe`. */
 import { DmaError, type FunctionPort } from 'ghostbus';
+import { Ring } from 'ghostbus/kit';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { type Budget, ObjectTable } from '../firmware/object-table.js';
+import { objectTable } from '../firmware/object-table.js';
 import { createEqIn, createEqOut, destroyEqIn, queryEqOut } from '../layouts/commands.js';
 import { eqc } from '../layouts/contexts.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import { GuestBuffer, writeEntry } from '../memory/guest-buffer.js';
+import type { HeapBudget } from '../memory/heap-budget.js';
 
 /** include/linux/mlx5/device.h `enum mlx5_event`. */
 export const EVENT = {
@@ -29,7 +31,8 @@ const ENTRY_BYTES = 64;
 /** Bytes 32 to 59 of an entry are the event's own. */
 export const EVENT_DATA_BYTES = 28;
 const ENTRY = { TYPE: 1, SUB_TYPE: 3, DATA: 32, OWNER: 63 } as const;
-const INDEX_MASK = 0xffffff;
+/** Producer and consumer index have 24 bits. */
+const INDEX_RANGE = 2 ** 24;
 
 export class EventQueue {
   readonly number: number;
@@ -37,7 +40,7 @@ export class EventQueue {
   readonly context: DataView;
   readonly #port: FunctionPort;
   readonly #buffer: GuestBuffer;
-  readonly #logSize: number;
+  readonly #ring: Ring;
   readonly #mask: DataView;
   #producer = 0;
   #consumer = 0;
@@ -48,7 +51,7 @@ export class EventQueue {
     this.number = number;
     this.context = context;
     this.vector = eqc.get(context, 'intr');
-    this.#logSize = eqc.get(context, 'log_eq_size');
+    this.#ring = new Ring({ entries: 2 ** eqc.get(context, 'log_eq_size'), counterRange: INDEX_RANGE });
     this.#port = port;
     this.#buffer = buffer;
     this.#mask = mask;
@@ -60,8 +63,7 @@ export class EventQueue {
 
   /** `data`: at most {@link EVENT_DATA_BYTES}. An entry that finds the queue full or unreachable is counted and lost. */
   post(event: number, subType: number, data: Uint8Array): void {
-    const size = 2 ** this.#logSize;
-    if (((this.#producer - this.#consumer) & INDEX_MASK) >= size) {
+    if (this.#ring.isFull(this.#producer, this.#consumer)) {
       if (this.#overrun++ === 0) this.#port.log.warn('event queue overrun', { eqn: this.number, event });
       return;
     }
@@ -69,15 +71,15 @@ export class EventQueue {
     entry[ENTRY.TYPE] = event;
     entry[ENTRY.SUB_TYPE] = subType;
     entry.set(data, ENTRY.DATA);
-    entry[ENTRY.OWNER] = (this.#producer >>> this.#logSize) & 1;
+    entry[ENTRY.OWNER] = this.#ring.round(this.#producer) & 1;
     try {
-      writeEntry(this.#buffer, this.#port.dma, (this.#producer % size) * ENTRY_BYTES, entry);
+      writeEntry(this.#buffer, this.#port.dma, this.#ring.slot(this.#producer) * ENTRY_BYTES, entry);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       reportDmaError(this.#port.log, 'an event queue cannot be reached', { eqn: this.number, event }, error);
       return;
     }
-    this.#producer = (this.#producer + 1) & INDEX_MASK;
+    this.#producer = this.#ring.advance(this.#producer);
     if (this.#armed) this.#fire();
   }
 
@@ -125,11 +127,11 @@ const MAX_LOG_SIZE = 22;
 
 export class EventQueues {
   readonly #port: FunctionPort;
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
   readonly #vectors: number;
-  readonly #queues = new ObjectTable<EventQueue>('event queue', 1, MAX_EQN);
+  readonly #queues = objectTable<EventQueue>('event queue', 1, MAX_EQN);
 
-  constructor(port: FunctionPort, budget: Budget, vectors: number) {
+  constructor(port: FunctionPort, budget: HeapBudget, vectors: number) {
     this.#port = port;
     this.#budget = budget;
     this.#vectors = vectors;

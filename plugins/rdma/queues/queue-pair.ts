@@ -4,7 +4,7 @@ import { ads, qpc } from '../layouts/contexts.js';
 import { subview } from '../layouts/layout.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
 import type { CompletionQueue, CompletionQueues } from './completion-queue.js';
-import { doorbellAddress } from './doorbell-record.js';
+import { doorbellAddress, SEND_RECORD_OFFSET } from './doorbell-record.js';
 import type { EventQueues } from './event-queue.js';
 import { type ReceiveList, ReceiveRing } from './receive-queue.js';
 import { SendQueue } from './send-queue.js';
@@ -19,8 +19,6 @@ export const SERVICE = { RC: 0, UC: 1, UD: 2, XRC: 3, QP0: 7, QP1: 8, REG_UMR: 0
 const RQ_TYPE = { RING: 0, SHARED: 1 } as const;
 /** qpc.log_rq_stride counts from 16 bytes. */
 const STRIDE_UNIT_BYTES = 16;
-/** The send counter is the second dword of the doorbell record (include/linux/mlx5/qp.h `MLX5_SND_DBR`). */
-const SEND_RECORD_OFFSET = 4;
 /** qpc.mtu: IB_MTU_256 is 1, IB_MTU_4096 is 5. */
 const MAX_MTU_CODE = 5;
 const MTU_UNIT_BYTES = 128;

@@ -1,8 +1,10 @@
 /** Receive queues: a queue pair's own ring, and the linked lists of shared ones. */
 import type { Dma } from 'ghostbus';
+import { Ring } from 'ghostbus/kit';
 import { subview } from '../layouts/layout.js';
 import { SPECIAL_KEY } from '../memory/access.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
+import { COUNTER_RANGE } from './doorbell-record.js';
 import { type DataSegment, parseDataSegment } from './work-queue-entry.js';
 
 const SEGMENT_BYTES = 16;
@@ -51,11 +53,13 @@ export interface RingPlace {
 export class ReceiveRing implements ReceiveQueue {
   readonly #dma: Dma;
   readonly #place: RingPlace;
+  readonly #ring: Ring;
   #consumer = 0;
 
   constructor(dma: Dma, place: RingPlace) {
     this.#dma = dma;
     this.#place = place;
+    this.#ring = new Ring({ entries: 2 ** place.logSize, counterRange: COUNTER_RANGE });
   }
 
   hasPosted(): boolean {
@@ -68,16 +72,16 @@ export class ReceiveRing implements ReceiveQueue {
 
   take(): Receive | undefined {
     if (!this.hasPosted()) return undefined;
-    const { buffer, start, logSize, strideBytes } = this.#place;
+    const { buffer, start, strideBytes } = this.#place;
     const entry = new Uint8Array(strideBytes);
-    buffer.read(start + (this.#consumer % 2 ** logSize) * strideBytes, entry);
+    buffer.read(start + this.#ring.slot(this.#consumer) * strideBytes, entry);
     const counter = this.#consumer;
-    this.#consumer = (this.#consumer + 1) & 0xffff;
+    this.#consumer = this.#ring.advance(counter);
     return { counter, segments: parseScatterList(new DataView(entry.buffer), 0) };
   }
 
   #producer(): number {
-    return this.#dma.readU32BE(this.#place.doorbellRecord) & 0xffff;
+    return this.#dma.readU32BE(this.#place.doorbellRecord) % COUNTER_RANGE;
   }
 }
 
@@ -87,6 +91,7 @@ export class ReceiveList implements ReceiveQueue {
   readonly protectionDomain: number;
   readonly #dma: Dma;
   readonly #place: RingPlace;
+  readonly #ring: Ring;
   readonly #onLimit: () => void;
   #head = 0;
   #taken = 0;
@@ -97,6 +102,7 @@ export class ReceiveList implements ReceiveQueue {
     this.number = number;
     this.protectionDomain = protectionDomain;
     this.#place = place;
+    this.#ring = new Ring({ entries: 2 ** place.logSize, counterRange: COUNTER_RANGE });
     this.#onLimit = onLimit;
   }
 
@@ -116,13 +122,13 @@ export class ReceiveList implements ReceiveQueue {
 
   take(): Receive | undefined {
     if (!this.hasPosted()) return undefined;
-    const { buffer, start, logSize, strideBytes } = this.#place;
+    const { buffer, start, strideBytes } = this.#place;
     const entry = new Uint8Array(strideBytes);
-    const index = this.#head % 2 ** logSize;
+    const index = this.#ring.slot(this.#head);
     buffer.read(start + index * strideBytes, entry);
     const view = new DataView(entry.buffer);
     this.#head = view.getUint16(2);
-    this.#taken = (this.#taken + 1) & 0xffff;
+    this.#taken = this.#ring.advance(this.#taken);
     this.#checkLimit();
     return { counter: index, segments: parseScatterList(view, SEGMENT_BYTES) };
   }
@@ -142,6 +148,6 @@ export class ReceiveList implements ReceiveQueue {
   }
 
   #posted(): number {
-    return ((this.#dma.readU32BE(this.#place.doorbellRecord) & 0xffff) - this.#taken) & 0xffff;
+    return this.#ring.used(this.#dma.readU32BE(this.#place.doorbellRecord) % COUNTER_RANGE, this.#taken);
   }
 }

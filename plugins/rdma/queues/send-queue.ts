@@ -1,13 +1,15 @@
 /** A ring of sends, as software fills it: blocks of 64 bytes, a producer counter in the doorbell record. */
 import type { Dma } from 'ghostbus';
+import { Ring } from 'ghostbus/kit';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
+import { COUNTER_RANGE } from './doorbell-record.js';
 import { BLOCK_BYTES, parseControl, type SendEntry } from './work-queue-entry.js';
 
 export class SendQueue {
   readonly #dma: Dma;
   readonly #buffer: GuestBuffer;
   readonly #start: number;
-  readonly #blocks: number;
+  readonly #ring: Ring;
   readonly #doorbellRecord: number;
   /** Index of the next block to execute, 16 bits. */
   #consumer = 0;
@@ -18,7 +20,7 @@ export class SendQueue {
     this.#dma = dma;
     this.#buffer = buffer;
     this.#start = start;
-    this.#blocks = 2 ** logBlocks;
+    this.#ring = new Ring({ entries: 2 ** logBlocks, counterRange: COUNTER_RANGE });
     this.#doorbellRecord = doorbellRecord;
   }
 
@@ -37,16 +39,16 @@ export class SendQueue {
    * Throws DmaError.
    */
   announce(): void {
-    this.#announced = this.#dma.readU32BE(this.#doorbellRecord) & 0xffff;
+    this.#announced = this.#dma.readU32BE(this.#doorbellRecord) % COUNTER_RANGE;
   }
 
   /** The next announced entry, left in the queue; undefined when there is none. Throws DmaError. */
   peek(): SendEntry | undefined {
-    const posted = (this.#announced - this.#consumer) & 0xffff;
+    const posted = this.#ring.used(this.#announced, this.#consumer);
     if (posted === 0) return undefined;
     const first = this.#read(BLOCK_BYTES);
     const { units, entry } = parseControl(new DataView(first.buffer), this.#consumer);
-    if (posted > this.#blocks || entry.blocks > posted) {
+    if (posted > this.#ring.capacity || entry.blocks > posted) {
       return { ...entry, blocks: posted, isMalformed: true, view: new DataView(first.buffer) };
     }
     const sizeBytes = Math.max(16, units * 16);
@@ -56,13 +58,13 @@ export class SendQueue {
 
   /** Leaves an entry behind. */
   retire(entry: SendEntry): void {
-    this.#consumer = (this.#consumer + entry.blocks) & 0xffff;
+    this.#consumer = this.#ring.advance(this.#consumer, entry.blocks);
   }
 
   #read(sizeBytes: number): Uint8Array {
     const bytes = new Uint8Array(sizeBytes);
-    const at = (this.#consumer % this.#blocks) * BLOCK_BYTES;
-    const beforeWrap = Math.min(sizeBytes, this.#blocks * BLOCK_BYTES - at);
+    const at = this.#ring.slot(this.#consumer) * BLOCK_BYTES;
+    const beforeWrap = Math.min(sizeBytes, this.#ring.entries * BLOCK_BYTES - at);
     this.#buffer.read(this.#start + at, bytes.subarray(0, beforeWrap));
     if (beforeWrap < sizeBytes) this.#buffer.read(this.#start, bytes.subarray(beforeWrap));
     return bytes;

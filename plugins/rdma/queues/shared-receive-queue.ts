@@ -1,7 +1,7 @@
 /** Shared receive queues: the driver makes a basic one as an RMP (receive memory pool), an XRC one as an XRC_SRQ. */
 import type { FunctionPort } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { type Budget, ObjectTable } from '../firmware/object-table.js';
+import { type ObjectTable, objectTable } from '../firmware/object-table.js';
 import {
   armXrcSrqIn,
   createRmpIn,
@@ -13,6 +13,7 @@ import {
 import { rmpc, wq, xrcSrqc } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
+import type { HeapBudget } from '../memory/heap-budget.js';
 import { doorbellAddress } from './doorbell-record.js';
 import { EVENT, type EventQueues } from './event-queue.js';
 import { MAX_STRIDE_BYTES, ReceiveList } from './receive-queue.js';
@@ -42,14 +43,14 @@ const MAX_LOG_SIZE = 16;
 export class SharedReceiveQueues {
   readonly #port: FunctionPort;
   readonly #events: EventQueues;
-  readonly #budget: Budget;
+  readonly #budget: HeapBudget;
   readonly #queues: ObjectTable<SharedReceiveQueue>;
 
-  constructor(port: FunctionPort, events: EventQueues, budget: Budget, limit: number) {
+  constructor(port: FunctionPort, events: EventQueues, budget: HeapBudget, limit: number) {
     this.#port = port;
     this.#events = events;
     this.#budget = budget;
-    this.#queues = new ObjectTable('shared receive queue', 0x100, 0xffffff, limit);
+    this.#queues = objectTable('shared receive queue', 0x100, 0xffffff, limit);
   }
 
   get commands(): CommandTable {

@@ -2,6 +2,7 @@
 import { qpc } from '../layouts/contexts.js';
 import { CQE_OPCODE, SYNDROME } from '../queues/completion-entry.js';
 import { SERVICE } from '../queues/queue-pair.js';
+import { REQUEST_UNITS } from '../queues/turns.js';
 import {
   type AddressVector,
   MalformedEntry,
@@ -22,8 +23,8 @@ export const WELL_KNOWN_QPN = { SUBNET_MANAGEMENT: 0, GENERAL_SERVICES: 1 } as c
 /** IB volume 1 §10.2.5: a set high bit asks for the queue pair's own key. */
 const QKEY_OF_QUEUE_PAIR = 0x80000000;
 const DEFAULT_PKEY = 0xffff;
-/** Members of a group that get their copy before others have their turn. */
-const COPIES_PER_SLICE = 32;
+/** A copy for one receiver: its receive is fetched, translated and completed, beside the request's own part. */
+const COPY_UNITS = 2 * REQUEST_UNITS;
 /** cqe.flags_rqpn, above the source queue pair: what kind of header came, and whether one did. */
 const FLAGS = { HEADER_TYPE_SHIFT: 24, GRH: 1 << 28 } as const;
 
@@ -52,7 +53,7 @@ export interface DatagramHost extends MemoryAccess {
 }
 
 export function* sendDatagram(host: DatagramHost, sending: Sending, reader: SegmentReader): Work<number> {
-  const { qp, entry } = sending;
+  const { qp, entry, waiter } = sending;
   if (entry.opcode !== OPCODE.SEND && entry.opcode !== OPCODE.SEND_IMM) {
     throw new MalformedEntry(`opcode ${entry.opcode} of a datagram`);
   }
@@ -62,8 +63,9 @@ export function* sendDatagram(host: DatagramHost, sending: Sending, reader: Segm
   if (lengthBytes > qp.mtuBytes) {
     throw new RequestFailed(SYNDROME.LOCAL_LENGTH, `a datagram of ${lengthBytes} bytes; the MTU is ${qp.mtuBytes}`);
   }
-  for (const [index, peer] of receivers(host.cable, sending, vector).entries()) {
-    if (index % COPIES_PER_SLICE === COPIES_PER_SLICE - 1) yield 'slice';
+  for (const peer of receivers(host.cable, sending, vector)) {
+    if (waiter.budget.isSpent) yield 'slice';
+    waiter.budget.charge(COPY_UNITS);
     // It may have left while others had their turn.
     if (!peer.qp.canReceive) continue;
     const delivered = yield* host.cable.deliver(sending, peer, 'send', lengthBytes, vector);

@@ -2,11 +2,11 @@
 import type { FunctionPort } from 'ghostbus';
 import { LIMITS } from '../firmware/capabilities.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import type { Budget } from '../firmware/object-table.js';
 import { attachToMcgIn, createQpIn, queryQpOut, rst2initQpIn } from '../layouts/commands.js';
 import { qpc } from '../layouts/contexts.js';
 import { bytesOf, copyOf, subview } from '../layouts/layout.js';
 import { GuestBuffer } from '../memory/guest-buffer.js';
+import type { HeapBudget } from '../memory/heap-budget.js';
 import {
   QP_STATE,
   QueuePair,
@@ -27,7 +27,7 @@ const GID_BYTES = 16;
 /** What queue pairs and their halves need of their adapter. */
 export interface QueuePairsHost extends QueuePairHost, SendEngineHost, ResponderHost {
   readonly port: FunctionPort;
-  readonly budget: Budget;
+  readonly budget: HeapBudget;
   readonly workQueues: WorkQueues;
   readonly memoryKeys: ResponderHost['memoryKeys'] & SendEngineHost['memoryKeys'];
   readonly counters: ResponderHost['counters'] & SendEngineHost['counters'];

@@ -1,5 +1,6 @@
 /** The receiving half of a queue pair: takes what others send it, and refuses what it must not take. */
 import { DmaError, type FunctionPort, type Timer } from 'ghostbus';
+import type { Runnable, Scheduler, TurnResult, WorkBudget } from 'ghostbus/kit';
 import { qpc } from '../layouts/contexts.js';
 import { type KeyUser, PageMissing, type Right } from '../memory/access.js';
 import { reportDmaError } from '../memory/dma-report.js';
@@ -11,14 +12,12 @@ import type { CompletionQueues } from '../queues/completion-queue.js';
 import { EVENT } from '../queues/event-queue.js';
 import { QP_STATE, type QueuePair, type QueuePairHalf, SERVICE } from '../queues/queue-pair.js';
 import type { Receive } from '../queues/receive-queue.js';
-import type { Runnable, Scheduler } from '../queues/scheduler.js';
 import type { SharedReceiveQueue, SharedReceiveQueues, XrcRole } from '../queues/shared-receive-queue.js';
+import { REQUEST_UNITS } from '../queues/turns.js';
 import { OPCODE, type RemotePlace, totalBytes } from '../queues/work-queue-entry.js';
 import { Dropped, type MessageRecorder, type WireOperation } from './sending.js';
 import { type Chunk, guarded, type MemoryAccess, PeerGone, type Side, type TransferFailed } from './transfer.js';
 
-/** Flushed entries per turn. */
-const FLUSH_BATCH = 64;
 /** A ring in error has no doorbell: receives posted late are looked for with growing pauses. */
 const FLUSH_POLL_MS = { FIRST: 1, LAST: 64 } as const;
 
@@ -52,7 +51,7 @@ export class Nak extends Error {
 /** What a responder needs of its adapter. */
 export interface ResponderHost extends MemoryAccess {
   readonly port: Pick<FunctionPort, 'clock' | 'log'>;
-  readonly scheduler: Pick<Scheduler, 'kick' | 'remove'>;
+  readonly scheduler: Pick<Scheduler, 'wake' | 'remove'>;
   readonly memoryKeys: Pick<MemoryKeys, 'translate' | 'find'>;
   readonly counters: Pick<Counters, 'add' | 'countTraffic' | 'countResponderError'>;
   readonly completionQueues: Pick<CompletionQueues, 'find'>;
@@ -288,14 +287,14 @@ export class Responder implements QueuePairHalf, Runnable {
   }
 
   /** Flushes a part of the receive queue of a queue pair in error. */
-  turn(): boolean {
-    if (this.qp.isReleased || this.qp.state !== QP_STATE.ERROR) return false;
+  turn(budget: WorkBudget): TurnResult {
+    if (this.qp.isReleased || this.qp.state !== QP_STATE.ERROR) return 'idle';
     try {
-      return this.#flush();
+      return this.#flush(budget);
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       this.#reportLostQueue(error);
-      return false;
+      return 'idle';
     }
   }
 
@@ -309,7 +308,7 @@ export class Responder implements QueuePairHalf, Runnable {
   enterError(): void {
     if (this.qp.sharedReceiveQueue !== undefined) this.qp.postEvent(EVENT.SRQ_LAST_WQE);
     this.#flushPauseMs = FLUSH_POLL_MS.FIRST;
-    this.#host.scheduler.kick(this);
+    this.#host.scheduler.wake(this);
   }
 
   release(): void {
@@ -359,22 +358,22 @@ export class Responder implements QueuePairHalf, Runnable {
     throw this.invalidRequest(`there is no XRC shared receive queue ${number}`);
   }
 
-  /** True when there is more. */
-  #flush(): boolean {
+  #flush(budget: WorkBudget): TurnResult {
     for (const receive of this.#unfinished) this.#flushReceive(receive);
     this.#unfinished.clear();
     const ring = this.qp.receiveRing;
-    if (ring === undefined || this.qp.sharedReceiveQueue !== undefined) return false;
-    for (let count = 0; count < FLUSH_BATCH; count++) {
+    if (ring === undefined || this.qp.sharedReceiveQueue !== undefined) return 'idle';
+    while (!budget.isSpent) {
       const receive = ring.take();
       if (receive === undefined) {
         this.#pollFlush();
-        return false;
+        return 'idle';
       }
       this.#flushPauseMs = FLUSH_POLL_MS.FIRST;
       this.#flushReceive(receive);
+      budget.charge(REQUEST_UNITS);
     }
-    return true;
+    return 'ready';
   }
 
   #flushReceive(receive: Receive): void {
@@ -406,7 +405,7 @@ export class Responder implements QueuePairHalf, Runnable {
     this.#cancelFlushPoll();
     this.#flushPoll = this.#host.port.clock.after(this.#flushPauseMs, () => {
       this.#flushPoll = undefined;
-      this.#host.scheduler.kick(this);
+      this.#host.scheduler.wake(this);
     });
     this.#flushPauseMs = Math.min(2 * this.#flushPauseMs, FLUSH_POLL_MS.LAST);
   }

@@ -1,5 +1,6 @@
 /** The sending half of a queue pair: executes sends in order, a slice per turn; flushes them when the queue pair is in error. */
 import { type Clock, DmaError, type FunctionPort } from 'ghostbus';
+import { type Runnable, type Scheduler, type TurnResult, WorkBudget } from 'ghostbus/kit';
 import { reportDmaError } from '../memory/dma-report.js';
 import type { Counters } from '../port/counters.js';
 import {
@@ -13,14 +14,11 @@ import {
 } from '../queues/completion-entry.js';
 import { EVENT } from '../queues/event-queue.js';
 import { QP_STATE, type QueuePair, type QueuePairHalf } from '../queues/queue-pair.js';
-import type { Runnable, Scheduler } from '../queues/scheduler.js';
+import { REQUEST_UNITS } from '../queues/turns.js';
 import { OPCODE, type SendEntry } from '../queues/work-queue-entry.js';
 import { Requester, type RequesterHost } from './requester.js';
 import { type Origin, RequestFailed } from './sending.js';
-import { TURN_BYTES, type Waiter, type Work } from './transfer.js';
-
-/** Sends, or flushed entries, per turn. */
-const BATCH = 64;
+import type { Waiter, Work } from './transfer.js';
 
 /** States in which a doorbell means nothing yet. */
 const DEAF_STATES: readonly number[] = [QP_STATE.RESET, QP_STATE.INIT, QP_STATE.RTR];
@@ -28,7 +26,7 @@ const DEAF_STATES: readonly number[] = [QP_STATE.RESET, QP_STATE.INIT, QP_STATE.
 /** What a sending half needs of its adapter. */
 export interface SendEngineHost extends RequesterHost {
   readonly port: Pick<FunctionPort, 'clock' | 'log'>;
-  readonly scheduler: Pick<Scheduler, 'kick' | 'remove'>;
+  readonly scheduler: Pick<Scheduler, 'wake' | 'remove'>;
   readonly counters: Pick<Counters, 'add' | 'countRequesterError'>;
   readonly vport: Origin;
 }
@@ -41,8 +39,8 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
   #work: Work | undefined;
   #paused = false;
   #forget: (() => void) | undefined;
-  /** Bytes moved in this turn. */
-  #movedBytes = 0;
+  /** Of the present turn, or the last. */
+  #budget = new WorkBudget(0);
 
   constructor(host: SendEngineHost, qp: QueuePair) {
     this.#host = host;
@@ -70,8 +68,12 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
     this.wake();
   }
 
+  get budget(): WorkBudget {
+    return this.#budget;
+  }
+
   wake(): void {
-    if (!this.#qp.isReleased) this.#host.scheduler.kick(this);
+    if (!this.#qp.isReleased) this.#host.scheduler.wake(this);
   }
 
   onAbandon(forget: (() => void) | undefined): void {
@@ -85,23 +87,24 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
 
   enterError(): void {
     this.#abandon();
-    this.#host.scheduler.kick(this);
+    this.#host.scheduler.wake(this);
   }
 
   release(): void {
     this.#abandon();
   }
 
-  turn(): boolean {
-    const qp = this.#qp;
-    if (qp.isReleased) return false;
+  turn(budget: WorkBudget): TurnResult {
+    this.#budget = budget;
+    const { state, isReleased } = this.#qp;
+    if (isReleased) return 'idle';
     try {
-      if (qp.state === QP_STATE.ERROR || qp.state === QP_STATE.SQ_ERROR) return this.#flushSends();
-      return qp.state === QP_STATE.RTS ? this.#advance() : false;
+      if (state === QP_STATE.ERROR || state === QP_STATE.SQ_ERROR) return this.#flush(budget);
+      return state === QP_STATE.RTS ? this.#advance(budget) : 'idle';
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
       this.#reportLostRing(error);
-      return false;
+      return 'idle';
     }
   }
 
@@ -114,29 +117,29 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
     this.#host.scheduler.remove(this);
   }
 
-  #advance(): boolean {
-    this.#movedBytes = 0;
-    for (let count = 0; count < BATCH && this.#movedBytes < TURN_BYTES; count++) {
+  #advance(budget: WorkBudget): TurnResult {
+    while (!budget.isSpent) {
       if (this.#work === undefined) {
         const entry = this.#qp.sendQueue?.peek();
-        if (entry === undefined) return false;
+        if (entry === undefined) return 'idle';
         this.#work = this.#execute(entry);
       }
       this.#paused = false;
       const work = this.#work;
       const step = work.next();
-      // The work may have put the queue pair in error, which abandons it.
-      if (this.#work !== work) return this.#qp.state === QP_STATE.ERROR || this.#qp.state === QP_STATE.SQ_ERROR;
+      budget.charge(REQUEST_UNITS);
+      // The work may have put the queue pair in error, which abandons it and asks for turns to flush.
+      if (this.#work !== work) return 'idle';
       if (step.done) {
         this.#work = undefined;
       } else if (step.value === 'wait') {
         this.#paused = true;
-        return false;
+        return 'idle';
       } else {
-        return true;
+        return 'ready';
       }
     }
-    return true;
+    return 'ready';
   }
 
   *#execute(entry: SendEntry): Work {
@@ -146,7 +149,6 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
       }
       const sending = { qp: this.#qp, origin: this.#host.vport, waiter: this, entry };
       const lengthBytes = yield* this.#requester.perform(sending);
-      this.#movedBytes += lengthBytes;
       this.#complete(entry, lengthBytes);
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
@@ -175,7 +177,7 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
       // IB volume 1 §10.3.1.5: unreliable services can go on after the driver has cleaned up.
       this.#abandon();
       qp.setState(QP_STATE.SQ_ERROR);
-      this.#host.scheduler.kick(this);
+      this.#host.scheduler.wake(this);
     }
   }
 
@@ -190,18 +192,18 @@ export class SendEngine implements QueuePairHalf, Runnable, Waiter {
     return completionEntry({ userIndex, queue: number, sendOpcode: opcode, counter: index });
   }
 
-  /** Completes a batch of what is posted as flushed; true when there is more. */
-  #flushSends(): boolean {
+  /** Completes what is posted as flushed. */
+  #flush(budget: WorkBudget): TurnResult {
     const queue = this.#qp.sendQueue;
-    if (queue === undefined) return false;
-    for (let count = 0; count < BATCH; count++) {
-      const entry = queue.peek();
-      if (entry === undefined) return false;
+    while (!budget.isSpent) {
+      const entry = queue?.peek();
+      if (queue === undefined || entry === undefined) return 'idle';
       queue.retire(entry);
       this.#host.counters.add(this.#qp, 'req_cqe_flush_error');
       this.#pushError(entry, SYNDROME.FLUSHED);
+      budget.charge(REQUEST_UNITS);
     }
-    return true;
+    return 'ready';
   }
 
   #reportLostRing(error: DmaError): void {

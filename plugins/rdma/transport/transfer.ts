@@ -1,13 +1,15 @@
 /** Moving the bytes of a message from one function's memory to another's (or the same one's). */
 import { type Clock, DmaError } from 'ghostbus';
+import { COST, type WorkBudget } from 'ghostbus/kit';
 import { AccessRefused, type KeyUser, PageMissing, type Right } from '../memory/access.js';
 import type { Extent, KeyedMemory } from '../memory/keyed-memory.js';
 import type { MemoryKeys } from '../memory/memory-keys.js';
 import type { PageFaults } from '../memory/page-faults.js';
+import { TURN_UNITS } from '../queues/turns.js';
 import type { SendPiece } from '../queues/work-queue-entry.js';
 
-/** What a turn moves at most: a register access waits no longer than this takes. */
-export const TURN_BYTES = 1024 * 1024;
+/** What is translated and moved at one moment. */
+const SLICE_BYTES = TURN_UNITS / COST.byte;
 /** Between two functions bytes pass through a buffer of this size. */
 const BOUNCE_BYTES = 256 * 1024;
 
@@ -53,6 +55,8 @@ export type Work<T = void> = Generator<Pause, T, void>;
 /** What work needs from the queue that runs it while it waits. */
 export interface Waiter {
   readonly clock: Clock;
+  /** What the present turn may still do: work charges what it costs. */
+  readonly budget: WorkBudget;
   /** Runs the work again. */
   wake(): void;
   /** Called when the work is abandoned while it waits. */
@@ -75,10 +79,11 @@ interface ChunkPlace {
  */
 export function* transfer(waiter: Waiter, source: Side, target: Side, lengthBytes: number, tap?: Tap): Work {
   for (let done = 0; done < lengthBytes; ) {
-    const length = Math.min(TURN_BYTES, lengthBytes - done);
+    const length = Math.min(SLICE_BYTES, lengthBytes - done);
     const { from, to } = yield* locateBoth(waiter, source, target, done, length);
     moveChunks(source.access.memory, from, target.access.memory, to, tap);
     done += length;
+    waiter.budget.charge(length * COST.byte);
     if (done < lengthBytes) yield 'slice';
   }
 }

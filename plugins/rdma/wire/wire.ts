@@ -1,5 +1,6 @@
 /** One adapter's end of the cable: finds who is meant, counts and loses what travels, and shows it to recorders. */
 import type { FunctionPort } from 'ghostbus';
+import type { WorkUnits } from 'ghostbus/kit';
 import { destinationMac } from '../ethernet/frame.js';
 import { ads, qpc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
@@ -8,6 +9,7 @@ import type { Counters } from '../port/counters.js';
 import type { Link } from '../port/profile.js';
 import type { Vport } from '../port/vport.js';
 import { SYNDROME } from '../queues/completion-entry.js';
+import { TURN_UNITS } from '../queues/turns.js';
 import type { AddressVector } from '../queues/work-queue-entry.js';
 import type { Cable } from '../transport/requester.js';
 import type { Responder, Responders } from '../transport/responder.js';
@@ -41,8 +43,8 @@ export interface WirePlace {
   readonly recorder: (FrameRecorder & MessageRecorder) | undefined;
 }
 
-/** Fates drawn before others have their turn. */
-const DRAWS_PER_SLICE = 10_000;
+/** The fate of one packet: 10,000 are a turn. */
+const DRAW_UNITS: WorkUnits = TURN_UNITS / 10_000;
 const HELD_BACK_MS = 1;
 /** First byte of a multicast GID (RFC 4291 §2.7). */
 const MULTICAST_GID = 0xff;
@@ -112,7 +114,7 @@ export class Wire implements Cable, Station {
     const [from, to] = operation === 'read' ? [peer, this.#host.counters] : [this.#host.counters, peer];
     from.countTraffic(`transmitted_ib_${kind}`, packets, lengthBytes);
     if (this.#place.faults.areActive) {
-      const arrived = qp.isReliable ? yield* this.#insist(sending, peer, packets) : yield* this.#hope(packets);
+      const arrived = qp.isReliable ? yield* this.#insist(sending, peer, packets) : yield* this.#hope(sending, packets);
       if (!arrived) return false;
     }
     to.countTraffic(`received_ib_${kind}`, packets, lengthBytes);
@@ -152,7 +154,8 @@ export class Wire implements Cable, Station {
    * message's last packet, or of its acknowledgement, is only noticed by the timer.
    */
   *#insist(sending: Sending, peer: Responder, packets: number): Work<boolean> {
-    const retries = qpc.get(sending.qp.context, 'retry_count');
+    const { qp, waiter } = sending;
+    const retries = qpc.get(qp.context, 'retry_count');
     for (let sent = 0, failures = 0; sent <= packets; ) {
       const isAcknowledgement = sent === packets;
       const fate = this.#place.faults.draw();
@@ -164,7 +167,8 @@ export class Wire implements Cable, Station {
         if (++failures > retries) throw new RequestFailed(SYNDROME.TRANSPORT_RETRIES, 'too many packets were lost');
         yield* this.#recover(sending, peer, fate, isAcknowledgement, sent === packets - 1);
       }
-      if (sent % DRAWS_PER_SLICE === DRAWS_PER_SLICE - 1) yield 'slice';
+      waiter.budget.charge(DRAW_UNITS);
+      if (waiter.budget.isSpent) yield 'slice';
     }
     return true;
   }
@@ -184,12 +188,13 @@ export class Wire implements Cable, Station {
   }
 
   /** An unreliable message arrives when each of its packets does, in order. */
-  *#hope(packets: number): Work<boolean> {
+  *#hope({ waiter }: Sending, packets: number): Work<boolean> {
     let arrived = true;
     for (let sent = 0; sent < packets; sent++) {
       const fate = this.#place.faults.draw();
       if (fate === 'lost' || fate === 'corrupted' || (fate === 'reordered' && packets > 1)) arrived = false;
-      if (sent % DRAWS_PER_SLICE === DRAWS_PER_SLICE - 1) yield 'slice';
+      waiter.budget.charge(DRAW_UNITS);
+      if (waiter.budget.isSpent) yield 'slice';
     }
     return arrived;
   }
