@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cachedFolder } from './cache.js';
 import { fromBackports, makeDebianRoot, unpackTar } from './debian.js';
@@ -54,6 +54,17 @@ export async function kernelBuildRoot(kernel: string, release: string, onProgres
       await rm(tarPath, { force: true });
     }
   });
+}
+
+/**
+ * The folder of that kernel's source tree as far as Debian's headers package has it: `include/` and more below.
+ * @throws HostSetupError as {@link kernelBuildRoot}
+ */
+export async function kernelHeaderTree(kernel: string, release: string, onProgress?: Progress): Promise<string> {
+  const sources = join(await kernelBuildRoot(kernel, release, onProgress), 'usr/src');
+  const found = (await readdir(sources)).filter((name) => name.endsWith('-common'));
+  if (found.length === 1) return join(sources, found[0]!);
+  throw new Error(`${sources} has ${found.length} folders of a kernel's common headers; remove it and try again`);
 }
 
 // Linux Documentation/admin-guide/devices.txt, character major 1.

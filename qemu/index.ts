@@ -8,6 +8,7 @@ export {
 } from './attach-formats.js';
 export { bootGuest } from './boot.js';
 export { buildGuestPrograms, type GuestBuildOptions } from './build-guest.js';
+export { kernelHeaderTree } from './builder-root.js';
 export { cacheFolder } from './cache.js';
 export { findMirror, hostPackages } from './debian.js';
 export { GuestError, GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from './errors.js';

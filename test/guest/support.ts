@@ -12,6 +12,7 @@ import {
   findKernelComplaints,
   findQemu,
   type Guest,
+  kernelHeaderTree,
 } from '../../qemu/index.js';
 import { guestAddresses } from '../../session/guest-addresses.js';
 import { WatchedLog } from '../../session/watched-log.js';
@@ -22,6 +23,12 @@ export type Kernel = (typeof KERNELS)[number];
 const EXAMPLE_DRIVER = fileURLToPath(new URL('../../../plugins/example/guest-driver', import.meta.url));
 
 export const progress = (text: string) => console.error(`    … ${text}`);
+
+/** The headers of a guest's kernel, with `include/` below. */
+export async function kernelHeaders(kernel: Kernel): Promise<string> {
+  const { kernelRelease } = await ensureImage({ kernel, packages: [], onProgress: progress });
+  return kernelHeaderTree(kernel, kernelRelease, progress);
+}
 
 export interface ServedMachine {
   readonly emulator: Emulator;

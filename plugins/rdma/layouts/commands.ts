@@ -6,10 +6,6 @@ export const queryIssiOut = layout('query_issi_out', 0x70, {
   supported_issi_dw0: [0x360, 32],
 });
 
-export const setIssiIn = layout('set_issi_in', 0x10, {
-  current_issi: [0x50, 16],
-});
-
 export const queryPagesOut = layout('query_pages_out', 0x10, {
   function_id: [0x50, 16],
   num_pages: [0x60, 32],
@@ -24,11 +20,6 @@ export const managePagesIn = layout('manage_pages_in', 0x10, {
 export const managePagesOut = layout('manage_pages_out', 0x10, {
   output_num_entries: [0x40, 32],
   pas: [0x80, 0],
-});
-
-export const queryHcaCapIn = layout('query_hca_cap_in', 0x10, {
-  other_function: [0x40, 1],
-  function_id: [0x50, 16],
 });
 
 export const querySpecialContextsOut = layout('query_special_contexts_out', 0x20, {
@@ -80,10 +71,6 @@ export const createMkeyIn = layout('create_mkey_in', 0x110, {
   memory_key_mkey_entry: [0x80, 512],
   translations_octword_actual_size: [0x300, 32],
   klm_pas_mtt: [0x880, 0],
-});
-
-export const createMkeyOut = layout('create_mkey_out', 0x10, {
-  mkey_index: [0x48, 24],
 });
 
 export const queryMkeyOut = layout('query_mkey_out', 0x130, {
@@ -180,10 +167,6 @@ export const modifyTirIn = layout('modify_tir_in', 0x110, {
   tirn: [0x48, 24],
   bitmask: [0x80, 64],
   ctx: [0x100, 1920],
-});
-
-export const createTisIn = layout('create_tis_in', 0xc0, {
-  ctx: [0x100, 1280],
 });
 
 export const createRqtIn = layout('create_rqt_in', 0x110, {
@@ -287,11 +270,6 @@ export const modifyNicVportContextIn = layout('modify_nic_vport_context_in', 0x2
 });
 
 export const queryHcaVportContextOut = layout('query_hca_vport_context_out', 0x210, {
-  hca_vport_context: [0x80, 4096],
-});
-
-export const modifyHcaVportContextIn = layout('modify_hca_vport_context_in', 0x210, {
-  port_num: [0x4c, 4],
   hca_vport_context: [0x80, 4096],
 });
 
@@ -424,22 +402,10 @@ export const queryAdapterOut = layout('query_adapter_out', 0x110, {
   query_adapter_struct: [0x80, 2048],
 });
 
-export const pageFaultResumeIn = layout('page_fault_resume_in', 0x10, {
-  op_mod: [0x30, 16],
-  page_fault_info: [0x40, 64],
-});
-
 export const memPageFaultInfo = layout('mem_page_fault_info', 0x8, {
   error: [0x0, 1],
   fault_token_47_32: [0x10, 16],
   fault_token_31_0: [0x20, 32],
-});
-
-export const transPageFaultInfo = layout('trans_page_fault_info', 0x8, {
-  error: [0x0, 1],
-  page_fault_type: [0x5, 3],
-  wq_number: [0x8, 24],
-  fault_token: [0x28, 24],
 });
 
 export const allocMemicIn = layout('alloc_memic_in', 0x20, {

@@ -312,16 +312,6 @@ export const tirc = layout('tirc', 0xf0, {
   rx_hash_field_selector_inner: [0x2a0, 32],
 });
 
-export const tisc = layout('tisc', 0xa0, {
-  strict_lag_tx_port_affinity: [0x0, 1],
-  tls_en: [0x1, 1],
-  lag_tx_port_affinity: [0x4, 4],
-  prio: [0xc, 4],
-  transport_domain: [0x128, 24],
-  underlay_qpn: [0x148, 24],
-  pd: [0x168, 24],
-});
-
 export const rqtc = layout('rqtc', 0xf0, {
   list_q_type: [0xa5, 3],
   rqt_max_size: [0xb0, 16],
