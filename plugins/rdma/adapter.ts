@@ -1,6 +1,7 @@
 /** One adapter between two resets: its blocks, wired together. */
 import type { FunctionPort, MemoryRegion } from 'ghostbus';
 import { Scheduler } from 'ghostbus/kit';
+import { BAR0, MSIX_VECTORS } from './bar0.js';
 import { Ethernet, type EthernetHost } from './ethernet/ethernet.js';
 import { Allocators } from './firmware/allocators.js';
 import { Capabilities, LIMITS } from './firmware/capabilities.js';
@@ -33,17 +34,17 @@ const HEAP_LIMIT_BYTES = 2 ** 30;
 /** Numbers below are the special queue pairs of the InfiniBand specification. */
 const FIRST_WORK_QUEUE = 0x40;
 
+/** What an adapter needs of the machine. */
+export type AdapterPort = Pick<FunctionPort, 'dma' | 'clock' | 'log' | 'interrupt' | 'post'>;
+
+/** What outlives a reset of the adapter. */
 export interface AdapterPlace extends WirePlace {
-  readonly vectors: number;
-  readonly firstUar: number;
-  readonly lastUar: number;
-  /** Memory behind BAR 0, and where the part of it starts that is the adapter's own. */
+  /** Memory behind BAR 0. */
   readonly memory: MemoryRegion;
-  readonly memoryOffset: number;
 }
 
 export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
-  readonly port: FunctionPort;
+  readonly port: AdapterPort;
   readonly profile: Profile;
   readonly budget = new HeapBudget(HEAP_LIMIT_BYTES);
   readonly counters = new Counters();
@@ -65,14 +66,12 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
   readonly commandInterface: CommandInterface;
   readonly #allocators: Allocators;
   readonly #pages: PageSupply;
-  readonly #place: AdapterPlace;
 
-  constructor(port: FunctionPort, profile: Profile, place: AdapterPlace) {
+  constructor(port: AdapterPort, profile: Profile, place: AdapterPlace) {
     this.port = port;
     this.profile = profile;
-    this.#place = place;
     this.scheduler = new Scheduler(port, TURNS);
-    this.eventQueues = new EventQueues(port, this.budget, place.vectors);
+    this.eventQueues = new EventQueues(port, this.budget, MSIX_VECTORS);
     this.completionQueues = new CompletionQueues(port, this.eventQueues, this.budget, 2 ** LIMITS.logCompletionQueues);
     this.sharedReceiveQueues = new SharedReceiveQueues(
       port,
@@ -80,7 +79,7 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
       this.budget,
       2 ** LIMITS.logSharedReceiveQueues,
     );
-    this.deviceMemory = new DeviceMemory(place.memory, place.memoryOffset);
+    this.deviceMemory = new DeviceMemory(place.memory, BAR0.memory.offset);
     this.memory = new KeyedMemory(port.dma, place.memory);
     this.memoryKeys = new MemoryKeys(this.budget, 2 ** LIMITS.logMemoryKeys, this.deviceMemory);
     this.pageFaults = new PageFaults(port, this.eventQueues);
@@ -88,7 +87,7 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
     this.queuePairs = new QueuePairs(this);
     this.ethernet = new Ethernet(this);
     this.vport = new Vport(port, profile, this.eventQueues);
-    this.#allocators = new Allocators(place.firstUar, place.lastUar);
+    this.#allocators = new Allocators(BAR0.firstUar, BAR0.lastUar);
     this.#pages = new PageSupply(profile);
     this.recorder = place.recorder;
     this.cable = new Wire(this, place);
@@ -99,14 +98,13 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
     this.cable.sendFrame(frame);
   }
 
-  /** The function is reset or removed: nothing of this adapter runs any more. */
+  /** Nobody finds this adapter any more; those that are just sending to it find its queue pairs gone. */
   stop(): void {
     this.cable.disconnect();
-    this.scheduler.stop();
     for (const queue of this.workQueues.values()) queue.release();
   }
 
-  inspect(): unknown {
+  inspect(): Record<string, unknown> {
     return {
       commands: Object.fromEntries(this.commandInterface.counts),
       objects: {
@@ -130,7 +128,7 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
   #commandTables(): CommandTable[] {
     return [
       controlCommands(),
-      new Capabilities(this.profile, this.#place.memoryOffset).commands,
+      new Capabilities(this.profile, BAR0.memory.offset).commands,
       this.deviceMemory.commands,
       new AccessRegisters(this.profile, this.vport, this.counters).commands,
       madCommands(this.counters),

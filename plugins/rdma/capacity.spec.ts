@@ -9,7 +9,7 @@ interface Objects {
 }
 
 function objectsOf(driver: TestDriver): Record<string, number> {
-  const { objects } = driver.adapter.inspect() as Objects;
+  const { objects } = driver.adapter.inspect() as unknown as Objects;
   return { ...objects };
 }
 

@@ -1,47 +1,55 @@
 /** What tests and people can do to an adapter through `ghostbus ctl`. */
 import type { Adapter } from './adapter.js';
-import type { RdmaFunction } from './function.js';
+import type { InitSegment } from './firmware/init-segment.js';
+import type { WireFaults } from './wire/faults.js';
 
 type Arguments = Readonly<Record<string, unknown>>;
 
-const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, args: Arguments) => unknown>> = {
+/** What the commands reach. */
+interface Controlled {
+  readonly adapter: Adapter;
+  readonly initSegment: InitSegment;
+  readonly wireFaults: WireFaults;
+}
+
+const commands: Readonly<Record<string, (model: Controlled, args: Arguments) => unknown>> = {
   /** The cable: `state` is `up` or `down`. */
-  link: (_fn, adapter, args) => {
+  link: ({ adapter }, args) => {
     if (args.state !== 'up' && args.state !== 'down')
       throw new Error(`state must be up or down, not ${String(args.state)}`);
     adapter.vport.setLinkUp(args.state === 'up');
   },
   /** Commands of a name stay unanswered: `command` (default any), `count` (default 1). */
-  'swallow-command': (_fn, adapter, args) =>
+  'swallow-command': ({ adapter }, args) =>
     adapter.commandInterface.swallow(text(args, 'command', '*'), number(args, 'count', 1)),
   /** Commands of a name are refused: `status`, `command`, `count`. */
-  'refuse-command': (_fn, adapter, args) =>
+  'refuse-command': ({ adapter }, args) =>
     adapter.commandInterface.refuse(text(args, 'command', '*'), number(args, 'status', 1), number(args, 'count', 1)),
   /** What was swallowed is answered after all, as failed; the number of such commands. */
-  'answer-late': (_fn, adapter) => adapter.commandInterface.answerSwallowed(),
+  'answer-late': ({ adapter }) => adapter.commandInterface.answerSwallowed(),
   /** What came of the faults that were asked for: commands by name, packets by fate. */
-  faults: (fn, adapter) => ({
+  faults: ({ adapter, wireFaults }) => ({
     swallowed: Object.fromEntries(adapter.commandInterface.swallowed),
     refused: Object.fromEntries(adapter.commandInterface.refused),
-    weather: { ...fn.wireFaults.counts },
+    weather: { ...wireFaults.counts },
   }),
   /** Where every queue is at. */
-  queues: (_fn, adapter) => ({
+  queues: ({ adapter }) => ({
     eventQueues: adapter.eventQueues.inspect(),
     completionQueues: adapter.completionQueues.inspect(),
     queuePairs: adapter.queuePairs.inspect(),
     recentCommands: adapter.commandInterface.recent,
   }),
   /** A completion queue overruns: `cqn`. */
-  'overrun-cq': (_fn, adapter, args) => {
+  'overrun-cq': ({ adapter }, args) => {
     const cqn = number(args, 'cqn', 0);
     const queue = adapter.completionQueues.find(cqn);
     if (queue === undefined) throw new Error(`there is no completion queue ${cqn}`);
     queue.fail(1);
   },
   /** Packets that this adapter sends meet `loss`, `corruption`, `duplication`, `reordering` (0 to 1 each), by `seed`. */
-  'wire-faults': (fn, _adapter, args) =>
-    fn.wireFaults.set(
+  'wire-faults': ({ wireFaults }, args) =>
+    wireFaults.set(
       {
         loss: rate(args, 'loss'),
         corruption: rate(args, 'corruption'),
@@ -51,21 +59,20 @@ const commands: Readonly<Record<string, (fn: RdmaFunction, adapter: Adapter, arg
       number(args, 'seed', 1),
     ),
   /** Firmware failure: `syndrome` (default 1, include/linux/mlx5/device.h `MLX5_HEALTH_SYNDR_FW_ERR`). */
-  'fatal-health': (fn, _adapter, args) =>
-    fn.initSegment.reportHealth({ syndrome: number(args, 'syndrome', 1), fatal: true }),
-  'stop-health-counter': (fn) => fn.initSegment.stopHealthCounter(true),
+  'fatal-health': ({ initSegment }, args) =>
+    initSegment.reportHealth({ syndrome: number(args, 'syndrome', 1), fatal: true }),
+  'stop-health-counter': ({ initSegment }) => initSegment.stopHealthCounter(),
 };
 
 export const controlCommandNames = Object.keys(commands);
 
 /** Runs one. Throws an Error that names the commands there are. */
-export function control(fn: RdmaFunction, command: string, args: Arguments): unknown {
+export function control(model: Controlled, command: string, args: Arguments): unknown {
   const run = commands[command];
   if (run === undefined) {
     throw new Error(`unknown command ${JSON.stringify(command)}; there are: ${controlCommandNames.join(', ')}`);
   }
-  if (fn.adapter === undefined) throw new Error('the function is not attached to a bus');
-  return run(fn, fn.adapter, args) ?? null;
+  return run(model, args) ?? null;
 }
 
 function number(args: Arguments, key: string, standard: number): number {

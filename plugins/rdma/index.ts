@@ -33,8 +33,6 @@ const options = z.strictObject({
     .describe(`link speed in Gbit/s: ${speeds.join(', ')}`),
 });
 
-const recorders = new Recorders();
-
 export default definePlugin({
   name: 'rdma',
   description: 'a ConnectX-7 RDMA adapter (15b3:1021) for mlx5_core and mlx5_ib',
@@ -43,6 +41,7 @@ export default definePlugin({
   create: (given, context) => {
     if (given.pcap !== undefined && given.link === 'ib')
       throw new Error('rdma: pcap records Ethernet frames; use link=roce');
+    const recorders = context.machineService('rdma-recorders', () => new Recorders());
     const recorder = given.pcap === undefined ? undefined : recorders.to(given.pcap);
     return Array.from({ length: given.functions }, (_, index) => {
       const number = context.instance * MAX_FUNCTIONS + index;

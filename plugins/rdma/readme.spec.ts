@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { FakeBus } from 'ghostbus/testing';
+import { TestBus } from 'ghostbus/testing';
 import type { z } from 'zod';
 import { controlCommandNames } from './control.js';
 import plugin from './index.js';
@@ -53,7 +53,7 @@ const ABSENT: readonly (readonly [row: RegExp, fields: readonly string[]])[] = [
 
 /** Every field of the capability pages of up to 32 bits, as the driver asks for them. */
 function announced(options: Record<string, unknown> = {}): Map<string, { value: number; bits: number }> {
-  const driver = new TestDriver(new FakeBus(1024 * 1024), 'rdma0', 0, 0x10000, options);
+  const driver = new TestDriver(new TestBus(1024 * 1024), 'rdma0', 0, 0x10000, options);
   const found = new Map<string, { value: number; bits: number }>();
   for (const [type, structure, start] of PAGES) {
     const { status, output } = driver.command('QUERY_HCA_CAP', new DataView(new ArrayBuffer(16)), (type << 1) | 1);
@@ -73,7 +73,7 @@ describe('README of rdma', () => {
   });
 
   it('lists the commands that are carried out', () => {
-    const driver = new TestDriver(new FakeBus(1024 * 1024), 'rdma0', 0, 0x10000);
+    const driver = new TestDriver(new TestBus(1024 * 1024), 'rdma0', 0, 0x10000);
     assert.deepEqual(codeWords('Commands').sort(), driver.adapter.commandInterface.names.sort());
   });
 

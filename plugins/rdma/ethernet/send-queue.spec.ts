@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { swap32 } from '../firmware/init-segment.js';
+import { swap32 } from '../layouts/byte-order.js';
 import { createSqIn, modifySqIn } from '../layouts/commands.js';
 import { sqc, wq } from '../layouts/contexts.js';
 import { subview } from '../layouts/layout.js';

@@ -19,7 +19,7 @@ import { bytesOf, type Layout, subview } from '../layouts/layout.js';
 import { DEVICE_MEMORY_BYTES, LOG_UNIT_BYTES, MAX_ALLOCATION_BYTES } from '../memory/device-memory.js';
 import type { Profile } from '../port/profile.js';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from './command.js';
-import { DEVICE_FREQUENCY_KHZ } from './init-segment.js';
+import { DEVICE_FREQUENCY_KHZ } from './device-clock.js';
 
 const PAGE_BYTES = 4096;
 /** query_hca_cap_out and set_hca_cap_in: the page starts here. */

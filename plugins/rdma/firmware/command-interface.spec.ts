@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { FakeBus } from 'ghostbus/testing';
+import { TestBus } from 'ghostbus/testing';
 import { cmdHcaCap } from '../layouts/capabilities.js';
 import { subview } from '../layouts/layout.js';
 import { TestDriver } from '../test/driver.js';
@@ -11,7 +11,7 @@ describe('command interface', () => {
   let driver: TestDriver;
 
   beforeEach(() => {
-    driver = new TestDriver(new FakeBus(16 * 1024 * 1024), 'rdma0', 0, 0x10000);
+    driver = new TestDriver(new TestBus(16 * 1024 * 1024), 'rdma0', 0, 0x10000);
   });
 
   it('answers a command whose output needs mailboxes', () => {
@@ -60,19 +60,19 @@ describe('command interface', () => {
   });
 
   it('leaves a command unanswered when a test asks for it', () => {
-    driver.model.control('swallow-command', { command: 'NOP' });
+    driver.control('swallow-command', { command: 'NOP' });
     assert.throws(() => driver.run('NOP'), /still owns the slot/);
     driver.run('NOP');
   });
 
   it('answers it late when a test asks for that too, once and with an error', () => {
     const { ring } = driver.createEq(3, 1n << 10n);
-    driver.model.control('swallow-command', { command: 'NOP' });
+    driver.control('swallow-command', { command: 'NOP' });
     assert.throws(() => driver.run('NOP'), /still owns the slot/);
     assert.equal(driver.memory.getUint8(ring + 1), 0, 'no event');
-    assert.equal(driver.model.control('answer-late', {}), 1);
+    assert.equal(driver.control('answer-late', {}), 1);
     assert.equal(driver.memory.getUint8(ring + 1), 0x0a);
-    assert.equal(driver.model.control('answer-late', {}), 0);
+    assert.equal(driver.control('answer-late', {}), 0);
   });
 });
 

@@ -69,7 +69,7 @@ export type CompletionSource = () => (slots: number) => void;
 const RECENT = 64;
 
 export class CommandInterface {
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma' | 'log' | 'post'>;
   readonly #handlers = new Map<number, { name: CommandName; run: CommandHandler }>();
   readonly #completion: CompletionSource;
   readonly counts = new Map<string, number>();
@@ -83,7 +83,11 @@ export class CommandInterface {
   /** How to answer those that were swallowed. */
   readonly #unanswered: (() => void)[] = [];
 
-  constructor(port: FunctionPort, tables: readonly CommandTable[], completion: CompletionSource) {
+  constructor(
+    port: Pick<FunctionPort, 'dma' | 'log' | 'post'>,
+    tables: readonly CommandTable[],
+    completion: CompletionSource,
+  ) {
     this.#port = port;
     this.#completion = completion;
     for (const table of tables) {

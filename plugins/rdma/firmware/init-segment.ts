@@ -1,6 +1,7 @@
 /** The initialization segment: version, command queue address, command doorbell, health. */
-import type { Clock, Log } from 'ghostbus';
-import { RegisterBlock, type RegisterDeclaration } from 'ghostbus';
+import { type Clock, type Log, RegisterBlock, type RegisterDeclaration } from 'ghostbus';
+import { swap32 } from '../layouts/byte-order.js';
+import { deviceTicks } from './device-clock.js';
 
 /** Two pages at the start of BAR0; the third page of `struct mlx5_init_seg` lies under the MSI-X table, as on the card. */
 export const INIT_SEGMENT_BYTES = 0x2000;
@@ -16,6 +17,11 @@ export const LOG_SLOT_BYTES = 6;
 
 /** include/linux/mlx5/device.h `enum mlx5_initializing_bit_offsets` and core/health.c `MLX5_NIC_IFC_*`: bits 10:8. */
 const NIC_STATE_SHIFT = 8;
+const NIC_STATE_MASK = 7;
+/** The command queue is a page of its own; the bits below are size and state. */
+const QUEUE_ALIGNMENT_MASK = 0xfff;
+/** Upper halves of addresses below 2^53. */
+const MAX_SAFE_HIGH = 0x1fffff;
 export const NIC_STATE = { FULL: 0, DISABLED: 1, NO_DRAM: 2, SW_RESET: 7 } as const;
 
 export interface InitSegmentEvents {
@@ -36,81 +42,22 @@ export interface HealthReport {
  * register block stores what the CPU sees, so values pass through {@link swap32}.
  */
 export class InitSegment extends RegisterBlock {
-  readonly #clock: () => Clock | undefined;
-  #healthFrozenMs: number | undefined;
+  readonly #clock: Clock;
+  /** What the health counter stands at, if it was stopped. */
+  readonly #frozen: { healthMs?: number };
 
-  constructor(log: Log, clock: () => Clock | undefined, events: InitSegmentEvents) {
-    super({ name: 'init_seg', sizeBytes: INIT_SEGMENT_BYTES, log }, registers());
+  /** `state`: of the interface, {@link NIC_STATE}. */
+  constructor(log: Log, clock: Clock, state: number, events: InitSegmentEvents) {
+    const frozen: { healthMs?: number } = {};
+    const declarations = {
+      ...identityRegisters(),
+      ...healthRegisters(),
+      ...commandRegisters(state, events),
+      ...timeRegisters(clock, () => frozen.healthMs ?? milliseconds(clock)),
+    };
+    super({ name: 'init_seg', sizeBytes: INIT_SEGMENT_BYTES, log }, declarations);
     this.#clock = clock;
-
-    function registers(): Record<string, RegisterDeclaration> {
-      return {
-        ...identityRegisters(),
-        ...healthRegisters(),
-        ...commandRegisters(),
-        ...timeRegisters(),
-      };
-    }
-
-    function timeRegisters(): Record<string, RegisterDeclaration> {
-      const readOnly = { writable: 0 };
-      return {
-        // Zero: the driver keeps its default timeouts (core/lib/tout.c).
-        CMD_EXEC_TO: { offset: 0xff8, ...readOnly },
-        CMD_Q_INIT_TO: { offset: 0xffc, ...readOnly },
-        INTERNAL_TIMER_H: { offset: 0x1000, ...readOnly, onRead: () => swap32(Number(ticks() >> 32n)) },
-        INTERNAL_TIMER_L: { offset: 0x1004, ...readOnly, onRead: () => swap32(Number(ticks() & 0xffffffffn)) },
-        // Software takes an adapter whose counter stands still for a dead one (core/health.c `poll_health`).
-        HEALTH_COUNTER: { offset: 0x1010, ...readOnly, onRead: () => swap32(healthCounter() % 2 ** 32) },
-        REAL_TIME_H: { offset: 0x1040, ...readOnly },
-        REAL_TIME_L: { offset: 0x1044, ...readOnly },
-      };
-    }
-
-    function ticks(): bigint {
-      const now = clock();
-      return now === undefined ? 0n : deviceTicks(now);
-    }
-
-    function nanoseconds(): number {
-      return Number(clock()?.nowNs() ?? 0n);
-    }
-
-    const frozenMs = (): number | undefined => this.#healthFrozenMs;
-    function healthCounter(): number {
-      return frozenMs() ?? Math.floor(nanoseconds() / 1e6);
-    }
-
-    function commandRegisters(): Record<string, RegisterDeclaration> {
-      let high = 0;
-      let low = 0;
-      return {
-        CMDQ_ADDR_H: {
-          offset: 0x10,
-          onWrite: (value) => {
-            high = swap32(value);
-          },
-        },
-        CMDQ_ADDR_L_SZ: {
-          offset: 0x14,
-          reset: sizeAndState(NIC_STATE.FULL),
-          onWrite: (value, previous) => {
-            const written = swap32(value);
-            const state = (written >>> NIC_STATE_SHIFT) & 7;
-            if (state === NIC_STATE.FULL) low = (written & ~0xfff) >>> 0;
-            // The address is write-only; size and state stay as the adapter says.
-            return events.interfaceState(state) ? sizeAndState(state) : previous;
-          },
-        },
-        CMD_DBELL: {
-          offset: 0x18,
-          onWrite: (value) => {
-            events.commandDoorbell(swap32(value), (high & 0x1fffff) * 2 ** 32 + low);
-            return 0;
-          },
-        },
-      };
-    }
+    this.#frozen = frozen;
   }
 
   /** Shows a failure, or its end. The driver looks every two seconds. */
@@ -119,28 +66,14 @@ export class InitSegment extends RegisterBlock {
     this.set('HEALTH_RFR_SEVERITY', fatal ? RFR_BIT : 0);
   }
 
-  /** Stops the health counter, as firmware that hangs would, or lets it go on. */
-  stopHealthCounter(stopped: boolean): void {
-    this.#healthFrozenMs = stopped ? Math.floor(Number(this.#clock()?.nowNs() ?? 0n) / 1e6) : undefined;
-  }
-
-  /** What the driver reads as the state of the interface (`mlx5_get_nic_state`). */
-  setInterfaceState(state: number): void {
-    this.set('CMDQ_ADDR_L_SZ', sizeAndState(state));
-  }
-
-  /** The power-on state. */
-  restart(): void {
-    this.reset();
-    this.#healthFrozenMs = undefined;
+  /** Stops the health counter, as firmware that hangs would. */
+  stopHealthCounter(): void {
+    this.#frozen.healthMs = milliseconds(this.#clock);
   }
 }
 
-/** cmd_hca_cap.device_frequency_khz: the clock behind the internal timer and behind completions' timestamps. */
-export const DEVICE_FREQUENCY_KHZ = 156_250;
-
-export function deviceTicks(clock: Clock): bigint {
-  return (clock.nowNs() * BigInt(DEVICE_FREQUENCY_KHZ)) / 1_000_000n;
+function milliseconds(clock: Clock): number {
+  return Math.floor(Number(clock.nowNs()) / 1e6);
 }
 
 /** The request-for-reset bit is bit 7 of the byte at 0x238 (core/health.c `mlx5_health_get_rfr`). */
@@ -152,6 +85,52 @@ const RESET_SUPPORTED = 1 << 30;
 /** What the register of the command queue reads as. */
 function sizeAndState(state: number): number {
   return swap32((LOG_SLOTS << 4) | LOG_SLOT_BYTES | (state << NIC_STATE_SHIFT));
+}
+
+function commandRegisters(initialState: number, events: InitSegmentEvents): Record<string, RegisterDeclaration> {
+  let high = 0;
+  let low = 0;
+  return {
+    CMDQ_ADDR_H: {
+      offset: 0x10,
+      onWrite: (value) => {
+        high = swap32(value);
+      },
+    },
+    CMDQ_ADDR_L_SZ: {
+      offset: 0x14,
+      reset: sizeAndState(initialState),
+      onWrite: (value, previous) => {
+        const written = swap32(value);
+        const state = (written >>> NIC_STATE_SHIFT) & NIC_STATE_MASK;
+        if (state === NIC_STATE.FULL) low = (written & ~QUEUE_ALIGNMENT_MASK) >>> 0;
+        // The address is write-only; size and state stay as the adapter says.
+        return events.interfaceState(state) ? sizeAndState(state) : previous;
+      },
+    },
+    CMD_DBELL: {
+      offset: 0x18,
+      onWrite: (value) => {
+        events.commandDoorbell(swap32(value), (high & MAX_SAFE_HIGH) * 2 ** 32 + low);
+        return 0;
+      },
+    },
+  };
+}
+
+function timeRegisters(clock: Clock, healthMs: () => number): Record<string, RegisterDeclaration> {
+  const readOnly = { writable: 0 };
+  return {
+    // Zero: the driver keeps its default timeouts (core/lib/tout.c).
+    CMD_EXEC_TO: { offset: 0xff8, ...readOnly },
+    CMD_Q_INIT_TO: { offset: 0xffc, ...readOnly },
+    INTERNAL_TIMER_H: { offset: 0x1000, ...readOnly, onRead: () => swap32(Number(deviceTicks(clock) >> 32n)) },
+    INTERNAL_TIMER_L: { offset: 0x1004, ...readOnly, onRead: () => swap32(Number(deviceTicks(clock) & 0xffffffffn)) },
+    // Software takes an adapter whose counter stands still for a dead one (core/health.c `poll_health`).
+    HEALTH_COUNTER: { offset: 0x1010, ...readOnly, onRead: () => swap32(healthMs() % 2 ** 32) },
+    REAL_TIME_H: { offset: 0x1040, ...readOnly },
+    REAL_TIME_L: { offset: 0x1044, ...readOnly },
+  };
 }
 
 function identityRegisters(): Record<string, RegisterDeclaration> {
@@ -181,9 +160,4 @@ function healthRegisters(): Record<string, RegisterDeclaration> {
     /** irisc_index, synd and ext_synd. */
     HEALTH_SYNDROME: { offset: 0x23c, ...readOnly },
   };
-}
-
-/** Turns a big-endian dword into what a little-endian register holds, and back. */
-export function swap32(value: number): number {
-  return (((value & 0xff) << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | ((value >>> 24) & 0xff)) >>> 0;
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { bar0 } from '../function.js';
+import { BAR0 } from '../bar0.js';
 import { allocMemicIn, allocMemicOut, createMkeyIn, deallocMemicIn } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
 import { SERVICE } from '../queues/queue-pair.js';
@@ -11,14 +11,14 @@ const PAGE_BYTES = 4096;
 
 function allocate(driver: TestDriver, page: number, sizeBytes: number): Answer {
   const input = new DataView(new ArrayBuffer(allocMemicIn.sizeBytes));
-  allocMemicIn.set64(input, 'range_start_addr', BigInt(bar0.memoryOffset + page * PAGE_BYTES));
+  allocMemicIn.set64(input, 'range_start_addr', BigInt(BAR0.memory.offset + page * PAGE_BYTES));
   allocMemicIn.fill(input, { range_size: Math.ceil(sizeBytes / PAGE_BYTES) * PAGE_BYTES, memic_size: sizeBytes });
   return driver.command('ALLOC_MEMIC', input);
 }
 
 function free(driver: TestDriver, page: number): Answer {
   const input = new DataView(new ArrayBuffer(deallocMemicIn.sizeBytes));
-  deallocMemicIn.set64(input, 'memic_start_addr', BigInt(bar0.memoryOffset + page * PAGE_BYTES));
+  deallocMemicIn.set64(input, 'memic_start_addr', BigInt(BAR0.memory.offset + page * PAGE_BYTES));
   return driver.command('DEALLOC_MEMIC', input);
 }
 
@@ -28,7 +28,7 @@ function createKey(driver: TestDriver, pd: number, page: number, lengthBytes: nu
   const context = createMkeyIn.part(input, 'memory_key_mkey_entry');
   const rights = { lr: 1, lw: 1, rr: 1, rw: 1, a: 1, pd, qpn: 0xffffff };
   mkc.fill(context, { ...rights, access_mode_1_0: 1, access_mode_4_2: 1 });
-  mkc.set64(context, 'start_addr', BigInt(bar0.memoryOffset + page * PAGE_BYTES));
+  mkc.set64(context, 'start_addr', BigInt(BAR0.memory.offset + page * PAGE_BYTES));
   mkc.set64(context, 'len', BigInt(lengthBytes));
   return driver.run('CREATE_MKEY', input).number << 8;
 }
@@ -38,7 +38,7 @@ describe('device memory', () => {
     const { a } = twoDrivers();
     const { status, output } = allocate(a, 2, 5000);
     assert.equal(status, 0);
-    assert.equal(allocMemicOut.get64(output, 'memic_start_addr'), BigInt(bar0.memoryOffset + 2 * PAGE_BYTES));
+    assert.equal(allocMemicOut.get64(output, 'memic_start_addr'), BigInt(BAR0.memory.offset + 2 * PAGE_BYTES));
     assert.notEqual(allocate(a, 3, 64).status, 0, 'in use');
     assert.notEqual(allocate(a, 0, MAX_ALLOCATION_BYTES + 64).status, 0, 'too much at once');
     assert.notEqual(allocate(a, DEVICE_MEMORY_BYTES / PAGE_BYTES, 64).status, 0, 'behind the end');

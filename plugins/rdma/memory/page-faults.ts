@@ -17,13 +17,13 @@ const RESUME_INFO = 8;
 export type Resume = (failed: boolean) => void;
 
 export class PageFaults {
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'log'>;
   readonly #events: EventQueues;
   readonly #pending = new Map<number, Resume>();
   #nextToken = 1;
   raised = 0;
 
-  constructor(port: FunctionPort, events: EventQueues) {
+  constructor(port: Pick<FunctionPort, 'log'>, events: EventQueues) {
     this.#port = port;
     this.#events = events;
   }

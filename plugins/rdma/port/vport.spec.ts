@@ -55,13 +55,13 @@ describe('port', () => {
   it('tells the driver when the cable goes and comes', () => {
     const { a } = twoDrivers();
     const { ring } = a.createEq(0, 1n << 9n);
-    a.model.control('link', { state: 'down' });
+    a.control('link', { state: 'down' });
     assert.deepEqual([a.memory.getUint8(ring + 1), a.memory.getUint8(ring + 3)], [0x09, 1]);
     assert.equal(a.memory.getUint8(ring + 40), 0x10, 'port 1');
     assert.equal(queryVportStateOut.get(a.run('QUERY_VPORT_STATE').output, 'state'), 0);
-    a.model.control('link', { state: 'up' });
+    a.control('link', { state: 'up' });
     assert.deepEqual([a.memory.getUint8(ring + 65), a.memory.getUint8(ring + 67)], [0x09, 4]);
-    assert.throws(() => a.model.control('link', { state: 'sideways' }), /up or down/);
+    assert.throws(() => a.control('link', { state: 'sideways' }), /up or down/);
   });
 
   it('says how fast it is', () => {

@@ -64,7 +64,7 @@ export interface GidEntry {
 
 export class Vport {
   readonly mac: number;
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'log'>;
   readonly #profile: Profile;
   readonly #events: EventQueues;
   readonly #nic = nicVportContext.create();
@@ -79,7 +79,7 @@ export class Vport {
   /** PMTU's admin_mtu: what the driver wants frames to be. */
   hardwareMtu: number;
 
-  constructor(port: FunctionPort, profile: Profile, events: EventQueues) {
+  constructor(port: Pick<FunctionPort, 'log'>, profile: Profile, events: EventQueues) {
     this.#port = port;
     this.#profile = profile;
     this.#events = events;

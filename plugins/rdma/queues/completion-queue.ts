@@ -3,7 +3,7 @@
 import { DmaError, type FunctionPort, type Timer } from 'ghostbus';
 import { Ring } from 'ghostbus/kit';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
-import { deviceTicks } from '../firmware/init-segment.js';
+import { deviceTicks } from '../firmware/device-clock.js';
 import { type ObjectTable, objectTable } from '../firmware/object-table.js';
 import { createCqIn, modifyCqIn, queryCqOut } from '../layouts/commands.js';
 import { cqc } from '../layouts/contexts.js';
@@ -35,7 +35,7 @@ type Arm = 'none' | 'solicited' | 'any';
 export class CompletionQueue {
   readonly number: number;
   readonly context: DataView;
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma' | 'clock' | 'log'>;
   readonly #events: EventQueues;
   readonly #doorbellRecord: number;
   #ring: EntryRing;
@@ -48,7 +48,13 @@ export class CompletionQueue {
   #moderation: Timer | undefined;
   #failed = false;
 
-  constructor(port: FunctionPort, events: EventQueues, number: number, ring: EntryRing, context: DataView) {
+  constructor(
+    port: Pick<FunctionPort, 'dma' | 'clock' | 'log'>,
+    events: EventQueues,
+    number: number,
+    ring: EntryRing,
+    context: DataView,
+  ) {
     this.number = number;
     this.context = context;
     this.#port = port;
@@ -201,12 +207,17 @@ const MODIFY_FIELDS: readonly [
 const OP_MOD_RESIZE = 1;
 
 export class CompletionQueues {
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma' | 'clock' | 'log'>;
   readonly #events: EventQueues;
   readonly #budget: HeapBudget;
   readonly #queues: ObjectTable<CompletionQueue>;
 
-  constructor(port: FunctionPort, events: EventQueues, budget: HeapBudget, limit: number) {
+  constructor(
+    port: Pick<FunctionPort, 'dma' | 'clock' | 'log'>,
+    events: EventQueues,
+    budget: HeapBudget,
+    limit: number,
+  ) {
     this.#port = port;
     this.#events = events;
     this.#budget = budget;

@@ -38,7 +38,7 @@ export class EventQueue {
   readonly number: number;
   readonly vector: number;
   readonly context: DataView;
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma' | 'log' | 'interrupt'>;
   readonly #buffer: GuestBuffer;
   readonly #ring: Ring;
   readonly #mask: DataView;
@@ -47,7 +47,13 @@ export class EventQueue {
   #armed = false;
   #overrun = 0;
 
-  constructor(port: FunctionPort, number: number, buffer: GuestBuffer, context: DataView, mask: DataView) {
+  constructor(
+    port: Pick<FunctionPort, 'dma' | 'log' | 'interrupt'>,
+    number: number,
+    buffer: GuestBuffer,
+    context: DataView,
+    mask: DataView,
+  ) {
     this.number = number;
     this.context = context;
     this.vector = eqc.get(context, 'intr');
@@ -126,12 +132,12 @@ const MAX_EQN = 255;
 const MAX_LOG_SIZE = 22;
 
 export class EventQueues {
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma' | 'log' | 'interrupt'>;
   readonly #budget: HeapBudget;
   readonly #vectors: number;
   readonly #queues = objectTable<EventQueue>('event queue', 1, MAX_EQN);
 
-  constructor(port: FunctionPort, budget: HeapBudget, vectors: number) {
+  constructor(port: Pick<FunctionPort, 'dma' | 'log' | 'interrupt'>, budget: HeapBudget, vectors: number) {
     this.#port = port;
     this.#budget = budget;
     this.#vectors = vectors;

@@ -41,12 +41,12 @@ const STRIDE_UNIT_BYTES = 16;
 const MAX_LOG_SIZE = 16;
 
 export class SharedReceiveQueues {
-  readonly #port: FunctionPort;
+  readonly #port: Pick<FunctionPort, 'dma'>;
   readonly #events: EventQueues;
   readonly #budget: HeapBudget;
   readonly #queues: ObjectTable<SharedReceiveQueue>;
 
-  constructor(port: FunctionPort, events: EventQueues, budget: HeapBudget, limit: number) {
+  constructor(port: Pick<FunctionPort, 'dma'>, events: EventQueues, budget: HeapBudget, limit: number) {
     this.#port = port;
     this.#events = events;
     this.#budget = budget;

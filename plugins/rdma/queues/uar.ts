@@ -3,7 +3,7 @@
  * eight bytes may also come as two halves, and then the second one rings.
  */
 import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from 'ghostbus';
-import { swap32 } from '../firmware/init-segment.js';
+import { swap32 } from '../layouts/byte-order.js';
 
 /** include/linux/mlx5/device.h MLX5_ADAPTER_PAGE_SIZE: the size of a page with `uar_4k` clear on amd64. */
 export const UAR_PAGE_BYTES = 0x1000;
@@ -97,10 +97,6 @@ export class UarPages implements RegisterHandler {
 
   nameAt(offset: number): string {
     return this.#page.nameAt(offset % UAR_PAGE_BYTES);
-  }
-
-  reset(): void {
-    this.#page.reset();
   }
 
   unimplemented(): { register: string; reads: number; writes: number }[] {

@@ -1,12 +1,11 @@
-/** A small driver for specs: fills command slots and rings as mlx5_core and libmlx5 do, on a fake bus. */
+/** A small driver for specs: fills command slots and rings as mlx5_core and libmlx5 do, on a test bus. */
 import assert from 'node:assert/strict';
-import type { LegacyFunction } from 'ghostbus';
-import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
+import type { PcieFunction } from 'ghostbus';
+import { TestBus, type TestFunction } from 'ghostbus/testing';
 import type { Adapter } from '../adapter.js';
-import { swap32 } from '../firmware/init-segment.js';
 import { type CommandName, opcodes } from '../firmware/opcodes.js';
-import type { RdmaFunction } from '../function.js';
 import plugin from '../index.js';
+import { swap32 } from '../layouts/byte-order.js';
 import {
   accessRegisterIn,
   createCqIn,
@@ -19,6 +18,7 @@ import {
 } from '../layouts/commands.js';
 import { ads, cqc, eqc, mkc, qpc, roceAddrLayout } from '../layouts/contexts.js';
 import { bytesOf, subview } from '../layouts/layout.js';
+import type { RdmaModel } from '../model.js';
 
 const SLOT_BYTES = 64;
 const MAILBOX_BYTES = 1024;
@@ -51,10 +51,8 @@ const LOG_CQ = 6;
 export const SQ_START = RQ_STRIDE_BYTES << LOG_RQ;
 
 export class TestDriver {
-  readonly bus: FakeBus;
-  readonly fn: FakeFunction;
-  readonly model: RdmaFunction;
-  readonly context: ReturnType<typeof fakeContext>;
+  readonly bus: TestBus;
+  readonly fn: TestFunction<RdmaModel>;
   readonly #commandQueue: number;
   readonly #inputBoxes: number;
   readonly #outputBoxes: number;
@@ -62,27 +60,40 @@ export class TestDriver {
   #next: number;
 
   /** Guest memory from `base` is this driver's own. */
-  constructor(bus: FakeBus, name: string, instance: number, base: number, options: Record<string, unknown> = {}) {
+  constructor(bus: TestBus, name: string, instance: number, base: number, options: Record<string, unknown> = {}) {
     this.bus = bus;
     this.#next = base;
-    this.context = fakeContext(name, instance);
-    const created = plugin.create(plugin.options.parse(options), this.context) as readonly LegacyFunction[];
-    this.model = created[0] as RdmaFunction;
-    this.fn = bus.add(name, this.model);
+    const created = plugin.create(plugin.options.parse(options), bus.context(name, instance));
+    const [card] = created as readonly PcieFunction<RdmaModel>[];
+    this.fn = bus.add(name, card!);
     this.#commandQueue = this.allocate(PAGE_BYTES);
     this.#inputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
     this.#outputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
+    this.placeCommandQueue();
+  }
+
+  /** Tells the adapter where commands are, as at start and after every reset. */
+  placeCommandQueue(): void {
     this.fn.write(0, 0x10, swap32(Math.floor(this.#commandQueue / 2 ** 32)));
     this.fn.write(0, 0x14, swap32(this.#commandQueue % 2 ** 32));
   }
 
+  get model(): RdmaModel {
+    return this.fn.model;
+  }
+
   get adapter(): Adapter {
-    return this.model.adapter!;
+    return this.model.adapter;
+  }
+
+  /** Runs a command of `ghostbus ctl`. */
+  control(name: string, args: Readonly<Record<string, unknown>> = {}): unknown {
+    return this.fn.control(name, args);
   }
 
   get memory(): DataView {
-    const { bytes } = this.bus.guestMemory;
-    return new DataView(bytes.buffer);
+    const { buffer, byteOffset, byteLength } = this.bus.guestBytes;
+    return new DataView(buffer, byteOffset, byteLength);
   }
 
   /** Zeroed, page-aligned guest memory. */
@@ -142,7 +153,7 @@ export class TestDriver {
   /** Like {@link command}, and it must succeed. */
   run(name: CommandName, input = new DataView(new ArrayBuffer(16)), opMod = 0): Answer {
     const answer = this.command(name, input, opMod);
-    assert.equal(answer.status, 0, `${name}: ${JSON.stringify(this.context.log.records.at(-1))}`);
+    assert.equal(answer.status, 0, `${name}: ${JSON.stringify(this.fn.log.records.at(-1))}`);
     return answer;
   }
 
@@ -359,12 +370,12 @@ export function workRequest(
 
 /** Two adapters on one bus, with a GID each. */
 export function twoDrivers(options: Record<string, unknown> = {}): {
-  bus: FakeBus;
+  bus: TestBus;
   a: TestDriver;
   b: TestDriver;
   gids: [Uint8Array, Uint8Array];
 } {
-  const bus = new FakeBus(128 * 1024 * 1024);
+  const bus = new TestBus(128 * 1024 * 1024);
   const a = new TestDriver(bus, 'rdma0', 0, 0x100000, options);
   const b = new TestDriver(bus, 'rdma1', 1, 0x4000000, options);
   const gids: [Uint8Array, Uint8Array] = [gidOf(1), gidOf(2)];

@@ -26,7 +26,7 @@ const GID_BYTES = 16;
 
 /** What queue pairs and their halves need of their adapter. */
 export interface QueuePairsHost extends QueuePairHost, SendEngineHost, ResponderHost {
-  readonly port: FunctionPort;
+  readonly port: Pick<FunctionPort, 'dma' | 'clock' | 'log'>;
   readonly budget: HeapBudget;
   readonly workQueues: WorkQueues;
   readonly memoryKeys: ResponderHost['memoryKeys'] & SendEngineHost['memoryKeys'];

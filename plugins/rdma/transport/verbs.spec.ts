@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { FakeBus } from 'ghostbus/testing';
+import type { TestBus } from 'ghostbus/testing';
 import { attachToMcgIn, createMkeyIn } from '../layouts/commands.js';
 import { mkc } from '../layouts/contexts.js';
 import { bytesOf } from '../layouts/layout.js';
@@ -30,7 +30,7 @@ interface End {
 }
 
 describe('verbs between two adapters', () => {
-  let bus: FakeBus;
+  let bus: TestBus;
   let left: End;
   let right: End;
 

@@ -24,11 +24,6 @@ export interface Address {
 
 export class Switch {
   readonly #stations = new Set<Station>();
-  readonly #isNeighbour: (own: Station, other: Station) => boolean;
-
-  constructor(isNeighbour: (own: Station, other: Station) => boolean) {
-    this.#isNeighbour = isNeighbour;
-  }
 
   plug(station: Station): void {
     this.#stations.add(station);
@@ -40,7 +35,7 @@ export class Switch {
 
   /** Everybody with their port up; `own` first. */
   neighbours(own: Station): Station[] {
-    const others = [...this.#stations].filter((station) => station !== own && this.#isNeighbour(own, station));
+    const others = [...this.#stations].filter((station) => station !== own);
     return [own, ...others].filter(({ vport }) => vport.isUp);
   }
 

@@ -42,7 +42,7 @@ describe('wire', () => {
 
   it('brings a reliable message over in bad weather, byte for byte', () => {
     const { bus, left, right } = connected();
-    left.driver.model.control('wire-faults', {
+    left.driver.control('wire-faults', {
       loss: 0.2,
       corruption: 0.1,
       duplication: 0.1,
@@ -66,7 +66,7 @@ describe('wire', () => {
 
   it('gives up when nothing arrives at all', () => {
     const { bus, left, right } = connected();
-    left.driver.model.control('wire-faults', { loss: 1 });
+    left.driver.control('wire-faults', { loss: 1 });
     right.driver.postReceive(right.queues, 0, right.key, right.buffer, 16384);
     sendOne(left, 10);
     for (let count = 0; count < 20; count++) {
@@ -91,7 +91,7 @@ describe('wire', () => {
 
   it('stops carrying anything while the cable is out', () => {
     const { bus, left, right } = connected();
-    right.driver.model.control('link', { state: 'down' });
+    right.driver.control('link', { state: 'down' });
     sendOne(left, 10);
     bus.run();
     assert.equal(left.driver.completion(left.queues, 0).getUint8(63) >>> 4, 0xf, 'still waiting');
