@@ -35,7 +35,7 @@ const HEAP_LIMIT_BYTES = 2 ** 30;
 const FIRST_WORK_QUEUE = 0x40;
 
 /** What an adapter needs of the machine. */
-export type AdapterPort = Pick<FunctionPort, 'dma' | 'clock' | 'log' | 'interrupt' | 'post'>;
+type AdapterPort = Pick<FunctionPort, 'dma' | 'clock' | 'log' | 'interrupt' | 'post'>;
 
 /** What outlives a reset of the adapter. */
 export interface AdapterPlace extends WirePlace {

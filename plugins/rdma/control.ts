@@ -47,7 +47,9 @@ const commands: Readonly<Record<string, (model: Controlled, args: Arguments) => 
     if (queue === undefined) throw new Error(`there is no completion queue ${cqn}`);
     queue.fail(1);
   },
-  /** Packets that this adapter sends meet `loss`, `corruption`, `duplication`, `reordering` (0 to 1 each), by `seed`. */
+  /**
+   * Packets that this adapter sends meet `loss`, `corruption`, `duplication`, `reordering` (0 to 1 each), by `seed`.
+   */
   'wire-faults': ({ wireFaults }, args) =>
     wireFaults.set(
       {

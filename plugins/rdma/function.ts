@@ -22,10 +22,10 @@ import type { WireRecorder } from './wire/recorder.js';
 import { Switch } from './wire/switch.js';
 
 /**
- * drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. The class is that of a network or
- * an InfiniBand controller (PCI code and ID assignment).
+ * drivers/net/ethernet/mellanox/mlx5/core/main.c mlx5_core_pci_table: 0x1021 is ConnectX-7. The class is that of a
+ * network or an InfiniBand controller (PCI code and ID assignment).
  */
-export function identityOf(link: Link): Identity {
+function identityOf(link: Link): Identity {
   return {
     vendorId: 0x15b3,
     deviceId: 0x1021,
@@ -94,8 +94,8 @@ const GATEWAY = { CONTROL: 0x4, COUNTER: 0x8, SEMAPHORE: 0xc, BYTES: 0x18 } as c
 const CAPABILITY_HEADER_BYTES = 3;
 
 /**
- * The gateway to the card's internal address spaces (core/lib/pci_vsc.c): a control register, a counter, a semaphore, address and
- * data. Its status bits stay 0: it has no space of the kind that the driver asks for.
+ * The gateway to the card's internal address spaces (core/lib/pci_vsc.c): a control register, a counter, a semaphore,
+ * address and data. Its status bits stay 0: it has no space of the kind that the driver asks for.
  */
 function emptyGateway(): { data: Uint8Array; writable: Uint8Array } {
   const at = (register: number): number => register - CAPABILITY_HEADER_BYTES;

@@ -6,7 +6,9 @@ import { SERVICE } from './queues/queue-pair.js';
 import { OPCODE } from './queues/work-queue-entry.js';
 import { dataSegment, gidOf, type TestDriver, twoDrivers, workRequest } from './test/driver.js';
 
-/** `struct mlx5_init_seg` (include/linux/mlx5/device.h), as {@link InitSegment} has it: interface state in bits 10:8. */
+/**
+ * `struct mlx5_init_seg` (include/linux/mlx5/device.h), as {@link InitSegment} has it: interface state in bits 10:8.
+ */
 const CMDQ_ADDR_L_SZ = 0x14;
 const NIC_STATE = { FULL: 0, DISABLED: 1, SW_RESET: 7 } as const;
 

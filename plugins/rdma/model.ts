@@ -10,7 +10,7 @@ import { type Doorbells, namedAccesses, UarPages } from './queues/uar.js';
 import type { WireFaults } from './wire/faults.js';
 
 /** What the card keeps and lends to each of its models. */
-export interface ModelPlace extends AdapterPlace {
+interface ModelPlace extends AdapterPlace {
   readonly log: Log;
   readonly profile: Profile;
 }
@@ -74,8 +74,8 @@ export class RdmaModel implements FunctionModel {
   }
 
   /**
-   * The driver takes the interface away (state 1), resets the adapter (state 7) when it recovers from a failure, and gives the
-   * command queue a new place (state 0). A reset ends in state 1 and waits for that.
+   * The driver takes the interface away (state 1), resets the adapter (state 7) when it recovers from a failure, and
+   * gives the command queue a new place (state 0). A reset ends in state 1 and waits for that.
    */
   #interfaceState(wanted: number): boolean {
     if (wanted !== NIC_STATE.SW_RESET) return true;
@@ -83,7 +83,10 @@ export class RdmaModel implements FunctionModel {
     return false;
   }
 
-  /** Doorbells are answered at once: what they cause runs after requests that already wait at other functions (bus order). */
+  /**
+   * Doorbells are answered at once: what they cause runs after requests that already wait at other functions (bus
+   * order).
+   */
   #doorbells(): Doorbells {
     const { completionQueues, eventQueues, workQueues } = this.adapter;
     return {

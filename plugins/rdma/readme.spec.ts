@@ -27,7 +27,10 @@ function codeWords(section: string): string[] {
   return [...readme.slice(start, end < 0 ? undefined : end).matchAll(/`([\w-]+)`/g)].map(([, word]) => word!);
 }
 
-/** Capability pages by type (include/linux/mlx5/device.h `enum mlx5_cap_type`), and the structures that begin at a byte of each. */
+/**
+ * Capability pages by type (include/linux/mlx5/device.h `enum mlx5_cap_type`), and the structures that begin at a byte
+ * of each.
+ */
 const PAGES: readonly (readonly [type: number, structure: Layout<string>, start: number])[] = [
   [0, cmdHcaCap, 0],
   [1, perProtocolNetworkingOffloadCaps, 0],
@@ -38,7 +41,10 @@ const PAGES: readonly (readonly [type: number, structure: Layout<string>, start:
   [0xf, deviceMemCap, 0],
 ];
 
-/** Rows of the support table that say "not advertised" or "no", and the fields by which a driver would believe otherwise. */
+/**
+ * Rows of the support table that say "not advertised" or "no", and the fields by which a driver would believe
+ * otherwise.
+ */
 const ABSENT: readonly (readonly [row: RegExp, fields: readonly string[]])[] = [
   [/^masked atomics, signatures, DC +\| missing, not advertised/m, ['sho', 'dct']],
   [/^completion queues +\| .*; no compression/m, ['cqe_compression']],

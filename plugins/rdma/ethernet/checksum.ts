@@ -1,6 +1,8 @@
 /** The Internet checksum (RFC 1071). */
 
-/** One's complement sum of 16-bit words, not complemented; an odd byte counts as the high one. `initial`: a sum so far. */
+/**
+ * One's complement sum of 16-bit words, not complemented; an odd byte counts as the high one. `initial`: a sum so far.
+ */
 export function onesComplementSum(bytes: Uint8Array, initial = 0): number {
   let sum = initial;
   const even = bytes.length & ~1;

@@ -1,4 +1,7 @@
-/** Objects of the Ethernet side: send and receive queues, their interfaces (TIS, TIR), tables of receive queues, steering. */
+/**
+ * Objects of the Ethernet side: send and receive queues, their interfaces (TIS, TIR), tables of receive queues,
+ * steering.
+ */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
 import { objectTable } from '../firmware/object-table.js';
 import {

@@ -179,8 +179,8 @@ function pseudoHeaderSum(
 }
 
 /**
- * Cuts a large send into frames of `segmentBytes` of payload each. `headerBytes`: everything that repeats. Frames come with
- * lengths, sequence numbers and flags of their own; their checksums are still to be made.
+ * Cuts a large send into frames of `segmentBytes` of payload each. `headerBytes`: everything that repeats. Frames come
+ * with lengths, sequence numbers and flags of their own; their checksums are still to be made.
  */
 export function* segment(large: Uint8Array, headerBytes: number, segmentBytes: number): Generator<Uint8Array> {
   const headers = parseFrame(large.subarray(0, headerBytes));

@@ -34,7 +34,7 @@ export interface ReceiveQueueHost {
 const FLUSH_BATCH = 64;
 
 /** What steering found out about a frame. */
-export interface FrameInfo {
+interface FrameInfo {
   readonly hash: number;
   readonly hashed: boolean;
   readonly tag: number;

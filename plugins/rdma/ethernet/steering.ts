@@ -1,6 +1,6 @@
 /**
- * Flow steering: tables of rules that decide where a received frame goes. Matching is the hardware's own way: the frame's headers
- * are laid out as a match value, and a rule compares the bits that its group's mask names.
+ * Flow steering: tables of rules that decide where a received frame goes. Matching is the hardware's own way: the
+ * frame's headers are laid out as a match value, and a rule compares the bits that its group's mask names.
  */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
 import { objectTable } from '../firmware/object-table.js';
@@ -23,7 +23,10 @@ import {
 import { destFormat, flowContext, flowTableContext, trafficCounter } from '../layouts/contexts.js';
 import { bytesOf, subview } from '../layouts/layout.js';
 
-/** fte_match_param: outer headers, miscellaneous, inner headers, more; each of 64 bytes has a bit in match_criteria_enable. */
+/**
+ * fte_match_param: outer headers, miscellaneous, inner headers, more; each of 64 bytes has a bit in
+ * match_criteria_enable.
+ */
 export const MATCH_BYTES = 512;
 const MATCH_PART_BYTES = 64;
 /** flow_context.action (mlx5_ifc.h `MLX5_FLOW_CONTEXT_ACTION_*`). */
@@ -66,7 +69,7 @@ interface Table {
   readonly rules: Map<number, Rule>;
 }
 
-export interface Delivery {
+interface Delivery {
   readonly tir: number;
   readonly tag: number;
 }

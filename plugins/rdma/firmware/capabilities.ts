@@ -1,6 +1,6 @@
 /**
- * Capability pages: what the driver asks before it does anything, and by which it decides what to do at all. What is not named
- * here is zero, which switches the feature off (mlx5 reference §4.5 lists what stays off on purpose).
+ * Capability pages: what the driver asks before it does anything, and by which it decides what to do at all. What is
+ * not named here is zero, which switches the feature off (mlx5 reference §4.5 lists what stays off on purpose).
  */
 
 import {
@@ -257,8 +257,8 @@ export class Capabilities {
   }
 
   /**
-   * The driver may choose the size of the partition key table and the byte order of atomics; it writes the other fields as it
-   * read them, or as zero (atomics), so they stay.
+   * The driver may choose the size of the partition key table and the byte order of atomics; it writes the other fields
+   * as it read them, or as zero (atomics), so they stay.
    */
   #set(call: CommandCall): void {
     const page = this.#page(call);

@@ -1,6 +1,6 @@
 /**
- * The command queue: 32 slots in a page of the driver's, inputs and outputs in chains of mailboxes. Works the same for a
- * driver that polls the ownership bit and for one that waits for the event.
+ * The command queue: 32 slots in a page of the driver's, inputs and outputs in chains of mailboxes. Works the same for
+ * a driver that polls the ownership bit and for one that waits for the event.
  */
 import { DmaError, type FunctionPort } from 'ghostbus';
 import { reportDmaError } from '../memory/dma-report.js';
@@ -58,13 +58,15 @@ interface Slot {
 }
 
 /** One command that ran, for tests and people. */
-export interface CommandRecord {
+interface CommandRecord {
   readonly name: string;
   readonly status: number;
 }
 
-/** How commands complete when the driver does not poll. `take` is called before a command runs, its result afterwards. */
-export type CompletionSource = () => (slots: number) => void;
+/**
+ * How commands complete when the driver does not poll. `take` is called before a command runs, its result afterwards.
+ */
+type CompletionSource = () => (slots: number) => void;
 
 const RECENT = 64;
 
@@ -120,8 +122,8 @@ export class CommandInterface {
   }
 
   /**
-   * Answers what was swallowed, long after the driver gave up, with an error: nothing of it is carried out. Until then the driver
-   * keeps its slot. Returns how many there were.
+   * Answers what was swallowed, long after the driver gave up, with an error: nothing of it is carried out. Until then
+   * the driver keeps its slot. Returns how many there were.
    */
   answerSwallowed(): number {
     const answers = this.#unanswered.splice(0);

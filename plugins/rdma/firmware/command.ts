@@ -31,7 +31,10 @@ export class CommandError extends Error {
   }
 }
 
-/** Views are padded with zeros to this, the size of QUERY_HCA_CAP's output: short inputs read as zero, not out of bounds. */
+/**
+ * Views are padded with zeros to this, the size of QUERY_HCA_CAP's output: short inputs read as zero, not out of
+ * bounds.
+ */
 const MINIMUM_VIEW_BYTES = 0x1010;
 /** Object numbers sit at bit 0x48, 24 bits, in nearly every command (mlx5_ifc.h: cqn, qpn, pd, uar, …). */
 const NUMBER_DWORD = 8;

@@ -3,17 +3,19 @@ import { type Clock, type Log, RegisterBlock, type RegisterDeclaration } from 'g
 import { swap32 } from '../layouts/byte-order.js';
 import { deviceTicks } from './device-clock.js';
 
-/** Two pages at the start of BAR0; the third page of `struct mlx5_init_seg` lies under the MSI-X table, as on the card. */
+/**
+ * Two pages at the start of BAR0; the third page of `struct mlx5_init_seg` lies under the MSI-X table, as on the card.
+ */
 export const INIT_SEGMENT_BYTES = 0x2000;
 
 /** Reported as firmware "28.4071.1": a release number of ours, in the range that tools know for a ConnectX-7. */
-export const FIRMWARE = { major: 28, minor: 4071, subMinor: 1 } as const;
+const FIRMWARE = { major: 28, minor: 4071, subMinor: 1 } as const;
 
 /** drivers/net/ethernet/mellanox/mlx5/core/cmd.c `CMD_IF_REV`. */
 const COMMAND_INTERFACE_REVISION = 5;
 /** Slots of the command queue: log2 of their number, and of their bytes (core/cmd.c `mlx5_cmd_enable`). */
 export const LOG_SLOTS = 5;
-export const LOG_SLOT_BYTES = 6;
+const LOG_SLOT_BYTES = 6;
 
 /** include/linux/mlx5/device.h `enum mlx5_initializing_bit_offsets` and core/health.c `MLX5_NIC_IFC_*`: bits 10:8. */
 const NIC_STATE_SHIFT = 8;
@@ -24,7 +26,7 @@ const QUEUE_ALIGNMENT_MASK = 0xfff;
 const MAX_SAFE_HIGH = 0x1fffff;
 export const NIC_STATE = { FULL: 0, DISABLED: 1, NO_DRAM: 2, SW_RESET: 7 } as const;
 
-export interface InitSegmentEvents {
+interface InitSegmentEvents {
   /** The driver rang: bit i means slot i of the queue at `queueAddress`. */
   commandDoorbell(slots: number, queueAddress: number): void;
   /** The driver asks for a state of the interface; 7 resets the adapter. False to stay in the present one. */
@@ -32,7 +34,7 @@ export interface InitSegmentEvents {
 }
 
 /** What the health buffer says (include/linux/mlx5/device.h `struct health_buffer`). */
-export interface HealthReport {
+interface HealthReport {
   readonly syndrome: number;
   readonly fatal: boolean;
 }

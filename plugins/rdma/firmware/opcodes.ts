@@ -1,4 +1,6 @@
-/** Commands by name. Source: include/linux/mlx5/mlx5_ifc.h `MLX5_CMD_OP_*`. Only those that a stock driver sends here. */
+/**
+ * Commands by name. Source: include/linux/mlx5/mlx5_ifc.h `MLX5_CMD_OP_*`. Only those that a stock driver sends here.
+ */
 export const opcodes = {
   QUERY_HCA_CAP: 0x100,
   QUERY_ADAPTER: 0x101,

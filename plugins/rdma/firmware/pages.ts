@@ -1,6 +1,6 @@
 /**
- * Pages that the driver lends the adapter. A card keeps its contexts there; this one keeps them itself, so it only asks for a
- * few, and gives each back exactly once.
+ * Pages that the driver lends the adapter. A card keeps its contexts there; this one keeps them itself, so it only asks
+ * for a few, and gives each back exactly once.
  */
 
 import { managePagesIn, managePagesOut, queryPagesOut } from '../layouts/commands.js';

@@ -1,4 +1,7 @@
-/** Inputs and outputs of commands. The header that all share (opcode, op_mod, status, syndrome) is in command.ts. Source: include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`. */
+/**
+ * Inputs and outputs of commands. The header that all share (opcode, op_mod, status, syndrome) is in command.ts.
+ * Source: include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`.
+ */
 import { layout } from './layout.js';
 
 export const queryIssiOut = layout('query_issi_out', 0x70, {

@@ -1,4 +1,7 @@
-/** Contexts of objects: what the driver hands over when it creates or changes one. Source: include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`. */
+/**
+ * Contexts of objects: what the driver hands over when it creates or changes one. Source:
+ * include/linux/mlx5/mlx5_ifc.h, `struct mlx5_ifc_<name>_bits`.
+ */
 import { layout } from './layout.js';
 
 export const eqc = layout('eqc', 0x40, {

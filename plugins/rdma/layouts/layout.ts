@@ -1,14 +1,17 @@
 /**
- * Structures of the adapter's software interface, declared as data: the kernel's `mlx5_ifc.h` numbers bits from the most
- * significant bit of the first byte, and everything is big-endian. A {@link Layout} is one such table and its codec.
+ * Structures of the adapter's software interface, declared as data: the kernel's `mlx5_ifc.h` numbers bits from the
+ * most significant bit of the first byte, and everything is big-endian. A {@link Layout} is one such table and its
+ * codec.
  */
 
-/** Bit offset from the start of the structure, and width in bits; wider than 64 bits is an array or a nested structure. */
-export type Field = readonly [bit: number, width: number];
+/**
+ * Bit offset from the start of the structure, and width in bits; wider than 64 bits is an array or a nested structure.
+ */
+type Field = readonly [bit: number, width: number];
 
 /**
- * A structure of `sizeBytes`, which a variable part may follow. `view` holds the structure from byte `base`; an access that
- * leaves the view throws RangeError, so callers check lengths that a guest chose first.
+ * A structure of `sizeBytes`, which a variable part may follow. `view` holds the structure from byte `base`; an access
+ * that leaves the view throws RangeError, so callers check lengths that a guest chose first.
  */
 export class Layout<Names extends string> {
   readonly name: string;

@@ -1,6 +1,6 @@
 /**
- * Memory on the adapter itself (MEMIC): the driver lets processes map pages of it out of BAR 0, and keys of that mode reach it
- * without the bus. Source: drivers/infiniband/hw/mlx5/dm.c.
+ * Memory on the adapter itself (MEMIC): the driver lets processes map pages of it out of BAR 0, and keys of that mode
+ * reach it without the bus. Source: drivers/infiniband/hw/mlx5/dm.c.
  */
 import type { MemoryRegion } from 'ghostbus';
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
@@ -50,7 +50,9 @@ export class DeviceMemory {
     return false;
   }
 
-  /** The driver chooses pages that it has not handed out, and says how much of them it wants; it gets their beginning. */
+  /**
+   * The driver chooses pages that it has not handed out, and says how much of them it wants; it gets their beginning.
+   */
   #allocate(call: CommandCall): void {
     const start = allocMemicIn.get64(call.input, 'range_start_addr');
     const sizeBytes = allocMemicIn.get(call.input, 'memic_size');

@@ -2,8 +2,8 @@
 import type { DmaError, Log } from 'ghostbus';
 
 /**
- * Logs it: loudly, unless the guest has just taken bus mastering away, which every unbind and reboot does while queues may still
- * have something to write.
+ * Logs it: loudly, unless the guest has just taken bus mastering away, which every unbind and reboot does while queues
+ * may still have something to write.
  */
 export function reportDmaError(
   log: Log,

@@ -2,21 +2,21 @@
 import type { Dma, MemoryRegion } from 'ghostbus';
 
 /** Bytes on the bus, at a physical address. */
-export interface BusExtent {
+interface BusExtent {
   readonly kind: 'bus';
   readonly address: number;
   readonly lengthBytes: number;
 }
 
 /** Bytes of the adapter's own memory; `address` counts in BAR 0. */
-export interface DeviceExtent {
+interface DeviceExtent {
   readonly kind: 'device';
   readonly address: number;
   readonly lengthBytes: number;
 }
 
 /** Bytes that are nowhere: reads give zero, writes vanish. */
-export interface NullExtent {
+interface NullExtent {
   readonly kind: 'nothing';
   readonly lengthBytes: number;
 }

@@ -23,7 +23,9 @@ export const OCTOWORD_BYTES = 16;
 /** Registrations write tables in units of this size and pad the last one (`MLX5_UMR_FLEX_ALIGNMENT`). */
 const TABLE_UNIT_BYTES = 64;
 
-/** What a length of 0 means: the driver gives implicit on-demand regions that one (odp.c `mlx5_ib_alloc_implicit_mr`). */
+/**
+ * What a length of 0 means: the driver gives implicit on-demand regions that one (odp.c `mlx5_ib_alloc_implicit_mr`).
+ */
 const WHOLE_ADDRESS_SPACE = 1n << 64n;
 
 /** Physical addresses have at most 52 bits (amd64). */
@@ -126,7 +128,8 @@ export class MemoryKey {
   pageAddress(access: Access, page: number, write: boolean): number | undefined {
     const at = page * MTT_BYTES;
     if (at + MTT_BYTES > this.capacityBytes) {
-      // The private null key of an implicit region has a few entries for all addresses (odp.c `alloc_implicit_mr_null_mkey`).
+      // The private null key of an implicit region has a few entries for all addresses
+      // (odp.c `alloc_implicit_mr_null_mkey`).
       if (this.#pageFaults) return undefined;
       throw new AccessRefused(access, 'beyond the translation table');
     }

@@ -63,8 +63,8 @@ export class MemoryKeys implements TranslationSource {
   }
 
   /**
-   * Appends where the bytes of `access` are. Checks the key in the order of the InfiniBand specification (volume 1 §10.6.3):
-   * existence, protection domain, rights, range, then each page. Throws {@link AccessRefused} or PageMissing.
+   * Appends where the bytes of `access` are. Checks the key in the order of the InfiniBand specification (volume 1
+   * §10.6.3): existence, protection domain, rights, range, then each page. Throws {@link AccessRefused} or PageMissing.
    */
   translate(user: KeyUser, access: Access, extents: Extent[]): void {
     if (access.lengthBytes === 0) return;

@@ -14,7 +14,7 @@ const PAGE_BYTES = 4096;
 const RESUME_INFO = 8;
 
 /** The driver has answered: `failed` when it could not bring the page. */
-export type Resume = (failed: boolean) => void;
+type Resume = (failed: boolean) => void;
 
 export class PageFaults {
   readonly #port: Pick<FunctionPort, 'log'>;

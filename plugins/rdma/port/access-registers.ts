@@ -1,4 +1,7 @@
-/** Port registers behind ACCESS_REG: link, MTU, counters, description. Source of numbers: include/linux/mlx5/driver.h `MLX5_REG_*`. */
+/**
+ * Port registers behind ACCESS_REG: link, MTU, counters, description. Source of numbers: include/linux/mlx5/driver.h
+ * `MLX5_REG_*`.
+ */
 import { type CommandCall, CommandError, type CommandTable, STATUS } from '../firmware/command.js';
 import {
   eth8023CntrsGrpDataLayout,

@@ -1,6 +1,6 @@
 /**
- * Names of one adapter on its networks. They are made up from the instance, and locally administered (IEEE 802 §8.2): no
- * sold adapter has them. Two functions of one machine never share one.
+ * Names of one adapter on its networks. They are made up from the instance, and locally administered (IEEE 802 §8.2):
+ * no sold adapter has them. Two functions of one machine never share one.
  */
 
 /** `02:67:62:…`: the locally administered bit, "gb", and the instance. */

@@ -36,7 +36,7 @@ const RESPONDER_ERRORS: Readonly<Partial<Record<Syndrome, QCounter>>> = {
 };
 
 /** Whose events are counted: qpc.counter_set_id names the set, 0 none. */
-export interface Counted {
+interface Counted {
   readonly counterSet: number;
 }
 

@@ -44,8 +44,10 @@ const IB_PORT = { DOWN: 1, ACTIVE: 4, PHYSICAL_POLLING: 2, PHYSICAL_LINK_UP: 5 }
 const CM_SUPPORTED = 0x10000;
 /** `struct mlx5_eqe_port_state` sub types (include/linux/mlx5/device.h `MLX5_PORT_CHANGE_SUBTYPE_*`). */
 const PORT_CHANGE = { DOWN: 1, ACTIVE: 4 } as const;
-/** Bytes of an Ethernet frame around its payload, as PMTU counts them (core/en.h `MLX5E_HW2SW_MTU`: header, VLAN, FCS). */
-export const FRAME_OVERHEAD_BYTES = 22;
+/**
+ * Bytes of an Ethernet frame around its payload, as PMTU counts them (core/en.h `MLX5E_HW2SW_MTU`: header, VLAN, FCS).
+ */
+const FRAME_OVERHEAD_BYTES = 22;
 /** include/rdma/ib_addr.h `iboe_get_mtu`: everything between the Ethernet payload and the InfiniBand payload. */
 const ROCE_OVERHEAD_BYTES = 40 + 8 + 12 + 4 + 28 + 4;
 const IB_MTUS = [4096, 2048, 1024, 512, 256] as const;
@@ -160,7 +162,9 @@ export class Vport {
     return false;
   }
 
-  /** Whether frames to this address are for the host: its own addresses, its groups, or everything in promiscuous mode. */
+  /**
+   * Whether frames to this address are for the host: its own addresses, its groups, or everything in promiscuous mode.
+   */
   acceptsMac(mac: number): boolean {
     if (mac === this.mac || mac === BROADCAST_MAC || this.#unicast.includes(mac)) return true;
     if (nicVportContext.get(this.#nic, 'promisc_all') === 1) return true;
@@ -322,6 +326,6 @@ function setMac(view: DataView, offset: number, mac: number): void {
   macAddressLayout.set(view, 'mac_addr_31_0', mac % 2 ** 32, offset);
 }
 
-export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }

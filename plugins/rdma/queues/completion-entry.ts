@@ -48,7 +48,7 @@ export type Syndrome = (typeof SYNDROME)[keyof typeof SYNDROME];
 const SOLICITED_BIT = 2;
 
 /** Which work an entry completes. */
-export interface CompletedWork {
+interface CompletedWork {
   readonly userIndex: number;
   /** Number of the queue (pair), and for sends the opcode of the work request above it. */
   readonly queue: number;

@@ -20,7 +20,10 @@ const INDEX_RANGE = 2 ** 24;
 /** cqc.cqe_sz: 64 bytes, 128 bytes, 128 bytes padded; in the larger ones our entry is the second half. */
 const ENTRY_BYTES = [64, 128, 128] as const;
 const MAX_LOG_SIZE = 22;
-/** `mlx5_eqe_cq_err` syndrome: include/linux/mlx5/device.h says only "syndrome"; 1 is overrun in the programmer's manual. */
+/**
+ * `mlx5_eqe_cq_err` syndrome: include/linux/mlx5/device.h says only "syndrome"; 1 is overrun in the programmer's
+ * manual.
+ */
 const CQ_ERROR_SYNDROME = { OVERRUN: 1, ACCESS: 2 } as const;
 
 /** Where the entries are. A queue that is resized moves to another one, and its indices go on. */
@@ -68,8 +71,8 @@ export class CompletionQueue {
   }
 
   /**
-   * Adds an entry whose last byte still lacks the owner bit. A queue that overran (unless it says to ignore that) or that
-   * cannot be written stops for good, and the driver is told.
+   * Adds an entry whose last byte still lacks the owner bit. A queue that overran (unless it says to ignore that) or
+   * that cannot be written stops for good, and the driver is told.
    */
   push(entry: DataView, wantsSolicited: boolean): void {
     if (this.#failed) return;
@@ -90,7 +93,9 @@ export class CompletionQueue {
     if (this.#arm === 'any' || (this.#arm === 'solicited' && wantsSolicited)) this.#notify();
   }
 
-  /** The consumer at `consumer` wants an event for the next entry; entries it has not seen count when nobody told it. */
+  /**
+   * The consumer at `consumer` wants an event for the next entry; entries it has not seen count when nobody told it.
+   */
   arm(consumer: number, solicitedOnly: boolean): void {
     this.#arm = solicitedOnly ? 'solicited' : 'any';
     const newest = solicitedOnly ? this.#lastSolicited : this.#producer;
@@ -108,8 +113,8 @@ export class CompletionQueue {
   }
 
   /**
-   * Moves to another ring: a RESIZE entry ends the old one. Throws {@link CommandError} when what the consumer has not taken
-   * does not fit.
+   * Moves to another ring: a RESIZE entry ends the old one. Throws {@link CommandError} when what the consumer has not
+   * taken does not fit.
    */
   resize(ring: EntryRing): void {
     const waiting = ring.indices.used(this.#producer, this.#consumer());

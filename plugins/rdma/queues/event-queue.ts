@@ -34,7 +34,7 @@ const ENTRY = { TYPE: 1, SUB_TYPE: 3, DATA: 32, OWNER: 63 } as const;
 /** Producer and consumer index have 24 bits. */
 const INDEX_RANGE = 2 ** 24;
 
-export class EventQueue {
+class EventQueue {
   readonly number: number;
   readonly vector: number;
   readonly context: DataView;
@@ -67,7 +67,9 @@ export class EventQueue {
     return event < 64 && (this.#mask.getUint8(7 - (event >>> 3)) & (1 << (event & 7))) !== 0;
   }
 
-  /** `data`: at most {@link EVENT_DATA_BYTES}. An entry that finds the queue full or unreachable is counted and lost. */
+  /**
+   * `data`: at most {@link EVENT_DATA_BYTES}. An entry that finds the queue full or unreachable is counted and lost.
+   */
   post(event: number, subType: number, data: Uint8Array): void {
     if (this.#ring.isFull(this.#producer, this.#consumer)) {
       if (this.#overrun++ === 0) this.#port.log.warn('event queue overrun', { eqn: this.number, event });
@@ -171,7 +173,10 @@ export class EventQueues {
     for (const queue of this.subscribers(event)) queue.post(event, subType, data);
   }
 
-  /** An event about a queue pair, a shared receive queue or a completion queue: `struct mlx5_eqe_qp_srq`, `mlx5_eqe_comp`. */
+  /**
+   * An event about a queue pair, a shared receive queue or a completion queue: `struct mlx5_eqe_qp_srq`,
+   * `mlx5_eqe_comp`.
+   */
   postNumber(event: number, number: number): void {
     const data = new Uint8Array(EVENT_DATA_BYTES);
     new DataView(data.buffer).setUint32(24, number);

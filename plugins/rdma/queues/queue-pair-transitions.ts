@@ -1,4 +1,6 @@
-/** State changes of a queue pair that commands ask for: which are legal, and what each takes from the context it brings. */
+/**
+ * State changes of a queue pair that commands ask for: which are legal, and what each takes from the context it brings.
+ */
 import { CommandError, STATUS } from '../firmware/command.js';
 import { ads, qpc } from '../layouts/contexts.js';
 import { bytesOf, subview } from '../layouts/layout.js';

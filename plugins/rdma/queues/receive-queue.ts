@@ -19,7 +19,7 @@ export interface Receive {
 }
 
 /** Where receives come from. Methods that look into guest memory throw DmaError. */
-export interface ReceiveQueue {
+interface ReceiveQueue {
   /** Takes the next posted receive; undefined when there is none. */
   take(): Receive | undefined;
   /** Whether one is posted. */
@@ -39,7 +39,7 @@ function parseScatterList(view: DataView, start: number): DataSegment[] {
   return segments;
 }
 
-export interface RingPlace {
+interface RingPlace {
   readonly buffer: GuestBuffer;
   /** Where the ring starts in the buffer. */
   readonly start: number;

@@ -34,9 +34,9 @@ export class SendQueue {
   }
 
   /**
-   * Takes notice of what was posted so far. What is posted later waits for its own doorbell, though its entry may be seen in
-   * memory before: whatever else the processor did before it posted, on other functions' sockets too, comes first.
-   * Throws DmaError.
+   * Takes notice of what was posted so far. What is posted later waits for its own doorbell, though its entry may be
+   * seen in memory before: whatever else the processor did before it posted, on other functions' sockets too, comes
+   * first. Throws DmaError.
    */
   announce(): void {
     this.#announced = this.#dma.readU32BE(this.#doorbellRecord) % COUNTER_RANGE;

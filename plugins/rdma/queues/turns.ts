@@ -1,7 +1,9 @@
 /** How the queues of an adapter share its time: what a turn may do, and what work costs. */
 import type { SchedulerOptions, WorkUnits } from 'ghostbus/kit';
 
-/** Queues take short turns, a mebibyte moved, and every turn is a slice: a register access waits no longer than that. */
+/**
+ * Queues take short turns, a mebibyte moved, and every turn is a slice: a register access waits no longer than that.
+ */
 export const TURN_UNITS: WorkUnits = 1024 * 1024;
 export const TURNS: SchedulerOptions = { sliceUnits: TURN_UNITS, turnUnits: TURN_UNITS };
 

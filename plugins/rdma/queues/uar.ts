@@ -1,6 +1,6 @@
 /**
- * User Access Regions: 4 KiB pages of doorbells, one or more per process. They always trap. Every doorbell is big-endian; one of
- * eight bytes may also come as two halves, and then the second one rings.
+ * User Access Regions: 4 KiB pages of doorbells, one or more per process. They always trap. Every doorbell is
+ * big-endian; one of eight bytes may also come as two halves, and then the second one rings.
  */
 import { type Log, RegisterBlock, type RegisterDeclaration, type RegisterHandler } from 'ghostbus';
 import { swap32 } from '../layouts/byte-order.js';
@@ -10,9 +10,13 @@ export const UAR_PAGE_BYTES = 0x1000;
 
 /** include/linux/mlx5/doorbell.h MLX5_CQ_DOORBELL. */
 const CQ_DOORBELL = 0x20;
-/** drivers/net/ethernet/mellanox/mlx5/core/eq.c MLX5_EQ_DOORBEL_OFFSET: consumer index and arm; 8 further on, no arm. */
+/**
+ * drivers/net/ethernet/mellanox/mlx5/core/eq.c MLX5_EQ_DOORBEL_OFFSET: consumer index and arm; 8 further on, no arm.
+ */
 const EQ_DOORBELL = 0x40;
-/** include/linux/mlx5/doorbell.h MLX5_BF_OFFSET; drivers/infiniband/hw/mlx5 and libmlx5 alternate between two halves. */
+/**
+ * include/linux/mlx5/doorbell.h MLX5_BF_OFFSET; drivers/infiniband/hw/mlx5 and libmlx5 alternate between two halves.
+ */
 const SEND_DOORBELL = 0x800;
 const SEND_DOORBELL_HALVES = 8;
 const SEND_DOORBELL_HALF_BYTES = 0x100;

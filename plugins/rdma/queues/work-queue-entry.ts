@@ -1,11 +1,12 @@
-/** Work queue entries as libmlx5 and mlx5_ib write them. Source: include/linux/mlx5/qp.h and rdma-core's providers/mlx5/wqe.h. */
+/**
+ * Work queue entries as libmlx5 and mlx5_ib write them. Source: include/linux/mlx5/qp.h and rdma-core's
+ * providers/mlx5/wqe.h.
+ */
 import { subview } from '../layouts/layout.js';
 import { SPECIAL_KEY } from '../memory/access.js';
 
 /** Sends are placed in blocks of this size, and addressed by their first block. */
 export const BLOCK_BYTES = 64;
-/** ds, the number of 16-byte units of an entry, has 6 bits. */
-export const MAX_ENTRY_BYTES = 63 * 16;
 
 /** include/linux/mlx5/device.h `MLX5_OPCODE_*`. */
 export const OPCODE = {

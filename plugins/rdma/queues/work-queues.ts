@@ -1,4 +1,7 @@
-/** Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev, in one space of numbers. */
+/**
+ * Everything that a doorbell can name: queue pairs, and the send and receive queues of the netdev, in one space of
+ * numbers.
+ */
 import type { ObjectTable } from '../firmware/object-table.js';
 
 export interface WorkQueue {

@@ -1,6 +1,7 @@
 /**
- * A BAR that vfio-pci exports as a dma-buf (drivers/vfio/pci/vfio_pci_dmabuf.c, CONFIG_VFIO_PCI_DMABUF, since 6.19) as a memory
- * region of the adapter. vfio-pci needs an IOMMU: Debian builds neither CONFIG_VFIO_NOIOMMU nor CONFIG_IOMMUFD.
+ * A BAR that vfio-pci exports as a dma-buf (drivers/vfio/pci/vfio_pci_dmabuf.c, CONFIG_VFIO_PCI_DMABUF, since 6.19) as
+ * a memory region of the adapter. vfio-pci needs an IOMMU: Debian builds neither CONFIG_VFIO_NOIOMMU nor
+ * CONFIG_IOMMUFD.
  */
 import assert from 'node:assert/strict';
 import type { Emulator } from '../../../emulator/emulator.js';

@@ -43,12 +43,12 @@ export interface TestQueues {
   readonly cqRecord: number;
 }
 
-export const RQ_STRIDE_BYTES = 64;
+const RQ_STRIDE_BYTES = 64;
 const LOG_RQ = 4;
 const LOG_SQ = 4;
 const LOG_CQ = 6;
 /** Where the send ring starts behind the receive ring. */
-export const SQ_START = RQ_STRIDE_BYTES << LOG_RQ;
+const SQ_START = RQ_STRIDE_BYTES << LOG_RQ;
 
 export class TestDriver {
   readonly bus: TestBus;
@@ -112,7 +112,9 @@ export class TestDriver {
     return this.raw(bytesOf(input), outputBytes);
   }
 
-  /** Fills slot 0 as `mlx5_cmd_exec` would and waits for the ownership bit; `spoil` may damage it before the doorbell. */
+  /**
+   * Fills slot 0 as `mlx5_cmd_exec` would and waits for the ownership bit; `spoil` may damage it before the doorbell.
+   */
   raw(input: Uint8Array, outputBytes: number, spoil: (slot: DataView, mailbox: DataView) => void = () => {}): Answer {
     this.#token = (this.#token % 255) + 1;
     const token = this.#token;

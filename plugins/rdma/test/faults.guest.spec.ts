@@ -1,4 +1,7 @@
-/** Faults on demand under the stock mlx5 drivers: what they say, that they recover, and that no byte is wrong afterwards. */
+/**
+ * Faults on demand under the stock mlx5 drivers: what they say, that they recover, and that no byte is wrong
+ * afterwards.
+ */
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';
 import type { Emulator } from '../../../emulator/emulator.js';
@@ -49,8 +52,9 @@ async function kernelSays(guest: Guest, pattern: string): Promise<void> {
 }
 
 /**
- * A program that asks for a protection domain and gets no answer; the driver gives up after its 60 seconds. It keeps the slot until
- * a late answer: without one, recovery and shutdown would wait for that slot for ever (core/cmd.c mlx5_cmd_flush).
+ * A program that asks for a protection domain and gets no answer; the driver gives up after its 60 seconds. It keeps
+ * the slot until a late answer: without one, recovery and shutdown would wait for that slot for ever (core/cmd.c
+ * mlx5_cmd_flush).
  */
 async function startUnansweredCommand({ guest, emulator, functions: [name], devices: [device] }: Ends): Promise<void> {
   await emulator.control(name, 'swallow-command', { command: 'ALLOC_PD', count: 1 });

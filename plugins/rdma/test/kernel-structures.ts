@@ -1,7 +1,7 @@
 /** Reads the structures of the kernel's `mlx5_ifc.h`: where each member is, in bits. */
 
 /** Bit offset from the start of the structure, and width in bits. */
-export type Place = readonly [bit: number, width: number];
+type Place = readonly [bit: number, width: number];
 
 export interface Structure {
   readonly places: ReadonlyMap<string, Place>;

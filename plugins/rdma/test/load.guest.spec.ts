@@ -1,4 +1,7 @@
-/** The adapter among other functions and under load: the order of what a CPU does to two functions; many objects, and none left. */
+/**
+ * The adapter among other functions and under load: the order of what a CPU does to two functions; many objects, and
+ * none left.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -32,8 +35,9 @@ const MIB = 2 ** 20;
 /** The second time, when nothing may stay. */
 const AGAIN_SHARE = 0.4;
 /**
- * What may stay all the same, in caches. A region that is lost costs the guest's kernel more than 1 KiB (struct mlx5_ib_mr and
- * its umem), so 4,000 would show; measured: less than 100 KiB. Node.js gives memory back late; measured: 2 and 17 MiB.
+ * What may stay all the same, in caches. A region that is lost costs the guest's kernel more than 1 KiB (struct
+ * mlx5_ib_mr and its umem), so 4,000 would show; measured: less than 100 KiB. Node.js gives memory back late; measured:
+ * 2 and 17 MiB.
  */
 const LIMITS = { emulatorBytes: 64 * MIB, guestSlabBytes: 2 * MIB };
 
@@ -70,7 +74,10 @@ async function objectsBesideKeys(emulator: Emulator): Promise<Record<string, num
   );
 }
 
-/** Reaches a neighbour's memory and another's register; the fabric counts exactly that, from the adapter straight to them. */
+/**
+ * Reaches a neighbour's memory and another's register; the fabric counts exactly that, from the adapter straight to
+ * them.
+ */
 async function checkNeighbours(guest: Guest, emulator: Emulator, names: readonly string[]): Promise<void> {
   const addresses = await addressesOf(guest, emulator);
   const server = emulator.functions.find(({ plugin }) => plugin === 'rdma')!.name;

@@ -35,8 +35,8 @@ export interface DatagramCable {
   /** Members of a group on all adapters. */
   multicastMembers(vector: AddressVector): Responder[];
   /**
-   * The packets of one message travel. False when an unreliable message is lost; a reliable one that cannot be brought over
-   * throws RequestFailed.
+   * The packets of one message travel. False when an unreliable message is lost; a reliable one that cannot be brought
+   * over throws RequestFailed.
    */
   deliver(
     sending: Sending,
@@ -48,7 +48,7 @@ export interface DatagramCable {
   datagramTap(sending: Sending, peer: Responder, vector: AddressVector, lengthBytes: number): Tap | undefined;
 }
 
-export interface DatagramHost extends MemoryAccess {
+interface DatagramHost extends MemoryAccess {
   readonly cable: DatagramCable;
 }
 

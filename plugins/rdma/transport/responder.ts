@@ -79,7 +79,7 @@ export interface Inbound {
 }
 
 /** What the completion of a receive tells about its message. */
-export interface Arrival {
+interface Arrival {
   /** CQE_OPCODE of a responder. */
   readonly opcode: number;
   readonly lengthBytes: number;
@@ -157,8 +157,8 @@ export class Responder implements QueuePairHalf, Runnable {
   }
 
   /**
-   * Takes a receive for a message of a connection; `sharedNumber`: the queue that an XRC message names. Undefined when none is
-   * posted. Throws {@link Nak}, and {@link PeerGone} when the queue pair takes nothing any more.
+   * Takes a receive for a message of a connection; `sharedNumber`: the queue that an XRC message names. Undefined when
+   * none is posted. Throws {@link Nak}, and {@link PeerGone} when the queue pair takes nothing any more.
    */
   takeReceive(sharedNumber: number | undefined): Inbound | undefined {
     if (!this.qp.canReceive) throw new PeerGone();
@@ -272,8 +272,8 @@ export class Responder implements QueuePairHalf, Runnable {
   }
 
   /**
-   * An atomic operation; returns what was there. Operands are numbers in the entry; memory has the byte order of the guest
-   * (atomic_req_8B_endianness_mode, mlx5 reference §6.6). Throws TransferFailed.
+   * An atomic operation; returns what was there. Operands are numbers in the entry; memory has the byte order of the
+   * guest (atomic_req_8B_endianness_mode, mlx5 reference §6.6). Throws TransferFailed.
    */
   exchange(place: Chunk, opcode: number, { swapOrAdd, compare }: { swapOrAdd: bigint; compare: bigint }): bigint {
     const { memory } = this.#host;

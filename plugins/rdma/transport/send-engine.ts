@@ -1,4 +1,7 @@
-/** The sending half of a queue pair: executes sends in order, a slice per turn; flushes them when the queue pair is in error. */
+/**
+ * The sending half of a queue pair: executes sends in order, a slice per turn; flushes them when the queue pair is in
+ * error.
+ */
 import { type Clock, DmaError, type FunctionPort } from 'ghostbus';
 import { type Runnable, type Scheduler, type TurnResult, WorkBudget } from 'ghostbus/kit';
 import { reportDmaError } from '../memory/dma-report.js';

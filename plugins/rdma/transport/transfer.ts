@@ -36,7 +36,7 @@ export class PeerGone extends Error {}
 /** Sees the bytes of a message pass, in order. */
 export type Tap = (bytes: Uint8Array) => void;
 
-export type End = 'source' | 'target';
+type End = 'source' | 'target';
 
 /** A transfer that failed at one end; the cause is an AccessRefused or a DmaError, or a page that did not come. */
 export class TransferFailed extends Error {
@@ -49,7 +49,7 @@ export class TransferFailed extends Error {
 }
 
 /** Why a generator of work pauses: `slice`, others' turn; `wait`, until somebody calls the wake-up. */
-export type Pause = 'slice' | 'wait';
+type Pause = 'slice' | 'wait';
 export type Work<T = void> = Generator<Pause, T, void>;
 
 /** What work needs from the queue that runs it while it waits. */
@@ -74,8 +74,8 @@ interface ChunkPlace {
 }
 
 /**
- * Moves `lengthBytes`, slice by slice. Every slice is translated anew, so that a key that changed in between counts; pages that
- * are missing are asked for and waited for. Throws {@link TransferFailed}.
+ * Moves `lengthBytes`, slice by slice. Every slice is translated anew, so that a key that changed in between counts;
+ * pages that are missing are asked for and waited for. Throws {@link TransferFailed}.
  */
 export function* transfer(waiter: Waiter, source: Side, target: Side, lengthBytes: number, tap?: Tap): Work {
   for (let done = 0; done < lengthBytes; ) {

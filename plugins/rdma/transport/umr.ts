@@ -1,6 +1,6 @@
 /**
- * User memory registration: a work request that changes a key and its translation table. The driver's registrations, its
- * answers to page faults, memory windows and local invalidation are all of this kind.
+ * User memory registration: a work request that changes a key and its translation table. The driver's registrations,
+ * its answers to page faults, memory windows and local invalidation are all of this kind.
  */
 
 import { mkc } from '../layouts/contexts.js';

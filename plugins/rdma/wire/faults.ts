@@ -1,7 +1,7 @@
 /** Bad weather on the wire: losses, duplicates, reordering and corruption, repeatable by their seed. */
 
 /** Probabilities between 0 and 1, tried in this order for every packet. */
-export interface FaultRates {
+interface FaultRates {
   readonly loss: number;
   readonly corruption: number;
   readonly duplication: number;

@@ -1,4 +1,6 @@
-/** Capture files in the classic format (https://www.tcpdump.org/manpages/pcap-savefile.5.html), times in nanoseconds. */
+/**
+ * Capture files in the classic format (https://www.tcpdump.org/manpages/pcap-savefile.5.html), times in nanoseconds.
+ */
 import { openSync, writeSync } from 'node:fs';
 
 const MAGIC_NANOSECONDS = 0xa1b23c4d;

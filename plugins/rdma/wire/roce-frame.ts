@@ -1,4 +1,7 @@
-/** RoCE frames as they would be on a cable: built only when somebody captures them. Source: IB volume 1 §5.2, §9, annexes A16 and A17. */
+/**
+ * RoCE frames as they would be on a cable: built only when somebody captures them. Source: IB volume 1 §5.2, §9,
+ * annexes A16 and A17.
+ */
 import { crc32 } from 'node:zlib';
 import { internetChecksum } from '../ethernet/checksum.js';
 import { ROCE_UDP_PORT } from '../firmware/capabilities.js';
@@ -53,7 +56,7 @@ export interface RoceAddress {
   readonly sourcePort: number;
 }
 
-export interface RocePacket {
+interface RocePacket {
   readonly opcode: number;
   readonly queuePair: number;
   readonly psn: number;
@@ -123,7 +126,9 @@ function fillIpv6(bytes: Uint8Array, view: DataView, address: RoceAddress, paylo
   bytes.set(address.destinationGid, 38);
 }
 
-/** CRC over everything that no router changes: fields that may change count as ones (annex A17.3.3; IB volume 1 §7.8.1). */
+/**
+ * CRC over everything that no router changes: fields that may change count as ones (annex A17.3.3; IB volume 1 §7.8.1).
+ */
 function invariantCrc(frame: Uint8Array, address: RoceAddress, transportStart: number): number {
   const covered = new Uint8Array(8 + frame.length - 14 - ICRC_BYTES);
   covered.fill(0xff, 0, 8);

@@ -150,8 +150,8 @@ export class Wire implements Cable, Station {
   }
 
   /**
-   * Go-back-N, as reliable connections do it: a gap is answered by a NAK and everything from there is sent again; the loss of a
-   * message's last packet, or of its acknowledgement, is only noticed by the timer.
+   * Go-back-N, as reliable connections do it: a gap is answered by a NAK and everything from there is sent again; the
+   * loss of a message's last packet, or of its acknowledgement, is only noticed by the timer.
    */
   *#insist(sending: Sending, peer: Responder, packets: number): Work<boolean> {
     const { qp, waiter } = sending;
