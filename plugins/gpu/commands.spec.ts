@@ -107,3 +107,19 @@ describe('gpu faults on demand', () => {
     assert.throws(() => control('lose-interrupts', { vectors: -1 }), /vectors/);
   });
 });
+
+describe('gpu commands', () => {
+  afterEach(closeBuses);
+
+  it('translate an address', () => {
+    const driver = new TestDriver().bringUp();
+    const found = driver.control('translate', { address: '0x8000001000', bytes: 8 });
+    assert.deepEqual(found, [{ vmid: 0, extents: [{ target: 'vram', address: 0x1000, lengthBytes: 8 }] }]);
+  });
+
+  it('refuse what they do not know', () => {
+    const driver = new TestDriver();
+    assert.throws(() => driver.control('explode', {}), /gpu: /);
+    assert.throws(() => driver.control('translate', { address: -1, bytes: 1 }), /address/);
+  });
+});

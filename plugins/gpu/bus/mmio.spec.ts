@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'mocha';
 import { DISCOVERY_OFFSET_FROM_END, discoveryTable } from '../product/discovery.js';
 import { PRODUCTS } from '../product/product.js';
-import { closeBuses, PLACE, SDMA_DOORBELL, TestDriver, VRAM_BYTES } from '../test/driver.js';
+import { closeBuses, TestDriver, VRAM_BYTES } from '../test/driver.js';
 
 describe('gpu registers', () => {
   afterEach(closeBuses);
@@ -89,112 +89,4 @@ describe('gpu registers', () => {
     driver.setReg(0xec26, 1);
     assert.equal(driver.reg(0xec24), 300_000);
   });
-});
-
-describe('gpu interrupt ring', () => {
-  afterEach(closeBuses);
-
-  it('wraps, and tells an overflow in bit 0 of its write pointer', () => {
-    const driver = new TestDriver().bringUp();
-    for (let count = 0; count < 200; count++) {
-      driver.sdma(6, count);
-      assert.deepEqual(
-        driver.vectors().map(({ data }) => data),
-        [count],
-      );
-    }
-    for (let count = 0; count < 128; count++) driver.sdma(6, count);
-    assert.equal(driver.guest32(PLACE.IH_WPTR) & 1, 1);
-    driver.setReg(0x1120, (driver.reg(0x1120) | (1 << 31)) >>> 0);
-    assert.equal(driver.reg(0x1124) & 1, 0);
-    assert.equal(driver.reg(0x1120) >>> 31, 0, 'clears itself');
-  });
-
-  it('is silent while off', () => {
-    const driver = new TestDriver().bringUp();
-    driver.setReg(0x1120, 0);
-    driver.sdma(6, 0);
-    assert.deepEqual(driver.gpu.interrupts, []);
-  });
-});
-
-describe('gpu PSP', () => {
-  afterEach(closeBuses);
-
-  const [RING, COMMAND, FENCE] = [0x60_0000, 0x61_0000, 0x62_0000];
-  let driver: TestDriver;
-
-  beforeEach(() => {
-    driver = new TestDriver();
-    driver.enableGart();
-    driver.setReg(0x16085, RING);
-    driver.setReg(0x16086, 0);
-    driver.setReg(0x16087, 0x1000);
-    driver.setReg(0x16080, 0x20000);
-  });
-
-  const frame = (index: number, fence: number) => {
-    driver.setGuest32(RING + 64 * index, COMMAND, 0, 1024, FENCE, 0, fence);
-    driver.setReg(0x16083, (16 * (index + 1)) % 1024);
-    driver.bus.run();
-  };
-
-  it('answers the mailbox at once', () => {
-    assert.equal(driver.reg(0x16080), 0x80000000);
-  });
-
-  it('completes every frame: status 0, session 1, fence', () => {
-    driver.setGuest32(COMMAND + 8, 6);
-    driver.setGuest32(COMMAND + 864, 0xffff);
-    for (let index = 0; index < 64; index++) {
-      frame(index, index + 1);
-      assert.equal(driver.guest32(FENCE), index + 1);
-    }
-    assert.deepEqual([driver.guest32(COMMAND + 864), driver.guest32(COMMAND + 868)], [0, 1]);
-    assert.match(JSON.stringify(driver.model.inspect()), /"LOAD_IP_FW":64/);
-  });
-
-  it('forgets the ring when it is destroyed', () => {
-    driver.setReg(0x16080, 0x30000);
-    frame(0, 9);
-    assert.equal(driver.guest32(FENCE), 0);
-  });
-});
-
-describe('gpu reset', () => {
-  afterEach(closeBuses);
-
-  it('by MODE1 through the PSP: power-on registers, discovery table, no stale work; VRAM stays', () => {
-    const driver = new TestDriver().bringUp();
-    driver.vram64(0x1000, 0x1234n);
-    driver.vram64(VRAM_BYTES - DISCOVERY_OFFSET_FROM_END, 0n);
-    driver.writeSdma(5, 0x5000, 0, 1);
-    driver.ringSdma();
-    driver.setReg(0x16080, 0x70000);
-    driver.bus.run();
-    assert.equal(driver.guest32(0x5000), 0, 'posted before the reset');
-    driver.gpu.write64(2, SDMA_DOORBELL * 4, 4n);
-    driver.bus.run();
-    assert.equal(driver.reg(0x12e0), 0);
-    assert.equal(driver.reg(0x16061), 0x80000000);
-    assert.equal(driver.gpu.read(0, 0x1000), 0x1234);
-    assert.notEqual(driver.gpu.read(0, VRAM_BYTES - DISCOVERY_OFFSET_FROM_END), 0);
-    assert.match(JSON.stringify(driver.model.inspect()), /"mode1Resets":1/);
-  });
-
-  for (const [name, reset] of [
-    ['FLR', (driver: TestDriver) => driver.gpu.reset('flr')],
-    ['MODE1', (driver: TestDriver) => driver.setReg(0x16080, 0x70000)],
-  ] as const) {
-    it(`works again after ${name}`, () => {
-      const driver = new TestDriver().bringUp();
-      driver.sdma(5, 0x5000, 0, 1);
-      reset(driver);
-      driver.forget();
-      driver.bringUp();
-      driver.sdma(5, 0x5000, 0, 2);
-      driver.kiq(0xffff1000);
-      assert.equal(driver.guest32(0x5000), 2);
-    });
-  }
 });

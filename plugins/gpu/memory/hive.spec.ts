@@ -4,6 +4,7 @@ import { afterEach, describe, it } from 'mocha';
 import {
   BLOCK_FRAGMENT_9,
   closeBuses,
+  copy,
   FB,
   GART_TABLE,
   high,
@@ -16,7 +17,6 @@ import {
 
 const HIVE = { id: '740f', hive: 'gpu0+gpu1' } as const;
 const SEGMENT = VRAM_BYTES;
-const copy = (to: number, from: number, bytes: number) => [1, bytes - 1, 0, low(from), high(from), low(to), high(to)];
 
 /** Two nodes. The second one's own memory begins at its segment, for its page tables too. */
 function hive(): readonly [TestDriver, TestDriver] {
@@ -98,28 +98,5 @@ describe('gpu hive', () => {
     const first = new TestDriver(bus, 'gpu0', HIVE);
     new TestDriver(bus, 'gpu1', { ...HIVE, vram: 2 * VRAM_BYTES });
     assert.throws(() => first.gpu.reset('device'), /gpu1 must be a GPU with the same hive and as much VRAM/);
-  });
-});
-
-describe('gpu with a small BAR', () => {
-  afterEach(closeBuses);
-
-  const BAR = VRAM_BYTES / 2;
-
-  it('shows the CPU and its peers the first part of VRAM, its engines all of it', () => {
-    const driver = new TestDriver(undefined, undefined, { bar: BAR }).bringUp();
-    assert.equal(driver.reg(0xde3), VRAM_BYTES / 2 ** 20);
-    assert.deepEqual(driver.gpu.card.bars[0]?.sizeBytes, BAR);
-    assert.throws(() => driver.gpu.read(0, BAR), RangeError);
-    driver.setGuest32(0x5000, 0xcafe);
-    driver.sdma(...copy(FB + BAR + 0x4000, 0x5000, 4));
-    driver.sdma(...copy(FB + 0x1000, FB + BAR + 0x4000, 4));
-    assert.equal(driver.gpu.read(0, 0x1000), 0xcafe);
-    driver.setReg(0, (0x8000_0000 | (BAR + 0x4000)) >>> 0);
-    assert.equal(driver.reg(1), 0xcafe, 'MM_INDEX and MM_DATA reach it as well');
-  });
-
-  it('cannot be larger than the VRAM', () => {
-    assert.throws(() => new TestDriver(undefined, undefined, { bar: 2 * VRAM_BYTES }), /more than the VRAM/);
   });
 });

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'mocha';
-import { closeBuses, GART_TABLE, PLACE, PTE, pm4, TestDriver } from '../test/driver.js';
+import { closeBuses, GART_TABLE, PTE, pm4, TestDriver } from '../test/driver.js';
 
-const [VMC, UTCL2, IH, GRBM_CP] = [0x12, 0x1b, 0, 20];
+const [VMC, UTCL2, IH] = [0x12, 0x1b, 0];
 /** First dwords of the two hubs. */
 const [GFXHUB, MMHUB] = [0x2840, 0x1ab80];
 const [FAULT_CNTL, FAULT_STATUS, FAULT_ADDR] = [7, 0xb, 0xc];
@@ -118,41 +118,5 @@ describe('gpu page faults', () => {
     assert.equal(driver.guest32(0x68_0000) & 0xff, VMC);
     for (let count = 0; count < 200; count++) userSdma(...copyTo(UNMAPPED));
     assert.equal(driver.reg(0x1130), 127 * 32, 'full, the rest is gone');
-  });
-});
-
-describe('gpu interrupt messages', () => {
-  afterEach(closeBuses);
-
-  it('stop after one until the read pointer is written, when the ring re-arms by it', () => {
-    const driver = new TestDriver().bringUp();
-    driver.setReg(0x1120, driver.reg(0x1120) | (1 << 21));
-    for (let count = 0; count < 3; count++) driver.sdma(6, count);
-    assert.equal(driver.gpu.interrupts.length, 1);
-    driver.gpu.write(2, 0xbc0, 32);
-    assert.equal(driver.gpu.interrupts.length, 2, 'two vectors are unread');
-    driver.vectors();
-    assert.equal(driver.gpu.interrupts.length, 2, 'all is read');
-    driver.sdma(6, 3);
-    assert.equal(driver.gpu.interrupts.length, 3);
-  });
-
-  it('of the command processor are sent only where the pipe enables them', () => {
-    const driver = new TestDriver().bringUp();
-    const endOfPipe = [pm4(0x49, 7), 0, (1 << 29) | (2 << 24), PLACE.IB, 0, 1, 0, 0];
-    driver.kiq(...endOfPipe);
-    assert.deepEqual(
-      driver.vectors().map(({ client }) => client),
-      [GRBM_CP],
-    );
-    driver.setReg(0x308a, 0);
-    driver.kiq(...endOfPipe);
-    assert.deepEqual(driver.vectors(), []);
-    // amdkfd's way: select the pipe, then the one register for all of them.
-    driver.setReg(0x2022, 1 | (2 << 2));
-    driver.setReg(0x30b4, 1 << 26);
-    driver.setReg(0x2022, 0);
-    driver.kiq(...endOfPipe);
-    assert.equal(driver.vectors().length, 1);
   });
 });

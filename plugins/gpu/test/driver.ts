@@ -281,3 +281,8 @@ export function low(address: number): number {
 export function high(address: number): number {
   return Math.floor(address / 2 ** 32);
 }
+
+/** SDMA's COPY linear. */
+export function copy(to: number, from: number, bytes: number): number[] {
+  return [1, bytes - 1, 0, low(from), high(from), low(to), high(to)];
+}
