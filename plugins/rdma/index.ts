@@ -39,8 +39,9 @@ export default definePlugin({
   options,
   drivers: ['mlx5_core', 'mlx5_ib'],
   create: (given, context) => {
-    if (given.pcap !== undefined && given.link === 'ib')
+    if (given.pcap !== undefined && given.link === 'ib') {
       throw new Error('rdma: pcap records Ethernet frames; use link=roce');
+    }
     const recorders = context.machineService('rdma-recorders', () => new Recorders());
     const recorder = given.pcap === undefined ? undefined : recorders.to(given.pcap);
     return Array.from({ length: given.functions }, (_, index) => {

@@ -95,8 +95,9 @@ export class MemoryKey {
   /** Takes the key out of use for a message that asks for it; false when the key does not allow that. */
   invalidateRemotely(owner: KeyUser): boolean {
     const bound = mkc.get(this.context, 'qpn');
-    if (mkc.get(this.context, 'en_rinval') === 0 || mkc.get(this.context, 'pd') !== owner.protectionDomain)
+    if (mkc.get(this.context, 'en_rinval') === 0 || mkc.get(this.context, 'pd') !== owner.protectionDomain) {
       return false;
+    }
     if (bound !== ANY_QP && bound !== owner.number) return false;
     mkc.set(this.context, 'free', 1);
     return true;
@@ -137,8 +138,9 @@ export class MemoryKey {
     const high = this.#table.getUint32(at);
     const low = this.#table.getUint32(at + 4);
     if (this.#pageFaults && (low & (write ? MTT_WRITE : MTT_READ)) === 0) return undefined;
-    if (high * 2 ** 32 >= PHYSICAL_ADDRESS_LIMIT)
+    if (high * 2 ** 32 >= PHYSICAL_ADDRESS_LIMIT) {
       throw new AccessRefused(access, 'its page has an address beyond 2^52');
+    }
     return high * 2 ** 32 + ((low & ~MTT_FLAG_BITS) >>> 0);
   }
 

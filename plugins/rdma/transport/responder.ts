@@ -35,7 +35,7 @@ const RECEIVED_REQUESTS: Readonly<Partial<Record<WireOperation, QCounter>>> = {
   atomic: 'rx_atomic_requests',
 };
 
-/** Codes of negative acknowledgements (IB volume 1 §9.7.5.2.4, AETH syndromes 0x61 to 0x63). */
+/** Codes of negative acknowledgements (AETH syndromes 0x61 to 0x63, IB volume 1 §9.7.5.2). */
 export type NakCode = 'invalid request' | 'remote access' | 'remote operation';
 
 /** A reliable connection's refusal: the requester completes in error. `reason` is for logs. */

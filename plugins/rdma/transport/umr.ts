@@ -65,8 +65,9 @@ export function* executeUmr(host: UmrHost, sending: Sending, reader: SegmentRead
 function requirePermission({ qp }: Sending, key: MemoryKey, flags: number, mask: bigint): void {
   const isRegistrar = qp.service === SERVICE.REG_UMR;
   const foreign = mkc.get(key.context, 'pd') !== qp.protectionDomain || (mask & MASK_DOMAIN) !== 0n;
-  if (!isRegistrar && foreign)
+  if (!isRegistrar && foreign) {
     throw new RequestFailed(SYNDROME.MW_BIND, 'the key belongs to another protection domain');
+  }
   if (mkc.get(key.context, 'umr_en') === 0 && !isRegistrar) {
     throw new RequestFailed(SYNDROME.MW_BIND, 'the key does not take registrations by work request');
   }
@@ -87,8 +88,9 @@ function* translations(
   if (lengthBytes === 0) return new Uint8Array(0);
   if ((flags & FLAG.INLINE) !== 0) {
     const rest = bytesOf(reader.rest());
-    if (rest.length < lengthBytes)
+    if (rest.length < lengthBytes) {
       throw new RequestFailed(SYNDROME.LOCAL_QP_OPERATION, 'inline translations are cut off');
+    }
     return rest.slice(0, lengthBytes);
   }
   try {

@@ -316,8 +316,9 @@ function quartetOf(opcode: number): Quartet {
 
 /** ImmDt or IETH: one dword in the last packet. */
 function immediateOf(opcode: number, immediate: number): Uint8Array | undefined {
-  if (opcode !== OPCODE.SEND_IMM && opcode !== OPCODE.RDMA_WRITE_IMM && opcode !== OPCODE.SEND_INVALIDATE)
+  if (opcode !== OPCODE.SEND_IMM && opcode !== OPCODE.RDMA_WRITE_IMM && opcode !== OPCODE.SEND_INVALIDATE) {
     return undefined;
+  }
   const view = new DataView(new ArrayBuffer(4));
   view.setUint32(0, immediate);
   return bytesOf(view);
