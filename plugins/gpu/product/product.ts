@@ -2,9 +2,23 @@
 import type { Identity } from 'ghostbus';
 import { BASES, SDMA_BASES } from './segments.js';
 
+/** include/soc15_hw_ip.h *_HWID. */
+const HARDWARE_ID = {
+  MP1: 1,
+  SMUIO: 4,
+  GC: 11,
+  UVD: 12,
+  MMHUB: 34,
+  ATHUB: 35,
+  OSSSYS: 40,
+  HDP: 41,
+  SDMA0: 42,
+  NBIF: 108,
+  MP0: 255,
+} as const;
+
 /** A block that a discovery table lists. */
 export interface IpEntry {
-  /** include/soc15_hw_ip.h *_HWID */
   readonly hardwareId: number;
   readonly instance?: number;
   readonly version: readonly [major: number, minor: number, revision: number];
@@ -27,13 +41,13 @@ export interface Product {
 
 /** What both have: the blocks of Aldebaran that are modelled as they are there. */
 const ALDEBARAN_BLOCKS: readonly IpEntry[] = [
-  { hardwareId: 11 /* GC */, version: [9, 4, 2], bases: BASES.GC },
-  { hardwareId: 41 /* HDP */, version: [4, 4, 0], bases: BASES.HDP },
-  { hardwareId: 34 /* MMHUB */, version: [9, 4, 2], bases: BASES.MMHUB },
-  { hardwareId: 35 /* ATHUB */, version: [9, 4, 2], bases: BASES.ATHUB },
-  { hardwareId: 108 /* NBIF */, version: [7, 4, 4], bases: BASES.NBIF },
-  { hardwareId: 40 /* OSSSYS */, version: [4, 4, 0], bases: BASES.OSSSYS },
-  { hardwareId: 4 /* SMUIO */, version: [13, 0, 2], bases: BASES.SMUIO },
+  { hardwareId: HARDWARE_ID.GC, version: [9, 4, 2], bases: BASES.GC },
+  { hardwareId: HARDWARE_ID.HDP, version: [4, 4, 0], bases: BASES.HDP },
+  { hardwareId: HARDWARE_ID.MMHUB, version: [9, 4, 2], bases: BASES.MMHUB },
+  { hardwareId: HARDWARE_ID.ATHUB, version: [9, 4, 2], bases: BASES.ATHUB },
+  { hardwareId: HARDWARE_ID.NBIF, version: [7, 4, 4], bases: BASES.NBIF },
+  { hardwareId: HARDWARE_ID.OSSSYS, version: [4, 4, 0], bases: BASES.OSSSYS },
+  { hardwareId: HARDWARE_ID.SMUIO, version: [13, 0, 2], bases: BASES.SMUIO },
 ];
 
 /**
@@ -51,10 +65,10 @@ const SYNTHETIC: Product = {
   },
   blocks: [
     ...ALDEBARAN_BLOCKS,
-    { hardwareId: 255 /* MP0 */, version: [12, 0, 1], bases: BASES.MP0 },
-    { hardwareId: 42 /* SDMA0 */, version: [4, 1, 2], bases: SDMA_BASES[0] },
-    { hardwareId: 1 /* MP1 */, version: [13, 0, 5], bases: BASES.MP0 },
-    { hardwareId: 12 /* UVD */, version: [2, 0, 3], bases: BASES.UVD },
+    { hardwareId: HARDWARE_ID.MP0, version: [12, 0, 1], bases: BASES.MP0 },
+    { hardwareId: HARDWARE_ID.SDMA0, version: [4, 1, 2], bases: SDMA_BASES[0] },
+    { hardwareId: HARDWARE_ID.MP1, version: [13, 0, 5], bases: BASES.MP0 },
+    { hardwareId: HARDWARE_ID.UVD, version: [2, 0, 3], bases: BASES.UVD },
   ],
   sdmaEngines: 1,
   aldebaran: false,
@@ -70,7 +84,7 @@ const MI210: Product = {
   blocks: [
     ...ALDEBARAN_BLOCKS,
     ...SDMA_BASES.map(
-      (bases, instance): IpEntry => ({ hardwareId: 42 /* SDMA0 */, instance, version: [4, 4, 0], bases }),
+      (bases, instance): IpEntry => ({ hardwareId: HARDWARE_ID.SDMA0, instance, version: [4, 4, 0], bases }),
     ),
   ],
   sdmaEngines: SDMA_BASES.length,
