@@ -20,8 +20,8 @@ export class BitFields32<const F extends Fields> {
   }
 
   get(word: number, name: keyof F): number {
-    const [lsb, width] = this.fields[name]!;
-    return (word >>> lsb) & mask32(width);
+    const field = this.fields[name]!;
+    return (word >>> field[0]) & mask32(field[1]);
   }
 
   /** A flag, or a field that is not zero. */

@@ -1,13 +1,6 @@
 import assert from 'node:assert/strict';
 import { ManualClock } from '../testing/index.js';
-import {
-  COST,
-  type Runnable,
-  Scheduler,
-  type SchedulerOptions,
-  type TurnResult,
-  type WorkBudget,
-} from './scheduler.js';
+import { COST, type Runnable, Scheduler, type SchedulerOptions, type TurnResult, WorkBudget } from './scheduler.js';
 
 /** Posted work by hand, as the bus runs it. */
 class Posts {
@@ -157,11 +150,20 @@ describe('kit: scheduler', () => {
     assert.deepEqual(order, ['polls']);
   });
 
+  it('lets parts of an engine share a turn', () => {
+    const whole = new WorkBudget(10);
+    const part = whole.portion(4);
+    part.charge(5);
+    assert.deepEqual([part.isSpent, whole.used, whole.left], [true, 5, 5]);
+    assert.equal(whole.portion(100).left, 5);
+  });
+
   it('is dead once it was stopped, also by one of its own engines', () => {
     const { posts, order, scheduler, engine, worker } = make();
     scheduler.wake(
-      engine('a', () => {
+      engine('a', (budget) => {
         scheduler.stop();
+        assert.ok(budget.isSpent);
         return 'ready';
       }),
     );

@@ -34,27 +34,36 @@ const POLL_INTERVAL_MS = 1;
 /** What a turn may still do. Overdrawing it is legal, since steps are not divisible; the turn ends then. */
 export class WorkBudget {
   readonly #limit: WorkUnits;
+  readonly #whole: WorkBudget | undefined;
   #used: WorkUnits = 0;
 
-  constructor(limit: WorkUnits) {
+  /** `whole`: the budget of which this is a portion. */
+  constructor(limit: WorkUnits, whole?: WorkBudget) {
     this.#limit = limit;
+    this.#whole = whole;
   }
 
   get used(): WorkUnits {
     return this.#used;
   }
 
-  /** Zero when it is spent. */
+  /** Zero when it is spent, or the whole that it is a portion of. */
   get left(): WorkUnits {
-    return Math.max(0, this.#limit - this.#used);
+    return Math.max(0, Math.min(this.#limit - this.#used, this.#whole?.left ?? Number.POSITIVE_INFINITY));
   }
 
   get isSpent(): boolean {
-    return this.#used >= this.#limit;
+    return this.#used >= this.#limit || this.#whole?.isSpent === true;
   }
 
   charge(units: WorkUnits): void {
     this.#used += units;
+    this.#whole?.charge(units);
+  }
+
+  /** For one of several parts of an engine that share a turn: at most `units` of this budget, charged to it too. */
+  portion(units: WorkUnits): WorkBudget {
+    return new WorkBudget(units, this);
   }
 }
 
@@ -91,6 +100,7 @@ export class Scheduler {
   readonly #ready = new Set<Runnable>();
   readonly #polling = new Set<Runnable>();
   #pollTimer: Timer | undefined;
+  #running: WorkBudget | undefined;
   #sliceIsPosted = false;
   #isStopped = false;
   readonly counters = { slices: 0, turns: 0 };
@@ -133,9 +143,13 @@ export class Scheduler {
     if (this.#polling.size === 0) this.#cancelPoll();
   }
 
-  /** Nothing runs any more: for a reset that the device makes itself, without the emulator's taking the port away. */
+  /**
+   * Nothing runs any more; to be called when the model is powered off. An engine whose own turn led to that finds its budget
+   * spent.
+   */
   stop(): void {
     this.#isStopped = true;
+    this.#running?.charge(Number.POSITIVE_INFINITY);
     this.#ready.clear();
     this.#polling.clear();
     this.#cancelPoll();
@@ -167,7 +181,9 @@ export class Scheduler {
     // Taken out first: an engine that is woken during its turn stays ready.
     this.#ready.delete(runnable);
     const budget = new WorkBudget(units);
+    this.#running = budget;
     const result = runnable.turn(budget);
+    this.#running = undefined;
     if (this.#isStopped) return this.#sliceUnits;
     if (result === 'ready') this.#ready.add(runnable);
     else if (result === 'poll' && !this.#ready.has(runnable)) this.#poll(runnable);
