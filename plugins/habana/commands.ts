@@ -3,9 +3,9 @@
  * that the driver reads hold the cause, then comes the event.
  */
 
-import { type BootFailure, bootFailures } from './blocks/psoc.js';
-import { EVENT_DATA_BYTES, type FirmwareEvent } from './firmware/event-queue.js';
-import { EVENT_TYPES, gaudiEvent } from './firmware/events.js';
+import { BOOT_FAILURES, type BootFailure } from './firmware/boot-failure.js';
+import { EVENT_DATA_BYTES, eventOf, type FirmwareEvent } from './firmware/event-queue.js';
+import { EVENT_TYPES, GAUDI_EVENT } from './firmware/events.js';
 
 type Arguments = Readonly<Record<string, unknown>>;
 
@@ -38,7 +38,7 @@ export const commands: Readonly<Record<string, string>> = {
   watchdog: 'report that a process of the firmware died',
   heartbeat: '{answers} false: the management processor stops answering; true: it answers again',
   stick: '{engine} stops making progress; {stuck} false lets it go on',
-  'fail-boot': `the next boots fail at {stage}: ${bootFailures.join(', ')}; or none`,
+  'fail-boot': `the next boots fail at {stage}: ${BOOT_FAILURES.join(', ')}; or none`,
   sensor: 'set what sensor {channel} of {kind} temperature, voltage, current or power measures to {value}',
 };
 
@@ -60,17 +60,18 @@ const handlers: Readonly<Record<string, (target: FaultTarget, args: Arguments) =
     target.qmanError(text(args, 'engine'), number(args, 'stream', 0, 4), number(args, 'cause', 1, 0xffff)),
   'tpc-error': (target, args) => target.tpcError(number(args, 'index', 0, 7), number(args, 'cause', 1, 0xfffff)),
   thermal: (target, args) =>
-    target.send(bare(isStart(args) ? gaudiEvent.FIX_THERMAL_ENV_S : gaudiEvent.FIX_THERMAL_ENV_E)),
-  power: (target, args) => target.send(bare(isStart(args) ? gaudiEvent.FIX_POWER_ENV_S : gaudiEvent.FIX_POWER_ENV_E)),
-  overheat: (target, args) => target.send(words(gaudiEvent.PSOC_GPIO_U16_0, number(args, 'cause', 0, 0xff))),
+    target.send(eventOf(isStart(args) ? GAUDI_EVENT.FIX_THERMAL_ENV_S : GAUDI_EVENT.FIX_THERMAL_ENV_E)),
+  power: (target, args) =>
+    target.send(eventOf(isStart(args) ? GAUDI_EVENT.FIX_POWER_ENV_S : GAUDI_EVENT.FIX_POWER_ENV_E)),
+  overheat: (target, args) => target.send(eventOf(GAUDI_EVENT.PSOC_GPIO_U16_0, number(args, 'cause', 0, 0xff))),
   // struct cpucp_pkt_sync_err
   'out-of-sync': (target, args) =>
     target.send(
-      words(gaudiEvent.PKT_QUEUE_OUT_SYNC, number(args, 'pi', 0, 2 ** 32 - 1), number(args, 'ci', 0, 2 ** 32 - 1)),
+      eventOf(GAUDI_EVENT.PKT_QUEUE_OUT_SYNC, number(args, 'pi', 0, 2 ** 32 - 1), number(args, 'ci', 0, 2 ** 32 - 1)),
     ),
-  'reset-request': (target) => target.send(bare(gaudiEvent.DEV_RESET_REQ)),
+  'reset-request': (target) => target.send(eventOf(GAUDI_EVENT.DEV_RESET_REQ)),
   // struct hl_eq_fw_alive: uptime, process, thread, severity critical
-  watchdog: (target) => target.send(words(gaudiEvent.FW_ALIVE_S, 60, 0, 1, 1, 1)),
+  watchdog: (target) => target.send(eventOf(GAUDI_EVENT.FW_ALIVE_S, 60, 0, 1, 1, 1)),
   heartbeat: (target, args) => target.heartbeat(truth(args, 'answers')),
   stick: (target, args) => target.stick(text(args, 'engine'), args.stuck === undefined || truth(args, 'stuck')),
   'fail-boot': (target, args) => target.failBoot(bootFailure(args)),
@@ -98,32 +99,19 @@ function eccEvent(args: Arguments): FirmwareEvent {
 }
 
 const eccBlocks: Readonly<Record<string, { correctable: number; uncorrectable: number }>> = {
-  hbm0: { correctable: gaudiEvent.HBM_0_SERR, uncorrectable: gaudiEvent.HBM_0_DERR },
-  hbm1: { correctable: gaudiEvent.HBM_0_SERR + 1, uncorrectable: gaudiEvent.HBM_0_DERR + 1 },
-  hbm2: { correctable: gaudiEvent.HBM_0_SERR + 2, uncorrectable: gaudiEvent.HBM_0_DERR + 2 },
-  hbm3: { correctable: gaudiEvent.HBM_0_SERR + 3, uncorrectable: gaudiEvent.HBM_0_DERR + 3 },
-  mmu: { correctable: gaudiEvent.MMU_SERR, uncorrectable: gaudiEvent.MMU_DERR },
+  hbm0: { correctable: GAUDI_EVENT.HBM_0_SERR, uncorrectable: GAUDI_EVENT.HBM_0_DERR },
+  hbm1: { correctable: GAUDI_EVENT.HBM_0_SERR + 1, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 1 },
+  hbm2: { correctable: GAUDI_EVENT.HBM_0_SERR + 2, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 2 },
+  hbm3: { correctable: GAUDI_EVENT.HBM_0_SERR + 3, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 3 },
+  mmu: { correctable: GAUDI_EVENT.MMU_SERR, uncorrectable: GAUDI_EVENT.MMU_DERR },
 };
 
-export function bare(type: number): FirmwareEvent {
-  return { type, data: new Uint8Array(EVENT_DATA_BYTES) };
-}
-
-function words(type: number, ...values: number[]): FirmwareEvent {
-  const event = bare(type);
-  const view = new DataView(event.data.buffer);
-  values.forEach((value, index) => {
-    view.setUint32(4 * index, value >>> 0, true);
-  });
-  return event;
-}
-
 function eventType(value: unknown): number {
-  const named = typeof value === 'string' ? gaudiEvent[value as keyof typeof gaudiEvent] : undefined;
+  const named = typeof value === 'string' ? GAUDI_EVENT[value as keyof typeof GAUDI_EVENT] : undefined;
   const type = named ?? Number(value);
   if (!Number.isInteger(type) || type < 0 || type >= EVENT_TYPES) {
     throw new Error(
-      `type must be 0 to ${EVENT_TYPES - 1} or one of ${Object.keys(gaudiEvent).join(', ')}, not ${JSON.stringify(value)}`,
+      `type must be 0 to ${EVENT_TYPES - 1} or one of ${Object.keys(GAUDI_EVENT).join(', ')}, not ${JSON.stringify(value)}`,
     );
   }
   return type;
@@ -171,7 +159,7 @@ function isStart(args: Arguments): boolean {
 function bootFailure(args: Arguments): BootFailure | undefined {
   const stage = text(args, 'stage');
   if (stage === 'none') return undefined;
-  const known = bootFailures.find((failure) => failure === stage);
-  if (known === undefined) throw new Error(`stage must be one of ${bootFailures.join(', ')} or none, not ${stage}`);
+  const known = BOOT_FAILURES.find((failure) => failure === stage);
+  if (known === undefined) throw new Error(`stage must be one of ${BOOT_FAILURES.join(', ')} or none, not ${stage}`);
   return known;
 }

@@ -1,8 +1,9 @@
 /** Every register of a recorded probe against the device: what is behind it, and what the driver has to read there. */
 import assert from 'node:assert/strict';
-import { cpuPllRegisters } from './blocks/pll.js';
-import { bootStatus } from './blocks/psoc.js';
-import { CFG_IN_BAR2, cfg, engines } from './interconnect/address-map.js';
+import { CPU_PLL_REGISTERS } from './blocks/pll.js';
+import { BOOT_STATUS_CODE } from './blocks/psoc.js';
+import { CFG_BAR } from './device.js';
+import { CFG, CFG_IN_BAR2, ENGINES } from './interconnect/address-map.js';
 import { Driver } from './test/driver.js';
 import { probeReads, probeWrites } from './test/probe-registers.js';
 
@@ -18,7 +19,7 @@ describe('habana: the registers of a recorded probe', () => {
 
   function traps(cfgOffset: number): boolean {
     const place = CFG_IN_BAR2 + cfgOffset;
-    const part = driver.model.bars[1]!.parts.find(
+    const part = driver.model.bars[CFG_BAR]!.find(
       ({ offset, sizeBytes }) => place >= offset && place < offset + sizeBytes,
     );
     return 'registers' in part!;
@@ -49,20 +50,20 @@ describe('habana: the registers of a recorded probe', () => {
     const storage = [...probeWrites.keys()].filter((offset) => !traps(offset));
     for (const offset of storage) driver.write(offset, offset + 1);
     for (const offset of storage) assert.equal(driver.read(offset), offset + 1, offset.toString(16));
-    driver.model.reset('flr');
+    driver.reset('flr');
     for (const offset of storage) assert.equal(driver.read(offset), 0, offset.toString(16));
   });
 
   it('read at power-on what the driver waits for or reports, and otherwise zero', () => {
     const expected = new Map<number, number>([
-      [cfg.psoc + 0x170, 0xf0001000],
-      [cfg.psoc + 0x174, 0xf0001100],
-      [cfg.psoc + 0x300, bootStatus.waitingForBootFit],
-      ...cpuPllRegisters,
-      ...cfg.tpcConfig.map((tpc) => [tpc + 0x91c, 0xee] as const),
-      ...cfg.mmeControl.map((mme) => [mme, 0x1180] as const),
+      [CFG.psoc + 0x170, 0xf0001000],
+      [CFG.psoc + 0x174, 0xf0001100],
+      [CFG.psoc + 0x300, BOOT_STATUS_CODE.waitingForBootFit],
+      ...CPU_PLL_REGISTERS,
+      ...CFG.tpcConfig.map((tpc) => [tpc + 0x91c, 0xee] as const),
+      ...CFG.mmeControl.map((mme) => [mme, 0x1180] as const),
       // Queues, completion queues and command processors: idle.
-      ...engines.map(({ qmanCfg }) => [qmanCfg + 0x38, 0x3fff] as const),
+      ...ENGINES.map(({ qmanCfg }) => [qmanCfg + 0x38, 0x3fff] as const),
     ]);
     for (const offset of probeReads.keys()) {
       assert.equal(driver.read(offset), expected.get(offset) ?? 0, `register 0x${offset.toString(16)}`);

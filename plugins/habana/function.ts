@@ -1,25 +1,29 @@
-/** The accelerator as the bus sees it: identity, BARs, capabilities. What is behind them is in `device.ts`. */
+/**
+ * The accelerator as the bus sees it: identity, BARs, capabilities, and what outlives a reset. What is behind them is
+ * in `device.ts`.
+ */
 import {
+  type BarShape,
   type Capability,
   type CreateContext,
   type FunctionPort,
   type Identity,
-  type LegacyBar,
-  type LegacyFunction,
-  type MemoryRegion,
   msi,
+  type PcieFunction,
+  type PowerOnCause,
   pciExpress,
-  type ResetKind,
 } from 'ghostbus';
 import { FloodGuard } from 'ghostbus/kit';
-import type { BootFailure } from './blocks/psoc.js';
-import { control } from './commands.js';
-import { Device } from './device.js';
+import type { Card } from './card.js';
+import { CFG_BAR, Device, HBM_BAR, SRAM_BAR } from './device.js';
+import type { BootFailure } from './firmware/boot-failure.js';
+import { Sensors } from './firmware/sensors.js';
 import { BAR0_BYTES, BAR2_BYTES, SRAM_BYTES } from './interconnect/address-map.js';
 import { ElbiMailbox } from './interconnect/elbi.js';
+import { Statistics } from './statistics.js';
 
 /** L/common/habanalabs_drv.c ids: PCI_VENDOR_ID_HABANALABS, PCI_IDS_GAUDI. Class: processing accelerator. */
-export const identity: Identity = {
+const IDENTITY: Identity = {
   vendorId: 0x1da3,
   deviceId: 0x1000,
   subsystemVendorId: 0x1da3,
@@ -30,10 +34,6 @@ export const identity: Identity = {
 
 /** PCI_IDS_GAUDI_SEC of the same file. */
 const SECURED_DEVICE_ID = 0x1010;
-
-export const SRAM_BAR = 0;
-export const CFG_BAR = 2;
-export const HBM_BAR = 4;
 
 /** The card offers 32 messages; the driver asks for one (L/gaudi/gaudi.c gaudi_enable_msi). */
 const MSI_VECTORS = 32;
@@ -49,106 +49,60 @@ export interface HabanaOptions {
 }
 
 /** Serial number of the card, as its management processor reports it. Made up, and different for every instance. */
-export function serialNumber(instance: number): string {
+function serialNumber(instance: number): string {
   return `GB${String(instance).padStart(8, '0')}`;
 }
 
-export class HabanaFunction implements LegacyFunction {
+export class HabanaFunction implements PcieFunction<Device> {
   readonly identity: Identity;
-  readonly bars: readonly LegacyBar[];
+  readonly bars: readonly BarShape[];
   readonly capabilities: readonly Capability[];
-  readonly configRegisters: NonNullable<LegacyFunction['configRegisters']>;
-  readonly device: Device;
-  readonly #serialNumber: string;
-  readonly #sram: MemoryRegion;
-  readonly #hbm: MemoryRegion;
-  readonly #elbi: ElbiMailbox;
+  readonly #card: Card;
   readonly #log: FloodGuard;
+  #elbi: ElbiMailbox | undefined;
 
   constructor(context: CreateContext, options: HabanaOptions) {
     const isSecured = options.profile === 'secured';
-    this.identity = isSecured ? { ...identity, deviceId: SECURED_DEVICE_ID } : identity;
-    this.#serialNumber = serialNumber(context.instance);
-    this.#log = new FloodGuard(context.log);
-    this.#sram = context.createMemory('sram', SRAM_BYTES);
-    this.#hbm = context.createMemory('hbm', options.hbm);
-    const registers = context.createMemory('registers', BAR2_BYTES);
-    this.device = new Device(
-      { sram: this.#sram, hbm: this.#hbm, registers },
-      {
-        cardName: options.cardName,
-        cardLocation: options.cardLocation,
-        serialNumber: this.#serialNumber,
-        hbmBytes: options.hbm,
-        temperatureCelsius: options.temperature,
-        powerWatts: options.power,
-        isSecured,
-        bootFailure: options.failBoot === 'none' ? undefined : options.failBoot,
-      },
-      this.#log,
-    );
-    this.#elbi = new ElbiMailbox(this.device.config, this.#log);
-    this.configRegisters = [this.#elbi.configRegisters];
-    this.bars = [
-      memoryBar(SRAM_BAR, BAR0_BYTES, this.#sram),
-      { ...barShape(CFG_BAR, BAR2_BYTES), parts: this.device.config.parts() },
-      memoryBar(HBM_BAR, options.hbm, this.#hbm),
-    ];
+    this.identity = isSecured ? { ...IDENTITY, deviceId: SECURED_DEVICE_ID } : IDENTITY;
+    this.bars = [barShape(SRAM_BAR, BAR0_BYTES), barShape(CFG_BAR, BAR2_BYTES), barShape(HBM_BAR, options.hbm)];
     this.capabilities = [
       msi({ offset: 0x50, vectors: MSI_VECTORS }),
       pciExpress({ offset: 0x70, functionLevelReset: true }),
     ];
-  }
-
-  attach(port: FunctionPort): void {
-    this.#log.attach(port.clock);
-    this.device.attach(port);
-  }
-
-  /** Memories keep their contents over a function-level reset, as memory that is refreshed does. */
-  reset(kind: ResetKind): void {
-    if (kind === 'device') {
-      this.#sram.fill(0, 0, this.#sram.sizeBytes);
-      this.#hbm.fill(0, 0, this.#hbm.sizeBytes);
-    }
-    this.#elbi.reset();
-    this.device.reset();
-  }
-
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    return control(this.device, command, args);
-  }
-
-  inspect(): unknown {
-    const { device } = this;
-    const busy = device.qmans.filter((qman) => !qman.isIdle || qman.counters.doorbells > 0);
-    return {
-      serialNumber: this.#serialNumber,
-      firmware: device.psoc.stage,
-      ...device.counters,
-      events: { ...device.events.counters, ...device.mask.counters },
-      cpuPackets: device.cpuQueue.counters.packets,
-      leds: device.cpucp.leds,
-      cpuTests: device.cpucp.counters.tests,
-      mmu: device.mmu.counters,
-      payloads: device.syncManagers.counters.payloads,
-      slices: device.scheduler.counters.slices,
-      queues: Object.fromEntries(busy.map((qman) => [qman.instance.name, qman.inspect()])),
-      dma: Object.fromEntries(
-        device.cores.map((core) => [`DMA${core.index}`, { busy: core.isBusy, ...core.counters }]),
-      ),
-      hbmAllocatedBytes: this.#hbm.allocatedBytes(),
-      sramAllocatedBytes: this.#sram.allocatedBytes(),
-      unimplemented: device.unimplemented(),
+    this.#log = new FloodGuard(context.log);
+    this.#card = {
+      label: {
+        cardName: options.cardName,
+        cardLocation: options.cardLocation,
+        serialNumber: serialNumber(context.instance),
+      },
+      isSecured,
+      memories: {
+        sram: context.createMemory('sram', SRAM_BYTES),
+        hbm: context.createMemory('hbm', options.hbm),
+        registers: context.createMemory('registers', BAR2_BYTES),
+      },
+      sensors: new Sensors({ temperatureCelsius: options.temperature, powerWatts: options.power }),
+      statistics: new Statistics(),
+      log: this.#log,
+      bootFailure: options.failBoot === 'none' ? undefined : options.failBoot,
     };
   }
+
+  /**
+   * Memories keep their contents over a function-level reset and the device's own, as memory that is refreshed does.
+   */
+  powerOn(port: FunctionPort, cause: PowerOnCause): Device {
+    const { sram, hbm } = this.#card.memories;
+    this.#log.attach(port.clock);
+    this.#card.sensors.countEnergyFrom(port.clock);
+    if (cause === 'device') for (const memory of [sram, hbm]) memory.fill(0, 0, memory.sizeBytes);
+    // The mailbox belongs to the PCIe core, which the device's own reset leaves alone: the driver may be writing through it.
+    if (this.#elbi === undefined || cause !== 'self') this.#elbi = new ElbiMailbox(this.#log);
+    return new Device(port, cause, this.#card, this.#elbi);
+  }
 }
 
-function barShape(index: 0 | 2 | 4, sizeBytes: number) {
-  return { index, kind: 'memory64', prefetchable: true, sizeBytes } as const;
-}
-
-/** The memory may be smaller than its BAR; the rest reads zero. */
-function memoryBar(index: 0 | 4, barBytes: number, memory: MemoryRegion): LegacyBar {
-  return { ...barShape(index, barBytes), parts: [{ offset: 0, sizeBytes: memory.sizeBytes, memory }] };
+function barShape(index: BarShape['index'], sizeBytes: number): BarShape {
+  return { index, kind: 'memory64', prefetchable: true, sizeBytes };
 }

@@ -3,7 +3,7 @@
 import { byteSize, definePlugin } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
-import { bootFailures } from './blocks/psoc.js';
+import { BOOT_FAILURES } from './firmware/boot-failure.js';
 import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
 import { HBM_BYTES } from './interconnect/address-map.js';
@@ -30,7 +30,7 @@ export default definePlugin({
       .default('open')
       .describe('secured: 1da3:1010, whose firmware sets up and resets the card, and loads by the COMMS protocol'),
     failBoot: z
-      .enum(['none', ...bootFailures])
+      .enum(['none', ...BOOT_FAILURES])
       .default('none')
       .describe('stage at which the firmware fails to boot'),
   }),

@@ -2,9 +2,9 @@
 import { type Log, RegisterBlock } from 'ghostbus';
 import { PAGE_BYTES } from '../interconnect/address-map.js';
 
-export function pcieCoreRegisters(sendInterrupt: () => void, log?: Log) {
+export function pcieCoreRegisters(sendInterrupt: () => void, log: Log) {
   return new RegisterBlock(
-    { name: 'PCIE_CORE', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name: 'PCIE_CORE', sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       // Whatever is written: the driver uses one message for everything (gaudi_enable_msi_single).
       MSI_REQ: { offset: 0x100, onWrite: () => sendInterrupt() },

@@ -1,5 +1,5 @@
 /**
- * The protection bits with which a page of registers ends: one for each of its dwords, set by the driver for what user code may
- * write (gaudi_security.c, PROT_BITS_OFFS). Stored, not enforced.
+ * The protection bits with which a page of registers ends: one for each of its dwords, set by the driver for what user
+ * code may write (gaudi_security.c, PROT_BITS_OFFS). Stored, not enforced.
  */
-export const protectionBits = { PROTECTION_BITS: { offset: 0xf80, count: 32 } } as const;
+export const PROTECTION_BITS = { PROTECTION_BITS: { offset: 0xf80, count: 32 } } as const;

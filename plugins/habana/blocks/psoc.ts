@@ -1,17 +1,18 @@
 /**
- * PSOC_GLOBAL_CONF: how the driver talks to the boot firmware, and the reset of the whole device. The firmware handshake is
- * the driver's legacy ("static") loader, on a secured card the dynamic one, as a state machine that can be told to fail at each
- * stage.
+ * PSOC_GLOBAL_CONF: how the driver talks to the boot firmware, and the reset of the whole device. The firmware
+ * handshake is the driver's legacy ("static") loader, on a secured card the dynamic one, as a state machine that can be
+ * told to fail at each stage.
  *
  * Source: Linux common/firmware_if.c (hl_fw_wait_preboot_ready, hl_fw_static_init_cpu), include/gaudi/gaudi_reg_map.h,
  * include/linux/habanalabs/hl_boot_if.h, gaudi.c gaudi_hw_fini.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
+import type { Card } from '../card.js';
 import { Comms, commsDescriptor, isMessage } from '../firmware/comms.js';
 import { PAGE_BYTES, SRAM_BASE } from '../interconnect/address-map.js';
 
 /** enum cpu_boot_status (hl_boot_if.h). */
-export const bootStatus = {
+export const BOOT_STATUS_CODE = {
   none: 0,
   waitForEvent: 1,
   sramAvailable: 3,
@@ -19,39 +20,39 @@ export const bootStatus = {
   waitingForBootFit: 16,
 } as const;
 /** enum kmd_msg. */
-export const driverMessage = { none: 0, gotoWfe: 1, fitReady: 2 } as const;
+const DRIVER_MESSAGE = { none: 0, gotoWfe: 1, fitReady: 2 } as const;
 /** enum cpu_msg_status: CPU_MSG_FIT_LOADED. */
 const FIT_LOADED = 1;
 /** CPU_BOOT_ERR0_* bits: ENABLED, and DRAM_INIT_FAIL as the example of an error that the driver treats as fatal. */
 const BOOT_ERROR_ENABLED = 0x80000000;
 const DRAM_INIT_FAIL = 0x1;
 
-/** Where the boot can be told to fail, in its order. */
-export const bootFailures = ['preboot', 'boot-fit', 'u-boot', 'linux', 'error-register', 'cpu-queue'] as const;
-export type BootFailure = (typeof bootFailures)[number];
-
 /** What the firmware has come to. */
-export type BootStage = 'preboot' | 'boot-fit' | 'linux' | 'halted';
+type BootStage = 'preboot' | 'boot-fit' | 'linux' | 'halted';
 
+/** What the processor says it runs. Made up, in the form that the driver parses. */
+export const FIRMWARE_VERSION = 'hl-gaudi-1.0.0-fw-58.2.1-sec-9';
 /** Offsets in SRAM of two strings of 128 bytes; the upper bits are those of the SRAM's address. */
-export const versionStrings = [
-  { sramOffset: 0x1000, text: 'BTL version 1.0.0 Preboot version hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)' },
-  { sramOffset: 0x1100, text: 'U-Boot 2021.04-hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)' },
+export const VERSION_BYTES = 128;
+export const VERSION_STRINGS = [
+  { sramOffset: 0x1000, text: `BTL version 1.0.0 Preboot version ${FIRMWARE_VERSION} (ghostbus)` },
+  { sramOffset: 0x1100, text: `U-Boot 2021.04-${FIRMWARE_VERSION} (ghostbus)` },
 ] as const;
 const SRAM_LOW = 0xf0000000;
 /** Where a secured card's firmware leaves its descriptor. */
 const DESCRIPTOR_IN_SRAM = 0x2000;
 /** Where images go: gaudiP.h BOOT_FIT_SRAM_OFFSET, LINUX_FW_OFFSET. */
-const imageAddress = { preboot: SRAM_BASE + 0x200000, 'boot-fit': 0x800000 } as const;
+const IMAGE_ADDRESS = { preboot: SRAM_BASE + 0x200000, 'boot-fit': 0x800000 } as const;
 
 /**
- * CPU_BOOT_DEV_STS0 of a secured card (hl_boot_if.h): valid; secured, credits and scramblers set up by the firmware, which resets the
- * card itself, speaks COMMS, has set up address translation, keeps the GIC to itself and polls registers for interrupts instead.
+ * CPU_BOOT_DEV_STS0 of a secured card (hl_boot_if.h): valid; secured, credits and scramblers set up by the firmware,
+ * which resets the card itself, speaks COMMS, has set up address translation, keeps the GIC to itself and polls
+ * registers for interrupts instead.
  */
 const SECURED_FEATURES = [31, 0, 5, 6, 8, 9, 10, 16, 17, 20, 22].reduce((features, bit) => features + 2 ** bit, 0);
 const INTERRUPT_REGISTERS = 8;
 
-export interface PsocEvents {
+interface PsocEvents {
   /** The driver pulled the reset of the whole device, or asked the firmware to do it. */
   resetRequested(): void;
   stageChanged(stage: BootStage): void;
@@ -65,45 +66,38 @@ export interface PsocEvents {
 export class Psoc {
   readonly registers: ReturnType<typeof psocRegisters>;
   readonly #events: PsocEvents;
-  /** Stays over a reset of the device: a broken card stays broken. */
-  failure: BootFailure | undefined;
+  readonly #card: Card;
   #stage: BootStage = 'preboot';
   readonly #comms: Comms | undefined;
 
-  constructor(events: PsocEvents, isSecured: boolean, log?: Log) {
+  /** Power-on: the boot ROM has run and waits for the driver's boot-fit image. */
+  constructor(card: Card, events: PsocEvents) {
+    this.#card = card;
     this.#events = events;
-    this.#comms = isSecured ? this.#makeComms() : undefined;
+    this.#comms = card.isSecured ? this.#makeComms() : undefined;
     this.registers = psocRegisters(
       {
         message: (value) => this.#message(value),
         reset: (value) => this.#resetWritten(value),
         interrupt: (value) => this.#interruptWritten(value),
       },
-      isSecured ? SECURED_FEATURES : 0,
-      log,
+      card.isSecured ? SECURED_FEATURES : 0,
+      card.log,
     );
-    this.reset();
+    this.#setStatus(card.bootFailure === 'preboot' ? BOOT_STATUS_CODE.none : BOOT_STATUS_CODE.waitingForBootFit);
+    if (card.bootFailure === 'error-register') {
+      this.registers.set('CPU_BOOT_ERR0', (BOOT_ERROR_ENABLED | DRAM_INIT_FAIL) >>> 0);
+    }
   }
 
   get stage(): BootStage {
     return this.#stage;
   }
 
-  /** Power-on: the boot ROM has run and waits for the driver's boot-fit image. */
-  reset(): void {
-    this.registers.reset();
-    this.#comms?.reset();
-    this.#stage = 'preboot';
-    this.#setStatus(this.failure === 'preboot' ? bootStatus.none : bootStatus.waitingForBootFit);
-    if (this.failure === 'error-register') {
-      this.registers.set('CPU_BOOT_ERR0', (BOOT_ERROR_ENABLED | DRAM_INIT_FAIL) >>> 0);
-    }
-  }
-
   /** The management processor stops (GIC interrupt HALT_MACHINE, or the message GOTO_WFE). */
   halt(): void {
     this.#enter('halted');
-    this.#setStatus(bootStatus.waitForEvent);
+    this.#setStatus(BOOT_STATUS_CODE.waitForEvent);
   }
 
   #setStatus(status: number): void {
@@ -117,8 +111,8 @@ export class Psoc {
 
   #message(value: number): void {
     if (this.#comms !== undefined) this.#comms.command(value);
-    else if (value === driverMessage.gotoWfe) this.halt();
-    else if (value === driverMessage.fitReady) this.#imageReady();
+    else if (value === DRIVER_MESSAGE.gotoWfe) this.halt();
+    else if (value === DRIVER_MESSAGE.fitReady) this.#imageReady();
   }
 
   #imageReady(): void {
@@ -127,7 +121,7 @@ export class Psoc {
   }
 
   #accepts(): boolean {
-    return this.#stage !== 'preboot' || this.failure !== 'boot-fit';
+    return this.#stage !== 'preboot' || this.#card.bootFailure !== 'boot-fit';
   }
 
   #makeComms(): Comms {
@@ -146,20 +140,22 @@ export class Psoc {
   }
 
   get #version(): string {
-    return versionStrings[this.#stage === 'preboot' ? 0 : 1].text;
+    return VERSION_STRINGS[this.#stage === 'preboot' ? 0 : 1].text;
   }
 
   get #imageAddress(): number {
-    return this.#stage === 'preboot' ? imageAddress.preboot : imageAddress['boot-fit'];
+    return this.#stage === 'preboot' ? IMAGE_ADDRESS.preboot : IMAGE_ADDRESS['boot-fit'];
   }
 
   /** The image that the driver has loaded runs. */
   #execute(): void {
     if (this.#stage === 'preboot' && this.#accepts()) {
-      this.#setStatus(this.failure === 'u-boot' ? bootStatus.waitingForBootFit : bootStatus.readyToBoot);
+      this.#setStatus(
+        this.#card.bootFailure === 'u-boot' ? BOOT_STATUS_CODE.waitingForBootFit : BOOT_STATUS_CODE.readyToBoot,
+      );
       this.#enter('boot-fit');
-    } else if (this.#stage === 'boot-fit' && this.failure !== 'linux') {
-      this.#setStatus(bootStatus.sramAvailable);
+    } else if (this.#stage === 'boot-fit' && this.#card.bootFailure !== 'linux') {
+      this.#setStatus(BOOT_STATUS_CODE.sramAvailable);
       this.#enter('linux');
     }
   }
@@ -183,9 +179,9 @@ interface PsocHooks {
   interrupt(value: number): number;
 }
 
-function psocRegisters(hooks: PsocHooks, features: number, log: Log | undefined) {
+function psocRegisters(hooks: PsocHooks, features: number, log: Log) {
   return new RegisterBlock(
-    { name: 'PSOC_GLOBAL_CONF', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name: 'PSOC_GLOBAL_CONF', sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       BOOT_SEQ_RE_START: { offset: 0x024 },
       BTM_FSM: { offset: 0x028, writable: 0 },
@@ -199,8 +195,8 @@ function psocRegisters(hooks: PsocHooks, features: number, log: Log | undefined)
       CPU_CMD_STATUS_TO_HOST: { offset: 0x15c },
       CPU_BOOT_ERR0: { offset: 0x160, writable: 0 },
       CPU_BOOT_ERR1: { offset: 0x164, writable: 0 },
-      PREBOOT_VER_OFFSET: { offset: 0x170, writable: 0, reset: SRAM_LOW + versionStrings[0].sramOffset },
-      UBOOT_VER_OFFSET: { offset: 0x174, writable: 0, reset: SRAM_LOW + versionStrings[1].sramOffset },
+      PREBOOT_VER_OFFSET: { offset: 0x170, writable: 0, reset: SRAM_LOW + VERSION_STRINGS[0].sramOffset },
+      UBOOT_VER_OFFSET: { offset: 0x174, writable: 0, reset: SRAM_LOW + VERSION_STRINGS[1].sramOffset },
       CPU_BOOT_STATUS: { offset: 0x300 },
       KMD_MSG_TO_CPU: { offset: 0x304, onWrite: (value) => hooks.message(value) },
       TRACE_AWUSER: { offset: 0x338 },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { HBM_BAR, SRAM_BAR } from '../function.js';
-import { CFG_BASE, cfg, SRAM_BASE } from '../interconnect/address-map.js';
-import { dmaControl, packet } from '../queues/packets.js';
+import { HBM_BAR, SRAM_BAR } from '../device.js';
+import { CFG, CFG_BASE, SRAM_BASE } from '../interconnect/address-map.js';
+import { DMA_CONTROL, packet } from '../queues/packets.js';
 import { Driver, host, MSI_ADDRESS, pattern, register } from '../test/driver.js';
 import { tensorPosition } from './dma-core.js';
 
@@ -17,7 +17,9 @@ describe('habana: DMA core', () => {
 
   function memoryBytes(memory: 'hbm' | 'sram', offset: number, lengthBytes: number): Uint8Array {
     const bar = memory === 'hbm' ? HBM_BAR : SRAM_BAR;
-    return Uint8Array.from({ length: lengthBytes }, (_, index) => driver.fn.read(bar, offset + index, 1));
+    const bytes = new Uint8Array(lengthBytes);
+    driver.fn.readBytes(bar, offset, bytes);
+    return bytes;
   }
 
   const ends = {
@@ -46,13 +48,13 @@ describe('habana: DMA core', () => {
     const length = 24 * MIB;
     driver.submit('DMA0', 0, packet.linDma(host(0x1000000), HBM - 32 * MIB, length));
     assert.ok(driver.bus.runOne());
-    assert.equal(driver.read(cfg.dmaCores[0]! + 0x190) >>> 31, 1, 'the core is busy');
+    assert.equal(driver.read(CFG.dmaCores[0]! + 0x190) >>> 31, 1, 'the core is busy');
     assert.notEqual(driver.read(0x508038) & 0x3fff, 0x3fff, 'and its queue manager is not idle');
     assert.equal(driver.read(0x508c74) & 0x100, 0);
-    const { bytes } = driver.model.device.cores[0]!.counters;
+    const { bytes } = driver.model.cores[0]!.counters;
     assert.ok(Number.isInteger(bytes) && bytes > 0, `it moved ${bytes} bytes so far`);
     assert.ok(driver.bus.run() >= 4, 'several slices');
-    assert.equal(driver.read(cfg.dmaCores[0]! + 0x190) >>> 31, 0);
+    assert.equal(driver.read(CFG.dmaCores[0]! + 0x190) >>> 31, 0);
     assert.equal(driver.read(0x508038) & 0x3fff, 0x3fff);
     assert.equal(driver.read(0x508c74) & 0x100, 0x100);
   });
@@ -79,10 +81,10 @@ describe('habana: DMA core', () => {
   });
 
   it('writes its completion after the data', () => {
-    driver.write(cfg.dmaCores[0]! + 0x7c, 0x80000001);
-    driver.write(cfg.dmaCores[0]! + 0x80, register(0x4f2000) % 2 ** 32);
-    driver.write(cfg.dmaCores[0]! + 0x84, Math.floor(register(0x4f2000) / 2 ** 32));
-    const flags = dmaControl.linear | dmaControl.writeCompletion;
+    driver.write(CFG.dmaCores[0]! + 0x7c, 0x80000001);
+    driver.write(CFG.dmaCores[0]! + 0x80, register(0x4f2000) % 2 ** 32);
+    driver.write(CFG.dmaCores[0]! + 0x84, Math.floor(register(0x4f2000) / 2 ** 32));
+    const flags = DMA_CONTROL.linear | DMA_CONTROL.writeCompletion;
     driver.run('DMA0', 0, packet.linDma(host(0x3000000), HBM, 64, flags), packet.linDma(HBM, host(0x3000000), 64));
     assert.equal(driver.read(0x4f2000), 1, 'sync object 0 was incremented');
   });
@@ -90,13 +92,13 @@ describe('habana: DMA core', () => {
   it('starts a transfer from its registers, as debugfs does', () => {
     const data = pattern(4096);
     driver.bus.guestMemory.write(0x3000000, data);
-    const core = cfg.dmaCores[3]!;
+    const core = CFG.dmaCores[3]!;
     driver.write(core + 0x14, host(0x3000000) % 2 ** 32);
     driver.write(core + 0x18, Math.floor(host(0x3000000) / 2 ** 32));
     driver.write(core + 0x1c, HBM);
     driver.write(core + 0x20, 0);
     driver.write(core + 0x74, data.length);
-    driver.write(core + 0x78, dmaControl.linear);
+    driver.write(core + 0x78, DMA_CONTROL.linear);
     assert.equal(driver.read(core + 0x190) >>> 31, 1);
     driver.bus.run();
     assert.equal(driver.read(core + 0x190) >>> 31, 0);
@@ -104,7 +106,7 @@ describe('habana: DMA core', () => {
   });
 
   it('copies between strided tensors', () => {
-    const core = cfg.dmaCores[2]!;
+    const core = CFG.dmaCores[2]!;
     const data = pattern(64 * 4);
     driver.bus.guestMemory.write(0x3000000, data);
     driver.run('DMA0', 0, packet.linDma(host(0x3000000), HBM, data.length));
@@ -131,9 +133,9 @@ describe('habana: DMA core', () => {
   });
 
   it('reports a tensor with empty rows instead of copying forever', () => {
-    driver.write(cfg.dmaCores[2]! + 0x4c, 8);
+    driver.write(CFG.dmaCores[2]! + 0x4c, 8);
     driver.run('DMA2', 0, packet.linDma(HBM, HBM + 0x1000, 0, 0));
-    assert.equal(driver.read(cfg.dmaCores[2]! + 0x164), 2);
+    assert.equal(driver.read(CFG.dmaCores[2]! + 0x164), 2);
   });
 
   for (const [what, source, destination, cause] of [
@@ -146,27 +148,27 @@ describe('habana: DMA core', () => {
   ] as const) {
     it(`reports ${what}`, () => {
       driver.run('DMA1', 0, packet.linDma(source, destination, 4096), packet.msgLong(MSI_ADDRESS, 1));
-      assert.equal(driver.read(cfg.dmaCores[1]! + 0x164), cause);
+      assert.equal(driver.read(CFG.dmaCores[1]! + 0x164), cause);
       assert.deepEqual(driver.fn.interrupts, [0], 'without STOP_ON_ERR the stream goes on');
-      driver.write(cfg.dmaCores[1]! + 0x164, cause);
-      assert.equal(driver.read(cfg.dmaCores[1]! + 0x164), 0);
+      driver.write(CFG.dmaCores[1]! + 0x164, cause);
+      assert.equal(driver.read(CFG.dmaCores[1]! + 0x164), 0);
     });
   }
 
   it('never completes a failed transfer when it is to stop on errors', () => {
-    driver.write(cfg.dmaCores[1]! + 0x160, 2);
+    driver.write(CFG.dmaCores[1]! + 0x160, 2);
     driver.run('DMA1', 0, packet.linDma(0x7f00000000, HBM, 4096), packet.msgLong(MSI_ADDRESS, 1));
     assert.deepEqual(driver.fn.interrupts, []);
-    assert.equal(driver.read(cfg.dmaCores[1]! + 0x190) >>> 31, 1);
-    driver.write(cfg.psoc + 0x498, 1);
-    assert.equal(driver.read(cfg.dmaCores[1]! + 0x190) >>> 31, 0, 'a reset frees it');
+    assert.equal(driver.read(CFG.dmaCores[1]! + 0x190) >>> 31, 1);
+    driver.write(CFG.psoc + 0x498, 1);
+    assert.equal(driver.read(CFG.dmaCores[1]! + 0x190) >>> 31, 0, 'a reset frees it');
   });
 
   it('stands still while it is halted', () => {
-    driver.write(cfg.dmaCores[1]! + 4, 1);
+    driver.write(CFG.dmaCores[1]! + 4, 1);
     driver.run('DMA1', 0, packet.linDma(host(0x3000000), HBM, 64), packet.msgLong(MSI_ADDRESS, 1));
     assert.deepEqual(driver.fn.interrupts, []);
-    driver.write(cfg.dmaCores[1]! + 4, 0);
+    driver.write(CFG.dmaCores[1]! + 4, 0);
     driver.bus.run();
     assert.deepEqual(driver.fn.interrupts, [0]);
   });
@@ -174,7 +176,7 @@ describe('habana: DMA core', () => {
   it('drops what it was doing when the device is reset between two slices', () => {
     driver.submit('DMA0', 0, packet.linDma(host(0x1000000), HBM - 32 * MIB, 24 * MIB), packet.msgLong(MSI_ADDRESS, 1));
     driver.bus.runOne();
-    driver.write(cfg.psoc + 0x498, 1);
+    driver.write(CFG.psoc + 0x498, 1);
     driver.bus.run();
     assert.deepEqual(driver.fn.interrupts, []);
     assert.equal(driver.read(0x508038) & 0x3fff, 0x3fff);

@@ -1,25 +1,23 @@
 /**
- * One DMA core: linear copies, fills with a 64-bit pattern, and copies between two strided tensors of up to five dimensions.
- * A transfer starts with a LIN_DMA packet or a write to COMMIT and moves in slices.
+ * One DMA core: linear copies, fills with a 64-bit pattern, and copies between two strided tensors of up to five
+ * dimensions. A transfer starts with a LIN_DMA packet or a write to COMMIT and moves in slices.
  *
  * Source: Linux asic_reg/dma0_core_regs.h, dma0_core_masks.h; gaudi.c (gaudi_init_dma_core, gaudi_dma_core_transfer).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { protectionBits } from '../blocks/protection-bits.js';
+import type { Runnable, TurnResult, WorkBudget, WorkUnits } from 'ghostbus/kit';
+import { PROTECTION_BITS } from '../blocks/protection-bits.js';
+import type { Card } from '../card.js';
 import { addressOf, PAGE_BYTES } from '../interconnect/address-map.js';
 import { DeviceFault } from '../interconnect/device-fault.js';
-import type { Interconnect, Requester } from '../interconnect/interconnect.js';
-import { dmaControl } from '../queues/packets.js';
-import type { Engine } from '../scheduler.js';
+import { type Interconnect, type Requester, requesterOf } from '../interconnect/interconnect.js';
+import { DMA_CONTROL } from '../queues/packets.js';
 
 /** DMA0_CORE_ERR_CAUSE_*, ERR_CFG_* (dma0_core_masks.h). */
-export const dmaErrorCause = { readHbw: 1, writeHbw: 2, writeLbw: 4, descriptorOverflow: 8 } as const;
+const DMA_ERROR_CAUSE = { readHbw: 1, writeHbw: 2, writeLbw: 4, descriptorOverflow: 8 } as const;
 const ERROR_MESSAGE_ENABLE = 1;
 const STOP_ON_ERROR = 2;
 const BUSY = 0x80000000;
-/** DMA0_CORE_SECURE_PROPS_MMBP_MASK. */
-const MMU_BYPASS = 0x400;
-const ASID = 0x3ff;
 /** DMA0_CORE_DST_BASE_HI_VAL_MASK: the upper byte carries a context number. */
 const DESTINATION_HIGH = 0xffffff;
 const HALT = 1;
@@ -27,9 +25,9 @@ const HALT = 1;
 const DIMENSIONS = 5;
 /** COMMIT can be written faster than transfers end; the hardware calls this a descriptor overflow. */
 const MAX_COMMITTED = 16;
-/** Each piece costs at least this much of a slice, so that many tiny pieces end it too. */
-const PIECE_COST_BYTES = 1024;
-/** A zero fill of device memory punches a hole, which is much cheaper than storing: larger pieces, counted as less. */
+/** Each piece costs at least this much, so that many tiny pieces end a slice too. */
+const LEAST_PIECE_COST: WorkUnits = 1024;
+/** A zero fill of device memory punches a hole, which is much cheaper than storing: larger pieces, charged for less. */
 const PUNCH_BYTES = 64 * 1024 * 1024;
 const PUNCH_DISCOUNT = 64;
 
@@ -55,23 +53,24 @@ export interface Transfer {
   isStuck: boolean;
 }
 
-export interface DmaCoreEvents {
+interface DmaCoreEvents {
   /** ERR_CAUSE has a new bit; `sendMessage`: and the core is set up to tell the firmware. */
   failed(core: DmaCore, fault: DeviceFault, sendMessage: boolean): void;
-  wake(engine: Engine): void;
+  wake(core: DmaCore): void;
 }
 
-export class DmaCore implements Engine {
+export class DmaCore implements Runnable {
   readonly index: number;
   readonly registers: ReturnType<typeof coreRegisters>;
   readonly #interconnect: Interconnect;
   readonly #events: DmaCoreEvents;
   readonly #active = new Set<Transfer>();
-  #committed: Transfer[] = [];
-  readonly counters = { transfers: 0, bytes: 0, errors: 0 };
+  readonly #committed: Transfer[] = [];
+  readonly counters: Record<'transfers' | 'bytes' | 'errors', number>;
 
-  constructor(index: number, interconnect: Interconnect, events: DmaCoreEvents, log?: Log) {
+  constructor(index: number, interconnect: Interconnect, events: DmaCoreEvents, { log, statistics }: Card) {
     this.index = index;
+    this.counters = statistics.of(`DMA${index} core`, 'transfers', 'bytes', 'errors');
     this.#interconnect = interconnect;
     this.#events = events;
     this.registers = coreRegisters(
@@ -90,10 +89,10 @@ export class DmaCore implements Engine {
     return this.#active.size > 0;
   }
 
-  reset(): void {
-    this.registers.reset();
-    this.#active.clear();
-    this.#committed = [];
+  /** What the core sends to tell of an error. */
+  get errorMessage(): { address: number; value: number } {
+    const r = this.registers;
+    return { address: addressOf(r.get('ERRMSG_ADDR_LO'), r.get('ERRMSG_ADDR_HI')), value: r.get('ERRMSG_WDATA') };
   }
 
   /** Takes the registers and what a LIN_DMA packet carries over into a transfer. */
@@ -101,16 +100,16 @@ export class DmaCore implements Engine {
     const r = this.registers;
     const secure = (r.get('PROT') & 1) !== 0;
     const properties = r.get(secure ? 'SECURE_PROPS' : 'NON_SECURE_PROPS');
-    const isTensor = (control & (dmaControl.linear | dmaControl.memset)) === 0;
+    const isTensor = (control & (DMA_CONTROL.linear | DMA_CONTROL.memset)) === 0;
     const transfer: Transfer = {
       control,
       sourceLow: source[0],
       sourceHigh: source[1],
       destination,
       lengthBytes: isTensor ? tensorBytes(this.#walk('SRC', r.get('SRC_TSIZE_0'))) : lengthBytes,
-      requester: { asid: properties & ASID, bypassMmu: (properties & MMU_BYPASS) !== 0 },
+      requester: requesterOf(properties),
       completion:
-        (control & dmaControl.writeCompletion) === 0
+        (control & DMA_CONTROL.writeCompletion) === 0
           ? undefined
           : {
               address: addressOf(r.get('WR_COMP_ADDR_LO'), r.get('WR_COMP_ADDR_HI')),
@@ -127,23 +126,24 @@ export class DmaCore implements Engine {
     return transfer;
   }
 
-  /** Moves a part of a transfer, at most `budget` bytes. Returns what it used; 0 if the transfer can not go on. */
-  advance(transfer: Transfer, budget: number): number {
-    if (transfer.isStuck || (this.registers.get('CFG_1') & HALT) !== 0) return 0;
-    let used = 0;
+  /** Moves a part of a transfer, as much as the budget allows. False if the transfer can not go on. */
+  advance(transfer: Transfer, budget: WorkBudget): boolean {
+    if (transfer.isStuck || (this.registers.get('CFG_1') & HALT) !== 0) return false;
     try {
-      while (used < budget && transfer.doneBytes < transfer.lengthBytes) {
-        const moved = this.#piece(transfer, budget);
+      while (!budget.isSpent && transfer.doneBytes < transfer.lengthBytes) {
+        const limit = budget.left;
+        const moved = this.#piece(transfer, limit);
         transfer.doneBytes += moved;
         this.counters.bytes += moved;
-        used += Math.max(moved > budget ? Math.ceil(moved / PUNCH_DISCOUNT) : moved, PIECE_COST_BYTES);
+        budget.charge(Math.max(moved > limit ? Math.ceil(moved / PUNCH_DISCOUNT) : moved, LEAST_PIECE_COST));
       }
       if (this.isDone(transfer)) this.#complete(transfer);
     } catch (error) {
       if (!(error instanceof DeviceFault)) throw error;
+      budget.charge(LEAST_PIECE_COST);
       this.#fail(transfer, error);
     }
-    return Math.max(used, PIECE_COST_BYTES);
+    return true;
   }
 
   isDone(transfer: Transfer): boolean {
@@ -151,18 +151,18 @@ export class DmaCore implements Engine {
   }
 
   /** Transfers started by a write to COMMIT, one after the other. */
-  step(budget: number): number {
+  turn(budget: WorkBudget): TurnResult {
     const transfer = this.#committed[0];
-    if (transfer === undefined) return 0;
-    const used = this.advance(transfer, budget);
+    if (transfer === undefined || !this.advance(transfer, budget)) return 'idle';
     if (this.isDone(transfer) && this.#committed[0] === transfer) this.#committed.shift();
-    return used;
+    return 'ready';
   }
 
-  #piece(transfer: Transfer, budget: number): number {
+  /** Moves a piece of at most `limit` bytes, or a larger one where that is cheap. */
+  #piece(transfer: Transfer, limit: number): number {
     const { control, doneBytes, tensors, requester } = transfer;
-    const left = Math.min(budget, transfer.lengthBytes - doneBytes);
-    if ((control & dmaControl.memset) !== 0) {
+    const left = Math.min(limit, transfer.lengthBytes - doneBytes);
+    if ((control & DMA_CONTROL.memset) !== 0) {
       const isZero = transfer.sourceLow === 0 && transfer.sourceHigh === 0;
       const most = isZero ? Math.min(PUNCH_BYTES, transfer.lengthBytes - doneBytes) : left;
       const pattern = new Uint8Array(8);
@@ -187,14 +187,14 @@ export class DmaCore implements Engine {
         this.#interconnect.write32(transfer.completion.address, transfer.completion.value, transfer.requester);
       } catch (error) {
         if (!(error instanceof DeviceFault)) throw error;
-        this.#report(dmaErrorCause.writeLbw, error);
+        this.#report(DMA_ERROR_CAUSE.writeLbw, error);
       }
     }
     this.#active.delete(transfer);
   }
 
   #fail(transfer: Transfer, fault: DeviceFault): void {
-    this.#report(fault.direction === 'read' ? dmaErrorCause.readHbw : dmaErrorCause.writeHbw, fault);
+    this.#report(fault.direction === 'read' ? DMA_ERROR_CAUSE.readHbw : DMA_ERROR_CAUSE.writeHbw, fault);
     if ((this.registers.get('ERR_CFG') & STOP_ON_ERROR) !== 0) transfer.isStuck = true;
     else {
       transfer.doneBytes = transfer.lengthBytes;
@@ -223,7 +223,7 @@ export class DmaCore implements Engine {
     const r = this.registers;
     if (this.#committed.length >= MAX_COMMITTED) {
       this.#report(
-        dmaErrorCause.descriptorOverflow,
+        DMA_ERROR_CAUSE.descriptorOverflow,
         new DeviceFault('decode', 'write', 0, 'COMMIT while the descriptor queue is full'),
       );
       return control;
@@ -244,9 +244,9 @@ interface CoreHooks {
 }
 
 /** dma0_core_regs.h */
-function coreRegisters(name: string, hooks: CoreHooks, log: Log | undefined) {
+function coreRegisters(name: string, hooks: CoreHooks, log: Log) {
   return new RegisterBlock(
-    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       CFG_0: { offset: 0x00 },
       CFG_1: { offset: 0x04, onWrite: hooks.halt },
@@ -281,7 +281,7 @@ function coreRegisters(name: string, hooks: CoreHooks, log: Log | undefined) {
       ERRMSG_WDATA: { offset: 0x178 },
       STS0: { offset: 0x190, writable: 0, onRead: () => (hooks.isBusy() ? BUSY : 0) },
       STS1: { offset: 0x194, writable: 0, onRead: () => (hooks.isHalted() ? HALT : 0) },
-      ...protectionBits,
+      ...PROTECTION_BITS,
     },
   );
 }

@@ -1,11 +1,11 @@
 /**
- * The configuration page of one tensor processing core (TPC). Kernels are not executed: a start is logged once per job, the
- * core stays idle, and the sync object that the job names is written at once, so that the job completes.
+ * The configuration page of one tensor processing core (TPC). Kernels are not executed: a start is logged once per job,
+ * the core stays idle, and the sync object that the job names is written at once, so that the job completes.
  *
  * Source: tpc0_cfg_regs.h, tpc0_cfg_masks.h; gaudi.c _gaudi_init_tpc_mem, gaudi_run_tpc_kernel.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { protectionBits } from '../blocks/protection-bits.js';
+import { PROTECTION_BITS } from '../blocks/protection-bits.js';
 import { CFG_BASE, PAGE_BYTES } from '../interconnect/address-map.js';
 
 /** TPC_IDLE_MASK (gaudi_masks.h). */
@@ -18,10 +18,10 @@ export interface ComputeEvents {
   signal(address: number, value: number): void;
 }
 
-export function tpcRegisters(index: number, events: ComputeEvents, log?: Log) {
+export function tpcRegisters(index: number, events: ComputeEvents, log: Log) {
   const name = `TPC${index}`;
   const registers = new RegisterBlock(
-    { name: `${name}_CFG`, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name: `${name}_CFG`, sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       KERNEL_SYNC_OBJECT_MESSAGE: { offset: 0x780 },
       KERNEL_SYNC_OBJECT_ADDR: { offset: 0x784 },
@@ -50,7 +50,7 @@ export function tpcRegisters(index: number, events: ComputeEvents, log?: Log) {
       QM_SYNC_OBJECT_ADDR: { offset: 0xd84 },
       QM_KERNEL_BASE_ADDRESS_LOW: { offset: 0xd88 },
       QM_KERNEL_BASE_ADDRESS_HIGH: { offset: 0xd8c },
-      ...protectionBits,
+      ...PROTECTION_BITS,
     },
   );
   const start = (): void => {
@@ -64,6 +64,6 @@ export function tpcRegisters(index: number, events: ComputeEvents, log?: Log) {
 }
 
 /** The full address of a register from its lower half. */
-export function configAddress(low: number): number {
+function configAddress(low: number): number {
   return CFG_BASE - (CFG_BASE % 2 ** 32) + (low >>> 0);
 }

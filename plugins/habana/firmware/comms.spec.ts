@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
-import { HBM_BAR, SRAM_BAR } from '../function.js';
-import { cfg, SRAM_BASE } from '../interconnect/address-map.js';
+import { HBM_BAR, SRAM_BAR } from '../device.js';
+import { CFG, SRAM_BASE } from '../interconnect/address-map.js';
 import { Driver } from '../test/driver.js';
-import { commsCommand as command, commsStatus as status } from './comms.js';
+import { COMMS_COMMAND as command, COMMS_STATUS as status } from './comms.js';
 
-const BOOT_STATUS = cfg.psoc + 0x300;
-const COMMAND = cfg.psoc + 0x304;
-const ANSWER = cfg.psoc + 0x15c;
-const HOST_PI_UPDATE = cfg.psoc + 0x104;
-const HALT = cfg.psoc + 0x11c;
-const QUEUE_INIT = cfg.cpuInterface + 0x230;
+const BOOT_STATUS = CFG.psoc + 0x300;
+const COMMAND = CFG.psoc + 0x304;
+const ANSWER = CFG.psoc + 0x15c;
+const HOST_PI_UPDATE = CFG.psoc + 0x104;
+const HALT = CFG.psoc + 0x11c;
+const QUEUE_INIT = CFG.cpuInterface + 0x230;
 
 /** The driver's side of the protocol: hl_fw_dynamic_send_protocol_cmd and what calls it. */
 class Loader extends Driver {
@@ -42,7 +42,8 @@ class Loader extends Driver {
 
   descriptor(): DataView {
     const offset = this.succeed(command.prepareDescriptor, 4096);
-    const bytes = Uint8Array.from({ length: 0x500 }, (_, index) => this.fn.read(SRAM_BAR, offset + index, 1));
+    const bytes = new Uint8Array(0x500);
+    this.fn.readBytes(SRAM_BAR, offset, bytes);
     return new DataView(bytes.buffer);
   }
 
@@ -69,9 +70,9 @@ describe('habana: a secured card', () => {
   });
 
   it('has its own device identifier, and says what its firmware does', () => {
-    assert.equal(loader.model.identity.deviceId, 0x1010);
-    assert.equal(loader.read(cfg.psoc + 0x150).toString(2), '10000000010100110000011101100001');
-    assert.equal(new Driver().read(cfg.psoc + 0x150), 0);
+    assert.equal(loader.fn.card.identity.deviceId, 0x1010);
+    assert.equal(loader.read(CFG.psoc + 0x150).toString(2), '10000000010100110000011101100001');
+    assert.equal(new Driver().read(CFG.psoc + 0x150), 0);
   });
 
   it('takes two images and runs, again after each reset', () => {
@@ -126,12 +127,12 @@ describe('habana: a secured card', () => {
   });
 
   it('takes bus addresses for its CPU queue as the engines do, and interrupts from the registers that it polls', () => {
-    loader.write(cfg.cpuInterface + 0x204, 0x10000);
-    loader.write(cfg.cpuInterface + 0x208, 0x80);
-    loader.write(cfg.cpuInterface + 0x220, 0x20000);
-    loader.write(cfg.cpuInterface + 0x224, 0x80);
-    loader.write(cfg.cpuInterface + 0x20c, 16 * 64);
-    loader.write(cfg.cpuInterface + 0x228, 64 * 64);
+    loader.write(CFG.cpuInterface + 0x204, 0x10000);
+    loader.write(CFG.cpuInterface + 0x208, 0x80);
+    loader.write(CFG.cpuInterface + 0x220, 0x20000);
+    loader.write(CFG.cpuInterface + 0x224, 0x80);
+    loader.write(CFG.cpuInterface + 0x20c, 16 * 64);
+    loader.write(CFG.cpuInterface + 0x228, 64 * 64);
     loader.write(QUEUE_INIT, 3);
     loader.write(HOST_PI_UPDATE, 484);
     assert.equal(loader.read(QUEUE_INIT), 2);
@@ -140,18 +141,18 @@ describe('habana: a secured card', () => {
   it('resets itself after a fatal event, and after no other', () => {
     const resets = () => (loader.model.inspect() as { resets: number }).resets;
     const before = resets();
-    loader.model.control('ecc', { block: 'hbm0', correctable: true });
+    loader.control('ecc', { block: 'hbm0', correctable: true });
     loader.bus.clock.advance(1000);
     assert.equal(resets(), before);
-    loader.model.control('ecc', { block: 'hbm0', correctable: false });
+    loader.control('ecc', { block: 'hbm0', correctable: false });
     loader.bus.clock.advance(1000);
     assert.equal(resets(), before + 1);
-    loader.model.control('reset-request', {});
+    loader.control('reset-request', {});
     loader.write(HALT, 485);
     loader.bus.clock.advance(1000);
     assert.equal(resets(), before + 2, 'the driver was first');
     const open = new Driver();
-    open.model.control('ecc', { block: 'hbm0', correctable: false });
+    open.control('ecc', { block: 'hbm0', correctable: false });
     open.bus.clock.advance(1000);
     assert.equal((open.model.inspect() as { resets: number }).resets, 0);
   });

@@ -1,15 +1,17 @@
 /**
- * COMMS, the protocol of the driver's dynamic firmware loader: commands in KMD_MSG_TO_CPU, answers in CPU_CMD_STATUS_TO_HOST, and a
- * descriptor in SRAM that says where the next image goes and which registers the driver uses from then on.
+ * COMMS, the protocol of the driver's dynamic firmware loader: commands in KMD_MSG_TO_CPU, answers in
+ * CPU_CMD_STATUS_TO_HOST, and a descriptor in SRAM that says where the next image goes and which registers the driver
+ * uses from then on.
  *
- * Source: include/linux/habanalabs/hl_boot_if.h (enum comms_cmd, enum comms_sts, struct lkd_fw_comms_desc); common/firmware_if.c
- * hl_fw_dynamic_send_protocol_cmd, hl_fw_dynamic_validate_descriptor.
+ * Source: include/linux/habanalabs/hl_boot_if.h (enum comms_cmd, enum comms_sts, struct lkd_fw_comms_desc);
+ * common/firmware_if.c hl_fw_dynamic_send_protocol_cmd, hl_fw_dynamic_validate_descriptor.
  */
 import { crc32 } from 'node:zlib';
-import { cfg } from '../interconnect/address-map.js';
+import { BitFields32, ImageBuilder } from 'ghostbus/kit';
+import { CFG } from '../interconnect/address-map.js';
 
 /** enum comms_cmd, in the five upper bits of a command; the lower 25 are the size of the image that follows. */
-export const commsCommand = {
+export const COMMS_COMMAND = {
   noop: 0,
   clearStatus: 1,
   resetState: 2,
@@ -20,14 +22,14 @@ export const commsCommand = {
   gotoWfe: 7,
   skipBmc: 8,
 } as const;
-const COMMAND_SHIFT = 27;
+const COMMAND = new BitFields32({ imageBytes: [0, 25], command: [27, 5] });
 
 /** enum comms_sts, in the four upper bits of an answer; the lower 26 are an offset in SRAM, in dwords. */
-export const commsStatus = { noop: 0, acknowledged: 1, ok: 2, error: 3, invalid: 4 } as const;
-const STATUS_SHIFT = 28;
+export const COMMS_STATUS = { noop: 0, acknowledged: 1, ok: 2, error: 3, invalid: 4 } as const;
+const ANSWER = new BitFields32({ sramOffset: [0, 26], status: [28, 4] });
 
 /** What the protocol moves. */
-export interface CommsFirmware {
+interface CommsFirmware {
   /** CPU_CMD_STATUS_TO_HOST. */
   answer(value: number): void;
   /** Puts the descriptor into SRAM and returns its offset there. */
@@ -39,8 +41,8 @@ export interface CommsFirmware {
 }
 
 /**
- * Every command is acknowledged; what came of it is told only after the driver has cleared the acknowledgement and sent NOOP, so that
- * neither side misses an answer of the other.
+ * Every command is acknowledged; what came of it is told only after the driver has cleared the acknowledgement and sent
+ * NOOP, so that neither side misses an answer of the other.
  */
 export class Comms {
   readonly #firmware: CommsFirmware;
@@ -51,22 +53,18 @@ export class Comms {
     this.#firmware = firmware;
   }
 
-  reset(): void {
-    this.#pending = undefined;
-  }
-
   /** KMD_MSG_TO_CPU was written. */
   command(word: number): void {
-    const command = word >>> COMMAND_SHIFT;
-    if (command === commsCommand.clearStatus) this.#answer(commsStatus.noop);
-    else if (command === commsCommand.noop) this.#finish();
+    const command = COMMAND.get(word, 'command');
+    if (command === COMMS_COMMAND.clearStatus) this.#answer(COMMS_STATUS.noop);
+    else if (command === COMMS_COMMAND.noop) this.#finish();
     else this.#start(command);
   }
 
   #start(command: number): void {
     const outcome = this.#outcomes[command];
     this.#pending = outcome;
-    this.#answer(outcome === undefined ? commsStatus.error : commsStatus.acknowledged);
+    this.#answer(outcome === undefined ? COMMS_STATUS.error : COMMS_STATUS.acknowledged);
   }
 
   #finish(): void {
@@ -77,17 +75,17 @@ export class Comms {
 
   /** GOTO_WFE is refused: it is for cards that are not secured. */
   readonly #outcomes: Readonly<Record<number, () => number>> = {
-    [commsCommand.resetState]: () => status(commsStatus.ok),
-    [commsCommand.skipBmc]: () => status(commsStatus.ok),
-    [commsCommand.prepareDescriptor]: () => status(commsStatus.ok, this.#firmware.describe()),
-    [commsCommand.dataReady]: () => status(this.#firmware.accepts() ? commsStatus.ok : commsStatus.invalid),
-    [commsCommand.execute]: () => {
+    [COMMS_COMMAND.resetState]: () => status(COMMS_STATUS.ok),
+    [COMMS_COMMAND.skipBmc]: () => status(COMMS_STATUS.ok),
+    [COMMS_COMMAND.prepareDescriptor]: () => status(COMMS_STATUS.ok, this.#firmware.describe()),
+    [COMMS_COMMAND.dataReady]: () => status(this.#firmware.accepts() ? COMMS_STATUS.ok : COMMS_STATUS.invalid),
+    [COMMS_COMMAND.execute]: () => {
       this.#firmware.execute();
-      return status(commsStatus.ok);
+      return status(COMMS_STATUS.ok);
     },
-    [commsCommand.resetDevice]: () => {
+    [COMMS_COMMAND.resetDevice]: () => {
       this.#firmware.resetDevice();
-      return status(commsStatus.noop);
+      return status(COMMS_STATUS.noop);
     },
   };
 
@@ -97,15 +95,19 @@ export class Comms {
 }
 
 function status(value: number, sramOffset = 0): number {
-  return ((value << STATUS_SHIFT) | (sramOffset >>> 2)) >>> 0;
+  return ANSWER.pack({ status: value, sramOffset: sramOffset / 4 });
 }
 
-/** struct comms_msg_header of a message that the driver sends where an image would go: HL_COMMS_MSG_MAGIC, without its version. */
+/**
+ * struct comms_msg_header of a message that the driver sends where an image would go: HL_COMMS_MSG_MAGIC, whose last
+ * byte is a version.
+ */
+const MESSAGE = new BitFields32({ version: [0, 8], magic: [8, 24] });
 const MESSAGE_MAGIC = 0x48434d;
 
 /** True if what starts with this dword is a message (the cause of a reset, for example) and no image. */
 export function isMessage(firstDword: number): boolean {
-  return firstDword >>> 8 === MESSAGE_MAGIC;
+  return MESSAGE.get(firstDword, 'magic') === MESSAGE_MAGIC;
 }
 
 /** HL_COMMS_DESC_MAGIC, HL_COMMS_DESC_VER. */
@@ -114,7 +116,7 @@ const DESCRIPTOR_VERSION = 3;
 /** sizeof(struct lkd_fw_comms_desc), struct comms_msg_header, and offsets in the former. */
 const DESCRIPTOR_BYTES = 0x500;
 const HEADER_BYTES = 16;
-const descriptor = {
+const DESCRIPTOR = {
   crc: 4,
   size: 8,
   version: 10,
@@ -124,10 +126,10 @@ const descriptor = {
 } as const;
 const VERSION_BYTES = 128;
 
-const cpu = cfg.cpuInterface;
-const { psoc } = cfg;
+const cpu = CFG.cpuInterface;
+const { psoc } = CFG;
 /** struct cpu_dyn_regs: cfg offsets; 0 where this card has no such register. */
-const dynamicRegisters: readonly number[] = [
+const DYNAMIC_REGISTERS: readonly number[] = [
   ...[cpu + 0x204, cpu + 0x208, cpu + 0x20c, cpu + 0x230], // packet queue: base, length, state
   ...[cpu + 0x220, cpu + 0x224, cpu + 0x228, cpu + 0x22c], // event queue: base, length, consumer
   ...[cpu + 0x210, cpu + 0x214, cpu + 0x218, cpu + 0x200], // completion queue: base, length; producer of packets
@@ -141,16 +143,11 @@ const dynamicRegisters: readonly number[] = [
 
 /** struct lkd_fw_comms_desc. `imageAddress` is a device address in SRAM or HBM. */
 export function commsDescriptor(firmwareVersion: string, imageAddress: number): Uint8Array {
-  const bytes = new Uint8Array(DESCRIPTOR_BYTES);
-  const view = new DataView(bytes.buffer);
-  dynamicRegisters.forEach((offset, index) => {
-    view.setUint32(descriptor.registers + 4 * index, offset, true);
-  });
-  bytes.set(new TextEncoder().encode(firmwareVersion).subarray(0, VERSION_BYTES - 1), descriptor.firmwareVersion);
-  view.setBigUint64(descriptor.imageAddress, BigInt(imageAddress), true);
-  view.setUint32(0, DESCRIPTOR_MAGIC, true);
-  view.setUint32(descriptor.crc, crc32(bytes.subarray(HEADER_BYTES)), true);
-  view.setUint16(descriptor.size, DESCRIPTOR_BYTES - HEADER_BYTES, true);
-  bytes[descriptor.version] = DESCRIPTOR_VERSION;
-  return bytes;
+  const image = new ImageBuilder({ sizeBytes: DESCRIPTOR_BYTES });
+  image.u32(DESCRIPTOR.registers, ...DYNAMIC_REGISTERS);
+  image.text(DESCRIPTOR.firmwareVersion, firmwareVersion, VERSION_BYTES);
+  image.u64(DESCRIPTOR.imageAddress, BigInt(imageAddress));
+  image.u32(0, DESCRIPTOR_MAGIC).u32(DESCRIPTOR.crc, crc32(image.bytes.subarray(HEADER_BYTES)));
+  image.u16(DESCRIPTOR.size, DESCRIPTOR_BYTES - HEADER_BYTES).u8(DESCRIPTOR.version, DESCRIPTOR_VERSION);
+  return image.bytes;
 }

@@ -1,17 +1,28 @@
 /**
- * The queue between driver and management processor (CPU_IF): the driver puts buffer descriptors into a ring and rings the
- * GIC, the processor answers inside the packet itself.
+ * The queue between driver and management processor (CPU_IF): the driver puts buffer descriptors into a ring and rings
+ * the GIC, the processor answers inside the packet itself.
  *
  * Source: gaudi.c gaudi_init_cpu_queues; common/firmware_if.c hl_fw_send_cpu_message; cpu_if_regs.h; gaudiP.h
  * GAUDI_PCI_TO_CPU_ADDR, GAUDI_CPU_TO_PCI_ADDR.
  */
 import { DmaError, type FunctionPort, type Log, RegisterBlock } from 'ghostbus';
+import {
+  BitFields32,
+  COST,
+  isPowerOfTwo,
+  Ring,
+  type Runnable,
+  type Scheduler,
+  type TurnResult,
+  type WorkBudget,
+} from 'ghostbus/kit';
+import type { Card } from '../card.js';
 import { HOST_BASE, PAGE_BYTES } from '../interconnect/address-map.js';
 import type { Cpucp, CpucpReply } from './cpucp.js';
 import { EVENT_ENTRY_BYTES, type EventQueue } from './event-queue.js';
 
 /** enum pq_init_status (cpucp_if.h). */
-export const queueInit = {
+const QUEUE_INIT_STATUS = {
   readyForCp: 1,
   readyForHost: 2,
   readyForCpSingleMsi: 3,
@@ -28,70 +39,70 @@ const MAX_ENTRIES = 65536;
 const FENCE_OFFSET = 12;
 /** CPUCP_PACKET_FENCE_VAL. */
 const FENCE_DONE = 0xfe8ce7a5;
-const CODE_SHIFT = 12;
+/** CPUCP_PKT_CTL_RC_*, CPUCP_PKT_CTL_OPCODE_*. */
+const CONTROL = new BitFields32({ code: [12, 4], opcode: [16, 13] });
 /** GAUDI_CPU_PCI_MSB_ADDR: the processor's addresses have 40 bits, the upper ones come from this register. */
 const MSB_MASK = 0x7ff;
 const LOW_ADDRESS = 2 ** 39;
-const PACKETS_PER_SLICE = 16;
 
-interface Ring {
+/** Where the driver's ring lies. Its counters run to twice the number of entries. */
+interface PacketRing {
   readonly address: number;
-  readonly entries: number;
+  readonly ring: Ring;
 }
 
-export class CpuQueue {
+interface CpuQueueParts {
+  readonly port: FunctionPort;
+  readonly scheduler: Scheduler;
+  readonly card: Card;
+  readonly cpucp: Cpucp;
+  readonly events: EventQueue;
+}
+
+export class CpuQueue implements Runnable {
   readonly registers: ReturnType<typeof cpuInterfaceRegisters>;
+  readonly #port: FunctionPort;
+  readonly #scheduler: Scheduler;
+  readonly #card: Card;
   readonly #cpucp: Cpucp;
   readonly #events: EventQueue;
-  readonly #isSecured: boolean;
-  #port: FunctionPort | undefined;
-  #ring: Ring | undefined;
+  #place: PacketRing | undefined;
   #consumer = 0;
-  #isPosted = false;
-  /** It never says that it is ready (a boot failure). */
-  isDead = false;
-  readonly counters = { packets: 0 };
+  readonly counters: Record<'packets', number>;
 
-  constructor(cpucp: Cpucp, events: EventQueue, isSecured: boolean, log?: Log) {
+  constructor({ port, scheduler, card, cpucp, events }: CpuQueueParts) {
+    this.#port = port;
+    this.#scheduler = scheduler;
+    this.#card = card;
     this.#cpucp = cpucp;
     this.#events = events;
-    this.#isSecured = isSecured;
-    this.registers = cpuInterfaceRegisters(log);
-  }
-
-  attach(port: FunctionPort): void {
-    this.#port = port;
-  }
-
-  reset(): void {
-    this.registers.reset();
-    this.#ring = undefined;
-    this.#consumer = 0;
-    this.#isPosted = false;
+    this.counters = card.statistics.of('CPU queue', 'packets');
+    this.registers = cpuInterfaceRegisters(card.log);
   }
 
   /** GIC interrupt PI_UPDATE: the queues have been set up, or a packet waits. */
   doorbell(): void {
     const state = this.registers.get('QUEUE_INIT');
-    if (state === queueInit.readyForCp || state === queueInit.readyForCpSingleMsi) this.#open();
-    else this.#postWork();
+    if (state === QUEUE_INIT_STATUS.readyForCp || state === QUEUE_INIT_STATUS.readyForCpSingleMsi) this.#open();
+    else this.#scheduler.wake(this);
   }
 
   #open(): void {
-    if (this.isDead) return;
+    // It never says that it is ready.
+    if (this.#card.bootFailure === 'cpu-queue') return;
     const entries = this.registers.get('PQ_LENGTH') / DESCRIPTOR_BYTES;
     const eventEntries = this.registers.get('EQ_LENGTH') / EVENT_ENTRY_BYTES;
     const address = this.#registerAddress('PQ_BASE_ADDR_LOW', 'PQ_BASE_ADDR_HIGH');
     const eventAddress = this.#registerAddress('EQ_BASE_ADDR_LOW', 'EQ_BASE_ADDR_HIGH');
     if (!isPowerOfTwo(entries) || !isPowerOfTwo(eventEntries) || entries > MAX_ENTRIES || eventEntries > MAX_ENTRIES) {
-      this.registers.set('QUEUE_INIT', queueInit.lengthNotPowerOfTwo);
+      this.registers.set('QUEUE_INIT', QUEUE_INIT_STATUS.lengthNotPowerOfTwo);
     } else if (address === undefined || eventAddress === undefined) {
-      this.registers.set('QUEUE_INIT', queueInit.illegalAddress);
+      this.registers.set('QUEUE_INIT', QUEUE_INIT_STATUS.illegalAddress);
     } else {
-      this.#ring = { address, entries };
+      this.#place = { address, ring: new Ring({ entries, counterRange: 2 * entries }) };
       this.#consumer = 0;
       this.#events.open({ address: eventAddress, entries: eventEntries });
-      this.registers.set('QUEUE_INIT', queueInit.readyForHost);
+      this.registers.set('QUEUE_INIT', QUEUE_INIT_STATUS.readyForHost);
     }
   }
 
@@ -103,94 +114,77 @@ export class CpuQueue {
   }
 
   /**
-   * Bus address of one of the processor's; undefined if it lies outside the window to the host. A secured card's processor is given
-   * the engines' addresses.
+   * Bus address of one of the processor's; undefined if it lies outside the window to the host. A secured card's
+   * processor is given the engines' addresses.
    */
   #busAddress(address: number): number | undefined {
-    if (this.#isSecured) return address >= HOST_BASE ? address - HOST_BASE : undefined;
+    if (this.#card.isSecured) return address >= HOST_BASE ? address - HOST_BASE : undefined;
     const extension = this.registers.get('CPU_MSB_ADDR') & MSB_MASK;
     const bus = extension * LOW_ADDRESS + (address % LOW_ADDRESS) - HOST_BASE;
     return bus >= 0 ? bus : undefined;
   }
 
-  #postWork(): void {
-    const port = this.#port;
-    if (this.#isPosted || port === undefined || this.#ring === undefined) return;
-    this.#isPosted = true;
-    const ring = this.#ring;
-    port.post(() => {
-      if (this.#ring !== ring) return;
-      this.#isPosted = false;
-      this.#process(port, ring);
-    });
-  }
-
-  get #pending(): number {
-    const range = 2 * (this.#ring?.entries ?? 1);
-    return (((this.registers.get('PF_PQ_PI') - this.#consumer) % range) + range) % range;
-  }
-
-  #process(port: FunctionPort, ring: Ring): void {
-    for (let count = 0; this.#pending > 0; count++) {
-      if (count === PACKETS_PER_SLICE) {
-        this.#postWork();
-        return;
-      }
-      const address = ring.address + DESCRIPTOR_BYTES * (this.#consumer % ring.entries);
-      this.#consumer = (this.#consumer + 1) % (2 * ring.entries);
+  /** Answers what waits; each packet costs several requests on the bus. */
+  turn(budget: WorkBudget): TurnResult {
+    const place = this.#place;
+    if (place === undefined) return 'idle';
+    while (!place.ring.isEmpty(this.registers.get('PF_PQ_PI'), this.#consumer)) {
+      if (budget.isSpent) return 'ready';
+      budget.charge(COST.fetch);
+      const address = place.address + DESCRIPTOR_BYTES * place.ring.slot(this.#consumer);
+      this.#consumer = place.ring.advance(this.#consumer);
       try {
-        this.#packet(port, address);
+        this.#packet(address);
       } catch (error) {
         if (!(error instanceof DmaError)) throw error;
-        port.log.warn(`a packet of the CPU queue cannot be reached: ${error.message}`);
+        this.#card.log.warn(`a packet of the CPU queue cannot be reached: ${error.message}`);
       }
-      if (this.#ring !== ring) return;
+      if (this.#place !== place) return 'ready';
     }
+    return 'idle';
   }
 
-  #packet(port: FunctionPort, descriptor: number): void {
-    const pointer = Number(port.dma.readU64(descriptor));
-    const lengthBytes = Math.min(port.dma.readU32(descriptor + 8), MAX_PACKET_BYTES);
+  #packet(descriptor: number): void {
+    const { dma } = this.#port;
+    const pointer = Number(dma.readU64(descriptor));
+    const lengthBytes = Math.min(dma.readU32(descriptor + 8), MAX_PACKET_BYTES);
     const address = this.#busAddress(pointer);
     if (lengthBytes < PACKET_BYTES || address === undefined) {
-      port.log.warn('the driver queued something that is no CPU-CP packet', { pointer, lengthBytes });
+      this.#card.log.warn('the driver queued something that is no CPU-CP packet', { pointer, lengthBytes });
       return;
     }
     const bytes = new Uint8Array(lengthBytes);
-    port.dma.read(address, bytes);
+    dma.read(address, bytes);
     const view = new DataView(bytes.buffer);
     const control = view.getUint32(8, true);
     this.counters.packets++;
     const value = view.getBigUint64(0, true);
     const reply = this.#cpucp.answer({
-      opcode: (control >>> 16) & 0x1fff,
+      opcode: CONTROL.get(control, 'opcode'),
       value,
       index: view.getUint32(16, true),
       extra: bytes.subarray(PACKET_BYTES),
     });
-    if (reply !== undefined) this.#reply(port, address, control, value, reply);
+    if (reply !== undefined) this.#reply(address, control, value, reply);
   }
 
   /** The fence last: the driver polls it. */
-  #reply(port: FunctionPort, address: number, control: number, value: bigint, reply: CpucpReply): void {
+  #reply(address: number, control: number, value: bigint, reply: CpucpReply): void {
+    const { dma } = this.#port;
     if (reply.buffer !== undefined) {
       const target = value < 2n ** 50n ? this.#busAddress(Number(value)) : undefined;
-      if (target !== undefined) port.dma.write(target, reply.buffer);
+      if (target !== undefined) dma.write(target, reply.buffer);
     }
-    port.dma.writeU64(address, reply.result);
-    port.dma.writeU32(address + 8, ((control & ~(0xf << CODE_SHIFT)) | (reply.code << CODE_SHIFT)) >>> 0);
-    port.dma.writeU32(address + FENCE_OFFSET, FENCE_DONE);
+    dma.writeU64(address, reply.result);
+    dma.writeU32(address + 8, CONTROL.set(control, 'code', reply.code));
+    dma.writeU32(address + FENCE_OFFSET, FENCE_DONE);
   }
 }
 
-function isPowerOfTwo(value: number): boolean {
-  return Number.isInteger(value) && value > 0 && (value & (value - 1)) === 0;
-}
-
 /** cpu_if_regs.h */
-function cpuInterfaceRegisters(log: Log | undefined) {
+function cpuInterfaceRegisters(log: Log) {
   return new RegisterBlock(
-    { name: 'CPU_IF', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name: 'CPU_IF', sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       CPU_MSB_ADDR: { offset: 0x12c },
       PF_PQ_PI: { offset: 0x200 },

@@ -2,11 +2,13 @@
  * The packets of the management processor (CPU-CP): what it answers to each opcode. Packet layout and opcodes:
  * include/linux/habanalabs/cpucp_if.h struct cpucp_packet, enum cpucp_packet_id.
  */
-import type { Log } from 'ghostbus';
+import { BitFields32, ImageBuilder } from 'ghostbus/kit';
 import { pllOutputsMhz } from '../blocks/pll.js';
-import type { SensorKind, Sensors } from './sensors.js';
+import { FIRMWARE_VERSION } from '../blocks/psoc.js';
+import type { Card } from '../card.js';
+import type { SensorKind } from './sensors.js';
 
-export const cpucpOpcode = {
+export const CPUCP_OPCODE = {
   disablePciAccess: 1,
   enablePciAccess: 2,
   temperatureGet: 3,
@@ -37,13 +39,13 @@ export const cpucpOpcode = {
 } as const;
 
 /** enum cpucp_packet_rc. */
-export const cpucpResult = { success: 0, invalid: 1, fault: 2, invalidParameters: 4 } as const;
+export const CPUCP_RESULT = { success: 0, invalid: 1, fault: 2, invalidParameters: 4 } as const;
 
 /** sizeof(struct cpucp_info). */
-export const INFO_BYTES = 0x6e8;
+const INFO_BYTES = 0x6e8;
 const MAX_SENSORS = 128;
 /** Offsets in struct cpucp_info. */
-const info = {
+const INFO = {
   kernelVersion: 0x400,
   cardType: 0x484,
   cardLocation: 0x488,
@@ -57,25 +59,24 @@ const info = {
   pllMap: 0x650,
   osVersion: 0x668,
 } as const;
+/** Revisions of the board's own controllers; made up. */
+const CPLD_VERSION = 0xf;
+const INFINEON_VERSION = 0x0b;
+const EEPROM_BYTES = 256;
 /** cpucp_card_type_pmc: the mezzanine card. */
 const CARD_TYPE_PMC = 1;
 const VERSION_BYTES = 128;
 const CARD_NAME_BYTES = 16;
 /** sizeof(struct cpucp_hbm_row_replaced_rows_info). */
 const REPLACED_ROWS_BYTES = 8 + 32 * 8;
+/** The packet's index word when a sensor is meant. */
+const SENSOR_INDEX = new BitFields32({ channel: [0, 16], attribute: [16, 16] });
 /** CPUCP_POWER_INPUT. */
 const CARD_POWER = 8;
 /** Clock of the compute engines after reset, Hz (GAUDI_MAX_CLK_FREQ). */
 const DEFAULT_FREQUENCY_HZ = 2_200_000_000;
 
-export interface CpucpOptions {
-  readonly cardName: string;
-  readonly cardLocation: number;
-  readonly serialNumber: string;
-  readonly hbmBytes: number;
-}
-
-export interface CpucpPacket {
+interface CpucpPacket {
   readonly opcode: number;
   readonly value: bigint;
   /** The word at offset 16: sensor index and type, PLL, or the size of the driver's buffer. */
@@ -91,7 +92,7 @@ export interface CpucpReply {
   readonly buffer?: Uint8Array;
 }
 
-export interface CpucpEvents {
+interface CpucpEvents {
   /** The driver has dealt with these events; they may be reported again. */
   unmask(types: readonly number[]): void;
   /** Contents of the monitors of all four sync managers. */
@@ -101,33 +102,26 @@ export interface CpucpEvents {
 type Handler = (packet: CpucpPacket) => CpucpReply;
 
 export class Cpucp {
-  readonly #options: CpucpOptions;
-  readonly #sensors: Sensors;
+  readonly #card: Card;
   readonly #events: CpucpEvents;
-  readonly #log: Log | undefined;
   readonly #frequencies = new Map<number, bigint>();
   #maxPowerMilliwatts = 0n;
   /** The card's three lamps, as the driver's debugfs sets them. */
   readonly leds = [false, false, false];
   /** False: the processor has died and answers nothing (`control('heartbeat')`). */
   isAlive = true;
-  /** `tests`: how often the driver asked whether anybody is there; once when it sets up the queue, then as its heartbeat. */
-  readonly counters = { tests: 0 };
+  /**
+   * `tests`: how often the driver asked whether anybody is there; once when it sets up the queue, then as its
+   * heartbeat.
+   */
+  readonly counters: Record<'tests', number>;
   readonly #handlers: ReadonlyMap<number, Handler>;
 
-  constructor(options: CpucpOptions, sensors: Sensors, events: CpucpEvents, log?: Log) {
-    this.#options = options;
-    this.#sensors = sensors;
+  constructor(card: Card, events: CpucpEvents) {
+    this.#card = card;
     this.#events = events;
-    this.#log = log;
+    this.counters = card.statistics.of('CPU-CP', 'tests');
     this.#handlers = this.#table();
-  }
-
-  reset(): void {
-    this.#frequencies.clear();
-    this.#maxPowerMilliwatts = 0n;
-    this.leds.fill(false);
-    this.isAlive = true;
   }
 
   /** Undefined: no answer at all. */
@@ -135,14 +129,14 @@ export class Cpucp {
     if (!this.isAlive) return undefined;
     const handler = this.#handlers.get(packet.opcode);
     if (handler !== undefined) return handler(packet);
-    this.#log?.warn('the driver sent a CPU-CP packet that is not implemented; it is acknowledged', {
+    this.#card.log.warn('the driver sent a CPU-CP packet that is not implemented; it is acknowledged', {
       opcode: packet.opcode,
     });
     return success(0n);
   }
 
   #table(): ReadonlyMap<number, Handler> {
-    const op = cpucpOpcode;
+    const op = CPUCP_OPCODE;
     return new Map<number, Handler>([
       [op.disablePciAccess, () => success(0n)],
       [op.enablePciAccess, () => success(0n)],
@@ -159,8 +153,8 @@ export class Cpucp {
       [op.maxPowerSet, ({ value }) => this.#setMaxPower(value)],
       [op.ledSet, ({ index, value }) => this.#setLed(index, value)],
       // Nothing answers on the buses of this card.
-      [op.i2cWrite, () => failure(cpucpResult.fault)],
-      [op.i2cRead, () => failure(cpucpResult.fault)],
+      [op.i2cWrite, () => failure(CPUCP_RESULT.fault)],
+      [op.i2cRead, () => failure(CPUCP_RESULT.fault)],
       [op.infoGet, ({ index }) => withBuffer(this.#info(), index)],
       [op.eepromGet, ({ index }) => withBuffer(this.#eeprom(), index)],
       [op.unmaskEvent, ({ value }) => this.#unmask([Number(value & 0xffffn)])],
@@ -168,7 +162,7 @@ export class Cpucp {
       [op.pllInfoGet, ({ index }) => pllInfo(index & 0xffff)],
       [op.pcieThroughputGet, () => success(0n)],
       [op.pcieReplayCountGet, () => success(0n)],
-      [op.totalEnergyGet, () => success(BigInt(Math.round(this.#sensors.energyMillijoules())))],
+      [op.totalEnergyGet, () => success(BigInt(Math.round(this.#card.sensors.energyMillijoules())))],
       [op.replacedRowsGet, ({ index }) => withBuffer(new Uint8Array(REPLACED_ROWS_BYTES), index)],
       [op.pendingRowsStatus, () => success(0n)],
       [op.monitorDumpGet, ({ index }) => withBuffer(this.#events.monitorDump(), index)],
@@ -181,14 +175,18 @@ export class Cpucp {
   }
 
   #sensor(kind: SensorKind, { index }: CpucpPacket): CpucpReply {
-    const value = this.#sensors.read(kind, index & 0xffff, index >>> 16);
-    return value === undefined ? failure(cpucpResult.invalidParameters) : success(BigInt(value));
+    const { channel, attribute } = SENSOR_INDEX.unpack(index);
+    const value = this.#card.sensors.read(kind, channel, attribute);
+    return value === undefined ? failure(CPUCP_RESULT.invalidParameters) : success(BigInt(value));
   }
 
-  /** hwmon asks for microwatts of a sensor; hl_fw_cpucp_power_get for the card's milliwatts (compare DC_POWER_DEFAULT_PMC). */
+  /**
+   * hwmon asks for microwatts of a sensor; hl_fw_cpucp_power_get for the card's milliwatts (compare
+   * DC_POWER_DEFAULT_PMC).
+   */
   #power(packet: CpucpPacket): CpucpReply {
-    if (packet.index >>> 16 !== CARD_POWER) return this.#sensor('power', packet);
-    const microwatts = this.#sensors.list.find(({ kind }) => kind === 'power')?.values.input ?? 0;
+    if (SENSOR_INDEX.get(packet.index, 'attribute') !== CARD_POWER) return this.#sensor('power', packet);
+    const microwatts = this.#card.sensors.list.find(({ kind }) => kind === 'power')?.values.input ?? 0;
     return success(BigInt(Math.round(microwatts / 1000)));
   }
 
@@ -200,13 +198,13 @@ export class Cpucp {
   }
 
   #setFrequency(pll: number, hertz: bigint): CpucpReply {
-    if (pllOutputsMhz(pll) === undefined) return failure(cpucpResult.invalidParameters);
+    if (pllOutputsMhz(pll) === undefined) return failure(CPUCP_RESULT.invalidParameters);
     this.#frequencies.set(pll, hertz);
     return success(0n);
   }
 
   #setLed(index: number, value: bigint): CpucpReply {
-    if (index >= this.leds.length) return failure(cpucpResult.invalidParameters);
+    if (index >= this.leds.length) return failure(CPUCP_RESULT.invalidParameters);
     this.leds[index] = value !== 0n;
     return success(0n);
   }
@@ -222,39 +220,34 @@ export class Cpucp {
   }
 
   #info(): Uint8Array {
-    const bytes = new Uint8Array(INFO_BYTES);
-    const view = new DataView(bytes.buffer);
-    this.#sensors
-      .describe()
-      .slice(0, MAX_SENSORS)
-      .forEach(({ type, flags }, index) => {
-        view.setUint32(8 * index, type, true);
-        view.setUint32(8 * index + 4, flags, true);
-      });
-    text(bytes, info.kernelVersion, 'Linux version 5.10.18-hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)', VERSION_BYTES);
-    view.setUint32(info.cardType, CARD_TYPE_PMC, true);
-    view.setUint32(info.cardLocation, this.#options.cardLocation, true);
-    view.setUint32(info.cpldVersion, 0xf, true);
-    view.setUint32(info.infineonVersion, 0x0b, true);
-    text(bytes, info.fuseVersion, '00P0-HL2000A0-00-P00X00-00-00-00', VERSION_BYTES);
-    text(bytes, info.thermalVersion, 'hl-gaudi-1.0.0-fw-58.2.1-sec-9', VERSION_BYTES);
-    text(bytes, info.cpucpVersion, 'hl-gaudi-1.0.0-fw-58.2.1-sec-9', VERSION_BYTES);
-    view.setBigUint64(info.dramSize, BigInt(this.#options.hbmBytes), true);
-    text(bytes, info.cardName, this.#options.cardName, CARD_NAME_BYTES);
-    text(bytes, info.osVersion, 'ghostbus', VERSION_BYTES);
-    return bytes;
+    const { label, memories, sensors } = this.#card;
+    const image = new ImageBuilder({ sizeBytes: INFO_BYTES });
+    for (const [index, { type, flags }] of sensors.describe().slice(0, MAX_SENSORS).entries()) {
+      image.u32(8 * index, type, flags);
+    }
+    return image
+      .text(INFO.kernelVersion, `Linux version 5.10.18-${FIRMWARE_VERSION} (ghostbus)`, VERSION_BYTES)
+      .u32(INFO.cardType, CARD_TYPE_PMC)
+      .u32(INFO.cardLocation, label.cardLocation)
+      .u32(INFO.cpldVersion, CPLD_VERSION)
+      .u32(INFO.infineonVersion, INFINEON_VERSION)
+      .text(INFO.fuseVersion, '00P0-HL2000A0-00-P00X00-00-00-00', VERSION_BYTES)
+      .text(INFO.thermalVersion, FIRMWARE_VERSION, VERSION_BYTES)
+      .text(INFO.cpucpVersion, FIRMWARE_VERSION, VERSION_BYTES)
+      .u64(INFO.dramSize, BigInt(memories.hbm.sizeBytes))
+      .text(INFO.cardName, label.cardName, CARD_NAME_BYTES)
+      .text(INFO.osVersion, 'ghostbus', VERSION_BYTES).bytes;
   }
 
   /** Its layout is nobody's but the vendor's; what is here says so. */
   #eeprom(): Uint8Array {
-    const bytes = new Uint8Array(256);
-    text(bytes, 0, `ghostbus emulated card, serial number ${this.#options.serialNumber}`, bytes.length);
-    return bytes;
+    const text = `ghostbus emulated card, serial number ${this.#card.label.serialNumber}`;
+    return new ImageBuilder({ sizeBytes: EEPROM_BYTES }).text(0, text, EEPROM_BYTES).bytes;
   }
 }
 
 function success(result: bigint): CpucpReply {
-  return { result, code: cpucpResult.success };
+  return { result, code: CPUCP_RESULT.success };
 }
 
 function failure(code: number): CpucpReply {
@@ -269,7 +262,7 @@ function withBuffer(buffer: Uint8Array, roomBytes: number): CpucpReply {
 
 function pllInfo(index: number): CpucpReply {
   const outputs = pllOutputsMhz(index);
-  if (outputs === undefined) return failure(cpucpResult.invalidParameters);
+  if (outputs === undefined) return failure(CPUCP_RESULT.invalidParameters);
   return success(outputs.reduce((result, mhz, position) => result | (BigInt(mhz) << BigInt(16 * position)), 0n));
 }
 
@@ -279,9 +272,4 @@ function arrayOf(extra: Uint8Array): number[] {
   const view = new DataView(extra.buffer, extra.byteOffset, extra.length);
   const count = Math.min(view.getUint32(0, true), (extra.length - 4) >> 2);
   return Array.from({ length: count }, (_, index) => view.getUint32(4 + 4 * index, true));
-}
-
-/** ASCII with a terminating zero. */
-function text(bytes: Uint8Array, offset: number, value: string, roomBytes: number): void {
-  bytes.set(new TextEncoder().encode(value).subarray(0, roomBytes - 1), offset);
 }

@@ -2,19 +2,29 @@
  * The event queue (EQ): a ring of 64-byte entries in the driver's memory into which the firmware reports what happened.
  * Source: include/linux/habanalabs/cpucp_if.h struct hl_eq_entry, EQ_CTL_*; common/irq.c hl_irq_handler_eq.
  */
-import { DmaError, type FunctionPort } from 'ghostbus';
+import { DmaError, type FunctionPort, type Log } from 'ghostbus';
+import {
+  BitFields32,
+  COST,
+  ImageBuilder,
+  Ring,
+  type Runnable,
+  type Scheduler,
+  type TurnResult,
+  type WorkBudget,
+} from 'ghostbus/kit';
+import type { Card } from '../card.js';
 
 export const EVENT_ENTRY_BYTES = 64;
 export const EVENT_DATA_BYTES = 56;
 const EVENT_DATA_OFFSET = 8;
 const CONTROL_OFFSET = 4;
-const READY = 0x80000000;
+/** EQ_CTL_*. */
+const CONTROL = new BitFields32({ index: [0, 16], type: [16, 12], ready: [31, 1] });
 /** Events that wait for room; more are lost, as in a real firmware's queue. */
 const MAX_WAITING = 256;
-/** While the driver has not made room, look again. */
-const RETRY_MS = 1;
 
-export interface EventRing {
+interface EventRing {
   /** Bus address of the first entry. */
   readonly address: number;
   readonly entries: number;
@@ -26,33 +36,35 @@ export interface FirmwareEvent {
   readonly data: Uint8Array;
 }
 
-export class EventQueue {
-  #port: FunctionPort | undefined;
-  #ring: EventRing | undefined;
+/** An event that carries nothing but these words, or nothing at all. */
+export function eventOf(type: number, ...words: readonly number[]): FirmwareEvent {
+  return { type, data: new ImageBuilder({ sizeBytes: EVENT_DATA_BYTES }).u32(0, ...words).bytes };
+}
+
+export class EventQueue implements Runnable {
+  readonly #port: FunctionPort;
+  readonly #scheduler: Scheduler;
+  readonly #log: Log;
+  #place: EventRing | undefined;
+  #ring = new Ring({ entries: 1 });
   #isWanted = false;
   /** Running number of the next entry, from 1; the driver sees its lower 16 bits. */
   #index = 1;
   #producer = 0;
   #waiting: FirmwareEvent[] = [];
-  #isRetrying = false;
-  readonly counters = { sent: 0, lost: 0 };
+  readonly counters: Record<'sent' | 'lost', number>;
 
-  attach(port: FunctionPort): void {
+  constructor(port: FunctionPort, scheduler: Scheduler, { statistics, log }: Card) {
     this.#port = port;
-  }
-
-  reset(): void {
-    this.#ring = undefined;
-    this.#isWanted = false;
-    this.#index = 1;
-    this.#producer = 0;
-    this.#waiting = [];
-    this.#isRetrying = false;
+    this.#scheduler = scheduler;
+    this.#log = log;
+    this.counters = statistics.of('event queue', 'sent', 'lost');
   }
 
   /** The driver has told where the ring is. */
-  open(ring: EventRing): void {
-    this.#ring = ring;
+  open(place: EventRing): void {
+    this.#place = place;
+    this.#ring = new Ring({ entries: place.entries });
     this.#producer = 0;
     this.#index = 1;
   }
@@ -60,65 +72,52 @@ export class EventQueue {
   /** The driver is ready to take events (GIC interrupt INTS_REGISTER). */
   start(): void {
     this.#isWanted = true;
-    this.flush();
+    this.#scheduler.wake(this);
   }
 
-  get isOpen(): boolean {
-    return this.#isWanted && this.#ring !== undefined;
-  }
-
-  /** Queues an event; it is written from posted work, never inside a register handler. */
+  /** Queues an event; it is written in a turn, never inside a register handler. */
   send(event: FirmwareEvent): void {
     if (this.#waiting.length >= MAX_WAITING) {
       this.counters.lost++;
-      this.#port?.log.warn('the event queue is full: an event is lost', { type: event.type });
+      this.#log.warn('the event queue is full: an event is lost', { type: event.type });
       return;
     }
     this.#waiting.push(event);
-    this.#port?.post(() => this.flush());
+    this.#scheduler.wake(this);
   }
 
-  /** Writes what fits. */
-  flush(): void {
-    const port = this.#port;
-    const ring = this.#ring;
-    if (port === undefined || ring === undefined || !this.#isWanted) return;
+  /** Writes what fits. While the driver has not made room, it looks again. */
+  turn(budget: WorkBudget): TurnResult {
+    const place = this.#place;
+    if (place === undefined || !this.#isWanted) return 'idle';
     try {
       for (let event = this.#waiting[0]; event !== undefined; event = this.#waiting[0]) {
-        const address = ring.address + EVENT_ENTRY_BYTES * (this.#producer % ring.entries);
-        if ((port.dma.readU32(address + CONTROL_OFFSET) & READY) !== 0) {
-          this.#retry(port);
-          return;
-        }
-        if (this.#ring !== ring || this.#waiting[0] !== event) return;
+        if (budget.isSpent) return 'ready';
+        budget.charge(COST.fetch);
+        const address = place.address + EVENT_ENTRY_BYTES * this.#ring.slot(this.#producer);
+        if (CONTROL.has(this.#port.dma.readU32(address + CONTROL_OFFSET), 'ready')) return 'poll';
+        // DMA by message serves registers meanwhile: the driver may have opened another ring.
+        if (this.#place !== place || this.#waiting[0] !== event) return 'ready';
         this.#waiting.shift();
-        this.#write(port, address, event);
+        this.#write(address, event);
       }
     } catch (error) {
       if (!(error instanceof DmaError)) throw error;
-      port.log.warn(`the event queue cannot be reached: ${error.message}`);
+      this.#log.warn(`the event queue cannot be reached: ${error.message}`);
       this.counters.lost += this.#waiting.length;
       this.#waiting = [];
     }
+    return 'idle';
   }
 
   /** The control word last: it makes the entry valid. Then the interrupt. */
-  #write(port: FunctionPort, address: number, event: FirmwareEvent): void {
-    const control = (READY | ((event.type & 0xfff) << 16) | (this.#index & 0xffff)) >>> 0;
+  #write(address: number, event: FirmwareEvent): void {
+    const control = CONTROL.pack({ ready: 1, type: event.type, index: this.#index });
     this.#index++;
-    this.#producer++;
-    port.dma.write(address + EVENT_DATA_OFFSET, event.data);
-    port.dma.writeU32(address + CONTROL_OFFSET, control);
+    this.#producer = this.#ring.advance(this.#producer);
+    this.#port.dma.write(address + EVENT_DATA_OFFSET, event.data);
+    this.#port.dma.writeU32(address + CONTROL_OFFSET, control);
     this.counters.sent++;
-    port.interrupt(0);
-  }
-
-  #retry(port: FunctionPort): void {
-    if (this.#isRetrying) return;
-    this.#isRetrying = true;
-    port.clock.after(RETRY_MS, () => {
-      this.#isRetrying = false;
-      this.flush();
-    });
+    this.#port.interrupt(0);
   }
 }

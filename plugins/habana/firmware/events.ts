@@ -4,7 +4,7 @@
  */
 
 /** enum gaudi_async_event_id. */
-export const gaudiEvent = {
+export const GAUDI_EVENT = {
   HBM_0_SERR: 185,
   HBM_0_DERR: 189,
   MMU_SERR: 193,
@@ -32,7 +32,7 @@ export const gaudiEvent = {
 } as const;
 
 /** First and last of the events after which a card is reset, in the order of gaudi.c gaudi_handle_eqe. */
-const fatalEvents: readonly (readonly [first: number, last: number])[] = [
+const FATAL_EVENTS: readonly (readonly [first: number, last: number])[] = [
   ...[33, 35, 37, 55, 57, 59, 61, 63, 65, 67, 69, 87, 90, 91, 194].map((type) => [type, type] as const), // double ECC errors
   ...([
     [46, 53],
@@ -57,7 +57,12 @@ const fatalEvents: readonly (readonly [first: number, last: number])[] = [
 
 /** True if the card is to be reset after this event: by the driver or, if it is secured, by its firmware. */
 export function isFatal(type: number): boolean {
-  return fatalEvents.some(([first, last]) => type >= first && type <= last);
+  return FATAL_EVENTS.some(([first, last]) => type >= first && type <= last);
+}
+
+/** GAUDI_EVENT_TPC0_KRN_ERR and its neighbours: the events of one TPC are six apart from the next one's. */
+export function tpcErrorEvent(index: number): number {
+  return GAUDI_EVENT.TPC0_KRN_ERR + 6 * index;
 }
 
 /** GAUDI_EVENT_SIZE. */

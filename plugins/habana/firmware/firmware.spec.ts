@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
-import { bootFailures } from '../blocks/psoc.js';
-import { cfg } from '../interconnect/address-map.js';
+import { CFG } from '../interconnect/address-map.js';
 import { packet } from '../queues/packets.js';
 import { Driver, qmanOf } from '../test/driver.js';
-import { cpucpResult, cpucpOpcode as op } from './cpucp.js';
+import { BOOT_FAILURES } from './boot-failure.js';
+import { CPUCP_RESULT, CPUCP_OPCODE as op } from './cpucp.js';
 
-const BOOT_STATUS = cfg.psoc + 0x300;
-const MESSAGE = cfg.psoc + 0x304;
-const COMMAND_STATUS = cfg.psoc + 0x15c;
+const BOOT_STATUS = CFG.psoc + 0x300;
+const MESSAGE = CFG.psoc + 0x304;
+const COMMAND_STATUS = CFG.psoc + 0x15c;
 const BUFFER = 0x9000;
 
 describe('habana: boot firmware', () => {
@@ -29,13 +29,13 @@ describe('habana: boot firmware', () => {
   it('starts over after a reset', () => {
     const driver = new Driver();
     boot(driver);
-    driver.write(cfg.gic + 0x40, 485);
+    driver.write(CFG.gic + 0x40, 485);
     assert.equal(driver.read(BOOT_STATUS), 1);
-    driver.write(cfg.psoc + 0x498, 1);
+    driver.write(CFG.psoc + 0x498, 1);
     assert.deepEqual(boot(driver), [16, 1, 15, 0, 3]);
   });
 
-  const expected: Record<(typeof bootFailures)[number], number[]> = {
+  const expected: Record<(typeof BOOT_FAILURES)[number], number[]> = {
     preboot: [0, 1, 15, 0, 3],
     'boot-fit': [16, 0, 16, 0, 16],
     'u-boot': [16, 1, 16, 0, 3],
@@ -43,15 +43,15 @@ describe('habana: boot firmware', () => {
     'error-register': [16, 1, 15, 0, 3],
     'cpu-queue': [16, 1, 15, 0, 3],
   };
-  for (const failure of bootFailures) {
+  for (const failure of BOOT_FAILURES) {
     it(`fails at ${failure} when told to, and not any more when told so`, () => {
       const driver = new Driver({ failBoot: failure });
-      assert.equal(driver.read(cfg.psoc + 0x160) >>> 31, failure === 'error-register' ? 1 : 0);
+      assert.equal(driver.read(CFG.psoc + 0x160) >>> 31, failure === 'error-register' ? 1 : 0);
       assert.deepEqual(boot(driver), expected[failure]);
       driver.openCpuQueues();
-      assert.equal(driver.read(cfg.cpuInterface + 0x230), failure === 'cpu-queue' ? 3 : 2);
-      driver.model.control('fail-boot', { stage: 'none' });
-      driver.write(cfg.psoc + 0x498, 1);
+      assert.equal(driver.read(CFG.cpuInterface + 0x230), failure === 'cpu-queue' ? 3 : 2);
+      driver.control('fail-boot', { stage: 'none' });
+      driver.write(CFG.psoc + 0x498, 1);
       assert.deepEqual(boot(driver), [16, 1, 15, 0, 3]);
     });
   }
@@ -111,7 +111,7 @@ describe('habana: management processor', () => {
     assert.equal(read(op.powerGet, 0, 8).result, 80_000n, 'milliwatts for the driver');
     assert.notEqual(read(op.temperatureGet, 9, 1).code, 0);
     assert.notEqual(read(op.temperatureGet, 0, 77).code, 0);
-    driver.model.control('sensor', { kind: 'temperature', channel: 0, value: 99_000 });
+    driver.control('sensor', { kind: 'temperature', channel: 0, value: 99_000 });
     assert.equal(read(op.temperatureGet, 0, 1).result, 99_000n);
   });
 
@@ -129,10 +129,10 @@ describe('habana: management processor', () => {
   it('counts energy by the power that it measured', () => {
     driver.bus.clock.advance(2000);
     assert.equal(ask(op.totalEnergyGet).result, 160_000n);
-    driver.model.control('sensor', { kind: 'power', channel: 0, value: 10e6 });
+    driver.control('sensor', { kind: 'power', channel: 0, value: 10e6 });
     driver.bus.clock.advance(500);
     assert.equal(ask(op.totalEnergyGet).result, 165_000n);
-    driver.write(cfg.psoc + 0x498, 1);
+    driver.write(CFG.psoc + 0x498, 1);
     driver.openCpuQueues();
     assert.equal(ask(op.totalEnergyGet).result, 0n);
   });
@@ -140,8 +140,8 @@ describe('habana: management processor', () => {
   it('lights lamps, and finds nobody on an I2C bus', () => {
     assert.equal(ask(op.ledSet, { index: 1, value: 1n }).code, 0);
     assert.deepEqual((driver.model.inspect() as { leds: boolean[] }).leds, [false, true, false]);
-    assert.equal(ask(op.ledSet, { index: 3, value: 1n }).code, cpucpResult.invalidParameters);
-    assert.equal(ask(op.i2cRead, { index: 0x01000050 }).code, cpucpResult.fault);
+    assert.equal(ask(op.ledSet, { index: 3, value: 1n }).code, CPUCP_RESULT.invalidParameters);
+    assert.equal(ask(op.i2cRead, { index: 0x01000050 }).code, CPUCP_RESULT.fault);
   });
 
   it('acknowledges what it does not know, and says so', () => {
@@ -150,9 +150,9 @@ describe('habana: management processor', () => {
   });
 
   it('is silent when it has died', () => {
-    driver.model.control('heartbeat', { answers: 'false' });
+    driver.control('heartbeat', { answers: 'false' });
     assert.equal(ask(op.test).fence, 0xffffffff);
-    driver.model.control('heartbeat', { answers: true });
+    driver.control('heartbeat', { answers: true });
     assert.equal(ask(op.test).fence, 0xfe8ce7a5);
   });
 
@@ -164,10 +164,10 @@ describe('habana: management processor', () => {
     ] as const) {
       const other = new Driver();
       other.openCpuQueues();
-      other.write(cfg.cpuInterface + register, value);
-      other.write(cfg.cpuInterface + 0x230, 3);
-      other.write(cfg.gic + 0x40, 484);
-      assert.equal(other.read(cfg.cpuInterface + 0x230), state);
+      other.write(CFG.cpuInterface + register, value);
+      other.write(CFG.cpuInterface + 0x230, 3);
+      other.write(CFG.gic + 0x40, 484);
+      assert.equal(other.read(CFG.cpuInterface + 0x230), state);
     }
   });
 
@@ -176,10 +176,10 @@ describe('habana: management processor', () => {
       driver.bus.guestMemory.fill(0x10000, 0, 1024);
       driver.bus.guestMemory.writeU64(0x10000, pointer);
       driver.bus.guestMemory.writeU32(0x10008, 0xffffffff);
-      driver.write(cfg.cpuInterface + 0x200, 1);
-      driver.write(cfg.gic + 0x40, 484);
+      driver.write(CFG.cpuInterface + 0x200, 1);
+      driver.write(CFG.gic + 0x40, 484);
       driver.bus.run();
-      driver.write(cfg.cpuInterface + 0x200, 0);
+      driver.write(CFG.cpuInterface + 0x200, 0);
     }
     const other = new Driver();
     other.openCpuQueues();
@@ -194,7 +194,7 @@ describe('habana: events', () => {
     driver.openCpuQueues();
   });
   const control = (command: string, args: Record<string, unknown> = {}) => {
-    const answer = driver.model.control(command, args);
+    const answer = driver.control(command, args);
     driver.bus.run();
     return answer;
   };
@@ -257,9 +257,9 @@ describe('habana: events', () => {
       [585, 380, 343],
     );
     assert.equal(driver.read(qmanOf('DMA2') + 0x44), 8);
-    assert.equal(driver.read(cfg.mmuUp + 0x34), 0x40000 | 0x10000);
-    assert.equal(driver.read(cfg.mmuUp + 0x38), 0x5000);
-    assert.equal(driver.read(cfg.tpcConfig[7]! + 0x958), 2);
+    assert.equal(driver.read(CFG.mmuUp + 0x34), 0x40000 | 0x10000);
+    assert.equal(driver.read(CFG.mmuUp + 0x38), 0x5000);
+    assert.equal(driver.read(CFG.tpcConfig[7]! + 0x958), 2);
   });
 
   it('of an engine are reported again only after the driver unmasked them', () => {
@@ -286,7 +286,7 @@ describe('habana: events', () => {
       ['thermal', {}, /state is missing/],
       ['qman-error', { engine: 'DMA0', stream: 5, cause: 1 }, /stream must be/],
     ] as const) {
-      assert.throws(() => driver.model.control(command, args), message, command);
+      assert.throws(() => driver.control(command, args), message, command);
     }
   });
 });

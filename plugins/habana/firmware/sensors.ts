@@ -5,24 +5,26 @@
 import type { Clock } from 'ghostbus';
 
 /** enum hwmon_sensor_types. */
-export const sensorType = { temperature: 1, voltage: 2, current: 3, power: 4 } as const;
-export type SensorKind = keyof typeof sensorType;
+const SENSOR_TYPE = { temperature: 1, voltage: 2, current: 3, power: 4 } as const;
+export type SensorKind = keyof typeof SENSOR_TYPE;
 
-/** Attributes by kind; enum hwmon_temp_attributes, hwmon_in_attributes, hwmon_curr_attributes, hwmon_power_attributes. */
-const attributes: Readonly<Record<SensorKind, Readonly<Record<string, number>>>> = {
+/**
+ * Attributes by kind; enum hwmon_temp_attributes, hwmon_in_attributes, hwmon_curr_attributes, hwmon_power_attributes.
+ */
+const ATTRIBUTES: Readonly<Record<SensorKind, Readonly<Record<string, number>>>> = {
   temperature: { input: 1, max: 7, crit: 9 },
   voltage: { input: 1, min: 2, max: 3 },
   current: { input: 1, min: 2, max: 3 },
   power: { input: 9 },
 };
 
-export interface Sensor {
+interface Sensor {
   readonly kind: SensorKind;
   /** Millidegrees Celsius, millivolts, milliamperes, microwatts; `input` is what it measures now. */
   readonly values: Record<string, number>;
 }
 
-export interface SensorOptions {
+interface SensorOptions {
   readonly temperatureCelsius: number;
   readonly powerWatts: number;
 }
@@ -51,18 +53,14 @@ export class Sensors {
     ];
   }
 
-  attach(clock: Clock): void {
+  /** Power-on: what the sensors measure stays, energy is counted anew. */
+  countEnergyFrom(clock: Clock): void {
     this.#clock = clock;
-    this.reset();
-  }
-
-  /** What sensors measure stays; energy is counted from here on. */
-  reset(): void {
     this.#energyMillijoules = 0;
-    this.#countedUntilNs = this.#clock?.nowNs() ?? 0n;
+    this.#countedUntilNs = clock.nowNs();
   }
 
-  /** What the card has used since its reset, by what the power sensor measured meanwhile. */
+  /** What the card has used since power-on, by what the power sensor measured meanwhile. */
   energyMillijoules(): number {
     const nowNs = this.#clock?.nowNs() ?? 0n;
     const microwatts = this.list.find(({ kind }) => kind === 'power')?.values.input ?? 0;
@@ -74,15 +72,15 @@ export class Sensors {
   /** hwmon type and bits of the attributes that exist, as struct cpucp_sensor wants them. */
   describe(): { type: number; flags: number }[] {
     return this.list.map(({ kind, values }) => ({
-      type: sensorType[kind],
-      flags: Object.keys(values).reduce((flags, name) => flags | (1 << attributes[kind][name]!), 0),
+      type: SENSOR_TYPE[kind],
+      flags: Object.keys(values).reduce((flags, name) => flags | (1 << ATTRIBUTES[kind][name]!), 0),
     }));
   }
 
   /** Value of an attribute of the `channel`-th sensor of a kind; undefined if there is no such thing. */
   read(kind: SensorKind, channel: number, attribute: number): number | undefined {
     const sensor = this.list.filter((candidate) => candidate.kind === kind)[channel];
-    const name = Object.keys(attributes[kind]).find((candidate) => attributes[kind][candidate] === attribute);
+    const name = Object.keys(ATTRIBUTES[kind]).find((candidate) => ATTRIBUTES[kind][candidate] === attribute);
     return name === undefined ? undefined : sensor?.values[name];
   }
 
@@ -90,7 +88,7 @@ export class Sensors {
   set(kind: string, channel: number, value: number): void {
     const sensor = this.list.filter((candidate) => candidate.kind === kind)[channel];
     if (sensor === undefined) {
-      const known = Object.keys(attributes)
+      const known = Object.keys(ATTRIBUTES)
         .map((name) => `${name} 0 to ${this.list.filter((candidate) => candidate.kind === name).length - 1}`)
         .join(', ');
       throw new Error(`there is no sensor ${kind} ${channel}; known: ${known}`);

@@ -1,6 +1,6 @@
 /**
- * The device's own 50-bit address space, as its engines see it, and where each block sits in it. Offsets called `cfg` count
- * from {@link CFG_BASE}. Source of all: Linux drivers/accel/habanalabs/include/gaudi/gaudi.h, gaudi_reg_map.h and
+ * The device's own 50-bit address space, as its engines see it, and where each block sits in it. Offsets called `cfg`
+ * count from {@link CFG_BASE}. Source of all: Linux drivers/accel/habanalabs/include/gaudi/gaudi.h, gaudi_reg_map.h and
  * asic_reg/gaudi_blocks.h.
  */
 
@@ -28,7 +28,7 @@ export const BAR2_BYTES = 0x8000000;
 export const CFG_IN_BAR2 = CFG_BASE - BAR2_BASE;
 
 /** cfg offsets of the blocks with behaviour. */
-export const cfg = {
+export const CFG = {
   mmeControl: [0x60000, 0xe0000, 0x160000, 0x1e0000],
   cpuInterface: 0x442000,
   /** In the order W_S, E_S, W_N, E_N (SYNC_MNGR_x_OBJS). */
@@ -46,10 +46,13 @@ export const cfg = {
 
 export const PAGE_BYTES = 0x1000;
 
-/** A queue manager lies 0x8000 above the base that its WREG packets count from (QMAN_LDMA_SRC_OFFSET and its neighbours). */
+/**
+ * A queue manager lies 0x8000 above the base that its WREG packets count from (QMAN_LDMA_SRC_OFFSET and its
+ * neighbours).
+ */
 export const QMAN_IN_WINDOW = 0x8000;
 
-export type EngineKind = 'dma' | 'tpc' | 'mme' | 'nic';
+type EngineKind = 'dma' | 'tpc' | 'mme' | 'nic';
 
 export interface EngineInstance {
   /** As the driver names it, for example `DMA0` or `NIC0_QM1`. */
@@ -78,7 +81,7 @@ const nic = Array.from({ length: 10 }, (_, index): EngineInstance => {
 });
 
 /** Every queue manager of the device. */
-export const engines: readonly EngineInstance[] = [...dma, ...tpc, ...mme, ...nic];
+export const ENGINES: readonly EngineInstance[] = [...dma, ...tpc, ...mme, ...nic];
 
 /** Two register halves as an address; anything that is not exact in a double is beyond the device's space anyway. */
 export function addressOf(low: number, high: number): number {

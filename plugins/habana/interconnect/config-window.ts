@@ -1,7 +1,7 @@
 /**
- * BAR2 and the configuration space in it: pages with behaviour trap into their block, everything else is plain memory that
- * the guest maps. The device's own engines reach the same registers through {@link ConfigWindow.read32} and
- * {@link ConfigWindow.write32}.
+ * BAR2 and the configuration space in it: pages with behaviour trap into their block, everything else is plain memory
+ * that the guest maps. The device's own engines reach the same registers through {@link ConfigWindow.read32} and {@link
+ * ConfigWindow.write32}.
  */
 import type { BarMemory, BarRegisters, MemoryRegion, RegisterHandler } from 'ghostbus';
 import { BAR2_BYTES, CFG_BYTES, CFG_IN_BAR2, PAGE_BYTES } from './address-map.js';
@@ -17,8 +17,10 @@ export class ConfigWindow {
   readonly #blocks: Block[] = [];
   readonly #blockOfPage = new Map<number, Block>();
 
+  /** Plain registers are zero at power-on. */
   constructor(memory: MemoryRegion) {
     this.memory = memory;
+    memory.fill(CFG_IN_BAR2, 0, CFG_BYTES);
   }
 
   /** Lets whole pages at `cfgOffset` trap into `registers`. */
@@ -62,10 +64,5 @@ export class ConfigWindow {
     const block = this.#blockOfPage.get(Math.floor(cfgOffset / PAGE_BYTES));
     if (block === undefined) this.memory.writeU32(CFG_IN_BAR2 + cfgOffset, value >>> 0);
     else block.registers.write(cfgOffset - block.cfgOffset, 4, value >>> 0);
-  }
-
-  /** All plain registers to zero. */
-  reset(): void {
-    this.memory.fill(CFG_IN_BAR2, 0, CFG_BYTES);
   }
 }

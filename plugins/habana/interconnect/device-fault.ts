@@ -3,10 +3,10 @@
 export type AccessDirection = 'read' | 'write';
 
 /**
- * `page-fault`: the MMU found no translation. `decode`: nobody on the device answers at this address. `bus`: the request
- * went out to the host and failed there.
+ * `page-fault`: the MMU found no translation. `decode`: nobody on the device answers at this address. `bus`: the
+ * request went out to the host and failed there.
  */
-export type FaultKind = 'page-fault' | 'decode' | 'bus';
+type FaultKind = 'page-fault' | 'decode' | 'bus';
 
 export class DeviceFault extends Error {
   readonly kind: FaultKind;

@@ -1,8 +1,10 @@
 /**
- * The device's interconnect: takes an engine's access to wherever its address leads, be it HBM, SRAM, registers, the host, or
- * first through the MMU. All addresses come from the guest and are checked here.
+ * The device's interconnect: takes an engine's access to wherever its address leads, be it HBM, SRAM, registers, the
+ * host, or first through the MMU. All addresses come from the guest and are checked here.
  */
-import { DmaError, type FunctionPort, type MemoryRegion } from 'ghostbus';
+import { DmaError, type FunctionPort, type MemoryRegion, PortClosedError } from 'ghostbus';
+import { BitFields32 } from 'ghostbus/kit';
+import type { CardMemories } from '../card.js';
 import {
   ADDRESS_END,
   BAR2_BASE,
@@ -23,6 +25,13 @@ export interface Requester {
   readonly asid: number;
   /** MMBP: virtual addresses are not translated, so they lead nowhere. */
   readonly bypassMmu: boolean;
+}
+
+/** SECURE_PROPS, NON_SECURE_PROPS of DMA cores and queue managers (dma0_core_masks.h, dma0_qm_masks.h). */
+const PROPERTIES = new BitFields32({ asid: [0, 10], mmuBypass: [10, 1] });
+
+export function requesterOf(properties: number): Requester {
+  return { asid: PROPERTIES.get(properties, 'asid'), bypassMmu: PROPERTIES.has(properties, 'mmuBypass') };
 }
 
 /** ASID 0 belongs to the driver; its engines use physical addresses only. */
@@ -46,17 +55,33 @@ export class Interconnect {
   readonly #sram: MemoryRegion;
   readonly #config: ConfigWindow;
   readonly #mmu: Mmu;
-  #port: FunctionPort | undefined;
+  readonly #port: FunctionPort;
+  #isOff = false;
 
-  constructor(blocks: { hbm: MemoryRegion; sram: MemoryRegion; config: ConfigWindow; mmu: Mmu }) {
-    this.#hbm = blocks.hbm;
-    this.#sram = blocks.sram;
-    this.#config = blocks.config;
-    this.#mmu = blocks.mmu;
+  constructor(parts: { port: FunctionPort; memories: CardMemories; config: ConfigWindow; mmu: Mmu }) {
+    this.#port = parts.port;
+    this.#hbm = parts.memories.hbm;
+    this.#sram = parts.memories.sram;
+    this.#config = parts.config;
+    this.#mmu = parts.mmu;
   }
 
-  attach(port: FunctionPort): void {
-    this.#port = port;
+  /** The device is reset: from here on every access of its engines ends the work that made it, with PortClosedError. */
+  powerOff(): void {
+    this.#isOff = true;
+  }
+
+  /** A 32-bit word, the way firmware reads it. @throws DeviceFault */
+  read32(address: number, requester: Requester): number {
+    const bytes = new Uint8Array(4);
+    this.read(address, bytes, requester);
+    return new DataView(bytes.buffer).getUint32(0, true);
+  }
+
+  /** A register by its offset in the configuration space, a multiple of 4, with all its side effects. */
+  writeRegister(cfgOffset: number, value: number): void {
+    this.#checkPower();
+    this.#config.write32(cfgOffset, value);
   }
 
   /** @throws DeviceFault */
@@ -84,7 +109,7 @@ export class Interconnect {
     const offset = address - CFG_BASE;
     if (offset >= 0 && offset < CFG_BYTES) {
       if (offset % 4 !== 0) throw new DeviceFault('decode', 'write', address, 'misaligned register');
-      this.#config.write32(offset, value);
+      this.writeRegister(offset, value);
       return;
     }
     const bytes = new Uint8Array(4);
@@ -126,6 +151,7 @@ export class Interconnect {
 
   /** The first stretch of an access, translated; as long as one kind of target lasts. */
   #span(address: number, lengthBytes: number, requester: Requester, direction: AccessDirection): Span {
+    this.#checkPower();
     if (!(address >= 0 && address < ADDRESS_END)) throw new DeviceFault('decode', direction, address);
     if (address < VIRTUAL_BASE) return this.#physicalSpan(address, lengthBytes, direction, address);
     if (requester.bypassMmu) throw new DeviceFault('decode', direction, address, 'the MMU is bypassed');
@@ -218,8 +244,11 @@ export class Interconnect {
     }
   }
 
+  #checkPower(): void {
+    if (this.#isOff) throw new PortClosedError(this.#port.name, 'the device was reset');
+  }
+
   get #dma() {
-    if (this.#port === undefined) throw new Error('an engine ran before the function was attached');
     return this.#port.dma;
   }
 }

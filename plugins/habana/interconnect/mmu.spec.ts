@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { HBM_BAR } from '../function.js';
+import { HBM_BAR } from '../device.js';
 import { packet } from '../queues/packets.js';
 import { Driver, host, MSI_ADDRESS, pattern } from '../test/driver.js';
-import { cfg, VIRTUAL_BASE } from './address-map.js';
+import { CFG, VIRTUAL_BASE } from './address-map.js';
 
 const ROOT = 0x10001000;
 const TABLES = 0x10001000;
@@ -22,7 +22,7 @@ describe('habana: MMU', () => {
     driver.wantEvents();
   });
   const map = (virtual: number, physical: number, shift: 12 | 21 = 12) => driver.map(TABLES, virtual, physical, shift);
-  const errorOf = (core: number) => driver.read(cfg.dmaCores[core]! + 0x164);
+  const errorOf = (core: number) => driver.read(CFG.dmaCores[core]! + 0x164);
 
   it('translates small and large pages, scattered and across borders', () => {
     const data = pattern(20_000);
@@ -51,10 +51,10 @@ describe('habana: MMU', () => {
     map(VIRTUAL, host(0x2100000));
     driver.run('DMA0', 0, packet.msgLong(VIRTUAL, 2));
     assert.equal(driver.bus.guestMemory.readU32(0x2000000), 2);
-    driver.write(cfg.stlb + 0x3c, 3);
-    driver.write(cfg.stlb + 0x10, 1);
-    driver.write(cfg.stlb + 0x3c, 2);
-    assert.equal(driver.read(cfg.stlb + 0x3c), 0, 'the driver polls for zero');
+    driver.write(CFG.stlb + 0x3c, 3);
+    driver.write(CFG.stlb + 0x10, 1);
+    driver.write(CFG.stlb + 0x3c, 2);
+    assert.equal(driver.read(CFG.stlb + 0x3c), 0, 'the driver polls for zero');
     driver.run('DMA0', 0, packet.msgLong(VIRTUAL, 3));
     assert.equal(driver.bus.guestMemory.readU32(0x2100000), 3);
   });
@@ -66,8 +66,8 @@ describe('habana: MMU', () => {
     assert.equal(errorOf(0), 2);
     assert.deepEqual(driver.guestBytes(0x2000000, 4096), pattern(8192).subarray(0, 4096));
     const va = VIRTUAL + 4096;
-    assert.equal(driver.read(cfg.mmuUp + 0x34), 0x40000 | Math.floor(va / 2 ** 32));
-    assert.equal(driver.read(cfg.mmuUp + 0x38), va % 2 ** 32);
+    assert.equal(driver.read(CFG.mmuUp + 0x34), 0x40000 | Math.floor(va / 2 ** 32));
+    assert.equal(driver.read(CFG.mmuUp + 0x38), va % 2 ** 32);
     assert.deepEqual(
       driver.takeEvents().map(({ type }) => type),
       [380],
@@ -76,10 +76,10 @@ describe('habana: MMU', () => {
 
   it('keeps the first fault until the driver has read it', () => {
     driver.run('DMA0', 0, packet.linDma(VIRTUAL, HBM, 4), packet.linDma(VIRTUAL + 0x5000, HBM, 4));
-    assert.equal(driver.read(cfg.mmuUp + 0x38), VIRTUAL % 2 ** 32);
-    driver.write(cfg.mmuUp + 0x34, 0);
+    assert.equal(driver.read(CFG.mmuUp + 0x38), VIRTUAL % 2 ** 32);
+    driver.write(CFG.mmuUp + 0x34, 0);
     driver.run('DMA0', 0, packet.linDma(VIRTUAL + 0x7000, HBM, 4));
-    assert.equal(driver.read(cfg.mmuUp + 0x38), (VIRTUAL + 0x7000) % 2 ** 32);
+    assert.equal(driver.read(CFG.mmuUp + 0x38), (VIRTUAL + 0x7000) % 2 ** 32);
   });
 
   it('says nothing more until the driver unmasks the event, then catches up once', () => {
@@ -102,27 +102,27 @@ describe('habana: MMU', () => {
 
   it('translates nothing for a secure or bypassing channel', () => {
     map(VIRTUAL, host(0x2000000));
-    driver.write(cfg.dmaCores[0]! + 0xf0, 0x400);
-    driver.write(cfg.dmaCores[0]! + 0xb8, 3);
+    driver.write(CFG.dmaCores[0]! + 0xf0, 0x400);
+    driver.write(CFG.dmaCores[0]! + 0xb8, 3);
     driver.run('DMA0', 0, packet.linDma(VIRTUAL, HBM, 4));
     assert.equal(errorOf(0), 1);
-    assert.equal(driver.read(cfg.mmuUp + 0x34), 0, 'and it is no page fault');
-    assert.equal(driver.read(cfg.mmuUp + 0x64), 1, 'but an access that no range allows');
+    assert.equal(driver.read(CFG.mmuUp + 0x34), 0, 'and it is no page fault');
+    assert.equal(driver.read(CFG.mmuUp + 0x64), 1, 'but an access that no range allows');
   });
 
   it('survives page tables that lead anywhere', () => {
     for (const entry of [0xffffffffffffffffn, 0x3fffffffff001n, BigInt(ROOT) | 1n, 0x1ffff001n, 1n]) {
       driver.fn.write64(HBM_BAR, ROOT + 8, entry);
-      driver.write(cfg.stlb + 0x3c, 1);
+      driver.write(CFG.stlb + 0x3c, 1);
       driver.run('DMA0', 0, packet.linDma(VIRTUAL, HBM, 64), packet.msgLong(MSI_ADDRESS, 1));
     }
     assert.equal(driver.fn.interrupts.length >= 5, true);
   });
 
   it('takes the root of an address space over when told, and is done at once', () => {
-    driver.write(cfg.stlb + 0x04, 7);
-    driver.write(cfg.stlb + 0x08, 0x12345);
-    driver.write(cfg.stlb, 0x80000000);
-    assert.equal(driver.read(cfg.stlb), 0);
+    driver.write(CFG.stlb + 0x04, 7);
+    driver.write(CFG.stlb + 0x08, 0x12345);
+    driver.write(CFG.stlb, 0x80000000);
+    assert.equal(driver.read(CFG.stlb), 0);
   });
 });

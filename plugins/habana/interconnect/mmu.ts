@@ -6,6 +6,7 @@
  * gaudi_print_and_get_mmu_error_info), common/mmu/mmu_v1.c and include/hw_ip/mmu/mmu_general.h.
  */
 import { type Log, type MemoryRegion, RegisterBlock } from 'ghostbus';
+import type { Card } from '../card.js';
 import { PAGE_BYTES } from './address-map.js';
 import { type AccessDirection, DeviceFault } from './device-fault.js';
 
@@ -23,7 +24,7 @@ const BUSY = 0x80000000;
 /** The cache is the emulator's, not the device's; this only bounds its memory. */
 const MAX_CACHED_PAGES = 65536;
 
-export interface Translation {
+interface Translation {
   readonly physical: number;
   /** Bytes from `physical` to the end of its page. */
   readonly lengthBytes: number;
@@ -49,7 +50,7 @@ type StlbRegister =
   | 'INV_SET'
   | 'MEM_CACHE_INVALIDATION';
 
-export interface MmuEvents {
+interface MmuEvents {
   /** A translation failed; the capture registers have the address if they were free. */
   pageFault(address: number, direction: AccessDirection): void;
 }
@@ -61,20 +62,14 @@ export class Mmu {
   readonly #events: MmuEvents;
   readonly #roots = new Map<number, number>();
   readonly #cache = new Map<number, CachedPage>();
-  readonly counters = { walks: 0, invalidations: 0, pageFaults: 0 };
+  readonly counters: Record<'walks' | 'invalidations' | 'pageFaults', number>;
 
-  constructor(hbm: MemoryRegion, events: MmuEvents, log?: Log) {
-    this.#hbm = hbm;
+  constructor({ memories, statistics, log }: Card, events: MmuEvents) {
+    this.#hbm = memories.hbm;
     this.#events = events;
+    this.counters = statistics.of('MMU', 'walks', 'invalidations', 'pageFaults');
     this.up = upRegisters(log);
     this.stlb = this.#stlbRegisters(log);
-  }
-
-  reset(): void {
-    this.up.reset();
-    this.stlb.reset();
-    this.#roots.clear();
-    this.#cache.clear();
   }
 
   /** @throws DeviceFault `page-fault` */
@@ -149,9 +144,9 @@ export class Mmu {
   }
 
   /** STLB page and the ASID configuration at its start (cfg 0xC12000). */
-  #stlbRegisters(log: Log | undefined): RegisterBlock<StlbRegister> {
+  #stlbRegisters(log: Log): RegisterBlock<StlbRegister> {
     return new RegisterBlock<StlbRegister>(
-      { name: 'STLB', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+      { name: 'STLB', sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
       {
         MMU_BUSY: { offset: 0x00, onWrite: (value): number => this.#loadRoot(value) },
         MMU_ASID: { offset: 0x04, writable: 0x3ff },
@@ -181,9 +176,9 @@ export class Mmu {
 }
 
 /** mmu_up_regs.h */
-function upRegisters(log: Log | undefined) {
+function upRegisters(log: Log) {
   return new RegisterBlock(
-    { name: 'MMU_UP', sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name: 'MMU_UP', sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       MMU_ENABLE: { offset: 0x0c },
       SPI_MASK: { offset: 0x2c },

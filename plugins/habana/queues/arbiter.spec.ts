@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { Driver, qmanOf, register } from '../test/driver.js';
-import { arbConfiguration } from './arbiter.js';
+import { ARB_CONFIGURATION } from './arbiter.js';
 import { packet } from './packets.js';
 
 const E_N_SOB = 0x4f2000;
@@ -29,7 +29,7 @@ function contend(
 /** Records the order of grants by spying on sync objects. */
 function order(driver: Driver, name: string, streams: readonly number[], go: () => void): number[] {
   const seen: number[] = [];
-  const manager = driver.model.device.syncManagers.list[3]!;
+  const manager = driver.model.syncManagers.list[3]!;
   const write = manager.registers.write.bind(manager.registers);
   manager.registers.write = (offset, sizeBytes, value) => {
     if (offset < 16) seen.push(offset / 4);
@@ -46,7 +46,7 @@ describe('habana: arbiter', () => {
   beforeEach(() => {
     driver = new Driver();
   });
-  const master = arbConfiguration.master | arbConfiguration.enable;
+  const master = ARB_CONFIGURATION.master | ARB_CONFIGURATION.enable;
 
   it('lets everybody pass while it is off', () => {
     const seen = order(driver, 'DMA0', [0, 1], () => contend(driver, 'DMA0', [0, 1], 1, [1, 2]));
@@ -60,7 +60,7 @@ describe('habana: arbiter', () => {
   });
 
   it('grants by weight in turns', () => {
-    driver.write(qmanOf('DMA0') + 0xa00, master | arbConfiguration.weightedRoundRobin);
+    driver.write(qmanOf('DMA0') + 0xa00, master | ARB_CONFIGURATION.weightedRoundRobin);
     for (const [stream, weight] of [1, 3, 1, 1].entries()) driver.write(qmanOf('DMA0') + 0xa08 + 4 * stream, weight);
     const seen = order(driver, 'DMA0', [0, 1], () => contend(driver, 'DMA0', [0, 1], 6, [0, 0, 0, 0]));
     assert.equal(seen.length, 12);
@@ -68,7 +68,7 @@ describe('habana: arbiter', () => {
   });
 
   it('does not grant a masked stream', () => {
-    driver.write(qmanOf('DMA0') + 0xa00, master | (1 << (arbConfiguration.maskShift + 1)));
+    driver.write(qmanOf('DMA0') + 0xa00, master | (1 << (ARB_CONFIGURATION.maskShift + 1)));
     const seen = order(driver, 'DMA0', [0, 1], () => contend(driver, 'DMA0', [0, 1], 1, [1, 9]));
     assert.deepEqual(seen, [0]);
     driver.write(qmanOf('DMA0') + 0xa00, master);
@@ -79,7 +79,7 @@ describe('habana: arbiter', () => {
   it('lets a slave follow its master, credit by credit', () => {
     const [up, down] = ['DMA0', 'DMA1'] as const;
     driver.write(qmanOf(up) + 0xa00, master);
-    driver.write(qmanOf(down) + 0xa00, arbConfiguration.enable);
+    driver.write(qmanOf(down) + 0xa00, ARB_CONFIGURATION.enable);
     for (const name of [up, down]) {
       driver.write(qmanOf(name) + 0xb54, register(0) % 2 ** 32);
       driver.write(qmanOf(name) + 0xb58, Math.floor(register(0) / 2 ** 32));
@@ -97,7 +97,7 @@ describe('habana: arbiter', () => {
   });
 
   it('reports choices that overrun it', () => {
-    driver.write(qmanOf('DMA0') + 0xa00, arbConfiguration.enable);
+    driver.write(qmanOf('DMA0') + 0xa00, ARB_CONFIGURATION.enable);
     for (let choice = 0; choice < 65; choice++) driver.write(qmanOf('DMA0') + 0xa04, choice & 3);
     assert.equal(driver.read(qmanOf('DMA0') + 0xb9c), 1);
   });

@@ -1,23 +1,24 @@
 /**
- * The arbiter of one queue manager. A stream that meets an arbitration point waits until the arbiter grants it the engine,
- * and keeps it until its release point. A master decides by priority or by weighted round robin and can push its choices to
- * slave arbiters of other queue managers, which follow them; credits keep a master from overrunning a slave.
+ * The arbiter of one queue manager. A stream that meets an arbitration point waits until the arbiter grants it the
+ * engine, and keeps it until its release point. A master decides by priority or by weighted round robin and can push
+ * its choices to slave arbiters of other queue managers, which follow them; credits keep a master from overrunning a
+ * slave.
  *
  * Source: dma0_qm_masks.h (ARB_*); the order of priorities (the larger number first) from hl-thunk's
  * test_cs_two_streams_with_priority_arb. Not modelled: the quiet period and the choice watchdog count no time.
  */
 
 /** DMA0_QM_ARB_CFG_0_*. */
-export const arbConfiguration = { weightedRoundRobin: 0x1, master: 0x10, enable: 0x100, maskShift: 12 } as const;
-/** DMA0_QM_ARB_ERR_CAUSE_CHOISE_OVF_MASK. */
-export const CHOICE_OVERFLOW = 1;
+export const ARB_CONFIGURATION = { weightedRoundRobin: 0x1, master: 0x10, enable: 0x100, maskShift: 12 } as const;
+/** Bits of ARB_ERR_CAUSE; the driver's words for them are in gaudi.c gaudi_qman_arb_error_cause. */
+export const ARBITER_ERROR = { choiceOverflow: 1, messageFailed: 4 } as const;
 
 const STREAMS = 4;
 const SLAVES = 32;
 /** ARB_CHOISE_FULLNESS_STS has 7 bits. */
 const MAX_CHOICES = 64;
 
-export interface ArbiterRegisters {
+interface ArbiterRegisters {
   configuration(): number;
   weight(stream: number): number;
   slaveEnable(): number;
@@ -25,7 +26,7 @@ export interface ArbiterRegisters {
   setCredits(slave: number, credits: number): void;
 }
 
-export interface ArbiterEvents {
+interface ArbiterEvents {
   granted(stream: number): void;
   /** Tells a slave which stream goes next. */
   pushChoice(slave: number, stream: number): void;
@@ -49,7 +50,8 @@ export class Arbiter {
     this.#events = events;
   }
 
-  reset(): void {
+  /** ARB_CFG_1.CLR. */
+  clear(): void {
     this.#requests.clear();
     this.#holder = undefined;
     this.#choices = [];
@@ -65,9 +67,11 @@ export class Arbiter {
     return this.#choices.length;
   }
 
-  /** A stream asks for the engine. True: it need not wait, because no arbiter is enabled or it holds the engine already. */
+  /**
+   * A stream asks for the engine. True: it need not wait, because no arbiter is enabled or it holds the engine already.
+   */
   request(stream: number, priority: number): boolean {
-    if (!this.#has(arbConfiguration.enable) || this.#holder === stream) return true;
+    if (!this.#has(ARB_CONFIGURATION.enable) || this.#holder === stream) return true;
     this.#requests.set(stream, priority);
     return false;
   }
@@ -76,24 +80,19 @@ export class Arbiter {
     if (this.#holder === stream) this.#holder = undefined;
   }
 
-  /** ARB_CFG_1.CLR. */
-  clear(): void {
-    this.reset();
-  }
-
   /** A master's choice arrives (ARB_CHOISE_Q_PUSH). */
   push(stream: number): void {
-    if (this.#choices.length >= MAX_CHOICES) this.#events.error(CHOICE_OVERFLOW);
+    if (this.#choices.length >= MAX_CHOICES) this.#events.error(ARBITER_ERROR.choiceOverflow);
     else this.#choices.push(stream % STREAMS);
   }
 
   /** Decides once every stream has come as far as it can. True if somebody was granted the engine. */
   settle(): boolean {
-    if (!this.#has(arbConfiguration.enable)) return this.#grantAll();
+    if (!this.#has(ARB_CONFIGURATION.enable)) return this.#grantAll();
     if (this.#holder !== undefined || this.#requests.size === 0) return false;
-    const stream = this.#has(arbConfiguration.master) ? this.#choose() : this.#choices[0];
+    const stream = this.#has(ARB_CONFIGURATION.master) ? this.#choose() : this.#choices[0];
     if (stream === undefined || !this.#requests.has(stream)) return false;
-    if (!this.#has(arbConfiguration.master)) {
+    if (!this.#has(ARB_CONFIGURATION.master)) {
       this.#choices.shift();
       this.#events.returnCredit();
     } else if (!this.#tellSlaves(stream)) return false;
@@ -115,10 +114,10 @@ export class Arbiter {
   }
 
   #choose(): number | undefined {
-    const masked = this.#registers.configuration() >>> arbConfiguration.maskShift;
+    const masked = this.#registers.configuration() >>> ARB_CONFIGURATION.maskShift;
     const candidates = [...this.#requests.keys()].filter((stream) => (masked & (1 << stream)) === 0);
     if (candidates.length === 0) return undefined;
-    if (!this.#has(arbConfiguration.weightedRoundRobin)) {
+    if (!this.#has(ARB_CONFIGURATION.weightedRoundRobin)) {
       return candidates.reduce((best, stream) => (this.#isBefore(stream, best) ? stream : best));
     }
     if (this.#turnsLeft === 0 || !candidates.includes(this.#turn)) {

@@ -1,32 +1,34 @@
 /**
- * One command processor (CP) of a queue manager with its completion of command buffers: takes buffers from its queue (CQ),
- * fetches them in chunks, executes packet after packet. Upper CPs 0 to 3 are the streams; the lower CP, number 4, executes
- * what the upper ones hand it with CP_DMA.
+ * One command processor (CP) of a queue manager with its completion of command buffers: takes buffers from its queue
+ * (CQ), fetches them in chunks, executes packet after packet. Upper CPs 0 to 3 are the streams; the lower CP, number 4,
+ * executes what the upper ones hand it with CP_DMA.
  *
  * A stream executes strictly in order: the next packet starts when a DMA has ended. That satisfies every barrier bit.
  */
 
+import { COST, type WorkBudget } from 'ghostbus/kit';
 import type { DmaCore, Transfer } from '../engines/dma-core.js';
 import { addressOf } from '../interconnect/address-map.js';
 import { DeviceFault } from '../interconnect/device-fault.js';
 import type { Interconnect, Requester } from '../interconnect/interconnect.js';
 import {
-  fenceOf,
+  ARB_POINT_CONFIGURATION,
+  BULK_CONFIGURATION,
+  FENCE_CONFIGURATION,
   HEADER_BYTES,
+  LOAD_AND_EXE,
   LONGEST_PACKET_BYTES,
-  loadAndExe,
-  messageOperationOf,
-  opcode,
-  opcodeOf,
-  packetBytes,
-  predicateOf,
-  shortBaseOf,
-  shortOffsetOf,
-  wregOffsetOf,
+  MESSAGE_CONTROL,
+  OPCODE,
+  PACKET_BYTES,
+  PACKET_CONTROL,
+  SHORT_CONTROL,
+  WAIT_CONFIGURATION,
+  WREG_CONTROL,
 } from './packets.js';
 
 /** DMA0_QM_GLBL_STS1_* (dma0_qm_masks.h). */
-export const qmanError = {
+export const QMAN_ERROR = {
   pqFetch: 1 << 0,
   cqFetch: 1 << 1,
   cpRead: 1 << 2,
@@ -42,24 +44,26 @@ export const LOWER_CP = 4;
 /** Buffers that wait in one CQ; an upper CP that meets a full lower one waits. */
 const MAX_BUFFERS = 16;
 const CHUNK_BYTES = 2048;
-/** What a packet costs of a slice: 4 MiB of copying take about as long as a thousand packets. */
-const PACKET_COST_BYTES = 4096;
 /** Quadwords of a WREG_BULK written in one go. */
 const BULK_QUADWORDS = 64;
 const PREDICATE_BYTES = 128;
 const SCALAR_BYTES = 16;
+/** What a message writes (GAUDI_PKT_LONG_CTL_OP): its value, or the time. */
+const WRITE_TIMESTAMP = 1;
+/** The bits of a LIN_DMA's control word that `DMA_CONTROL` names. */
+const DMA_FLAGS = 0x7f;
 /** DST_BASE_HI of a LIN_DMA: the upper byte is a context number (GAUDI_PKT_LIN_DMA_DST_ADDR_MASK). */
 const DESTINATION_HIGH = 0xffffff;
 
-const hasPredicate: ReadonlySet<number> = new Set([
-  opcode.wreg32,
-  opcode.wregBulk,
-  opcode.msgLong,
-  opcode.msgProt,
-  opcode.fence,
-  opcode.arbPoint,
-  opcode.loadAndExe,
-  opcode.cpDma,
+const HAS_PREDICATE: ReadonlySet<number> = new Set([
+  OPCODE.wreg32,
+  OPCODE.wregBulk,
+  OPCODE.msgLong,
+  OPCODE.msgProt,
+  OPCODE.fence,
+  OPCODE.arbPoint,
+  OPCODE.loadAndExe,
+  OPCODE.cpDma,
 ]);
 
 export interface CommandBuffer {
@@ -95,6 +99,9 @@ export interface CpHost {
   wake(): void;
 }
 
+/** Over all resets. */
+type CpCounters = Record<'packets' | 'buffers', number>;
+
 export class CommandProcessor {
   readonly index: number;
   readonly #host: CpHost;
@@ -114,25 +121,13 @@ export class CommandProcessor {
   readonly #scalars = new Uint8Array(SCALAR_BYTES);
   #isStopped = false;
   #header: readonly [number, number] = [0, 0];
-  readonly counters = { packets: 0, buffers: 0 };
+  readonly counters: CpCounters;
 
-  constructor(index: number, host: CpHost) {
+  constructor(index: number, host: CpHost, counters: CpCounters) {
     this.index = index;
     this.#host = host;
+    this.counters = counters;
     this.#predicates[0] = 1;
-  }
-
-  reset(): void {
-    this.#queue.length = 0;
-    this.#dropCurrent();
-    this.#transfer = undefined;
-    this.#fence = undefined;
-    this.#waitsForArbiter = false;
-    this.#predicates.fill(0);
-    this.#predicates[0] = 1;
-    this.#scalars.fill(0);
-    this.#isStopped = false;
-    this.#header = [0, 0];
   }
 
   get isIdle(): boolean {
@@ -180,35 +175,34 @@ export class CommandProcessor {
     this.#waitsForArbiter = false;
   }
 
-  /** Executes packets for about `budget`. Returns what it used; 0 if it waits or has nothing to do. */
-  step(budget: number): number {
-    let used = 0;
-    while (used < budget && !this.#isStopped) {
-      const cost = this.#once(budget - used);
-      if (cost === 0) break;
-      used += cost;
-    }
-    return used;
+  /** Executes packets until the budget is spent, or it waits or has nothing to do. False if it did nothing. */
+  step(budget: WorkBudget): boolean {
+    let worked = false;
+    while (!budget.isSpent && !this.#isStopped && this.#once(budget)) worked = true;
+    return worked;
   }
 
-  #once(budget: number): number {
+  #once(budget: WorkBudget): boolean {
     if (this.#transfer !== undefined) return this.#advanceTransfer(this.#transfer, budget);
     if (this.#fence !== undefined) {
       const { id, target, decrement } = this.#fence;
-      if (!this.#host.passFence(id, this.index, target, decrement)) return 0;
+      if (!this.#host.passFence(id, this.index, target, decrement)) return false;
       this.#fence = undefined;
     }
-    if (this.#waitsForArbiter) return 0;
-    if (this.#bulk !== undefined) return this.#continueBulk(this.#bulk);
-    if (this.#remaining === 0 && !this.#takeBuffer()) return 0;
-    return this.#packet();
+    if (this.#waitsForArbiter) return false;
+    if (this.#bulk !== undefined) {
+      this.#continueBulk(this.#bulk, budget);
+      return true;
+    }
+    if (this.#remaining === 0 && !this.#takeBuffer()) return false;
+    return this.#packet(budget);
   }
 
-  #advanceTransfer(transfer: Transfer, budget: number): number {
+  #advanceTransfer(transfer: Transfer, budget: WorkBudget): boolean {
     const core = this.#host.core!;
-    const used = core.advance(transfer, budget);
+    const moved = core.advance(transfer, budget);
     if (core.isDone(transfer) && this.#transfer === transfer) this.#transfer = undefined;
-    return used;
+    return moved;
   }
 
   get #remaining(): number {
@@ -236,7 +230,7 @@ export class CommandProcessor {
   #load(bytes: number): boolean {
     const current = this.#current!;
     if (this.#remaining < bytes) {
-      this.#abandon(qmanError.undefinedOpcode, `${this.#remaining} bytes are left of a packet of ${bytes}`);
+      this.#abandon(QMAN_ERROR.undefinedOpcode, `${this.#remaining} bytes are left of a packet of ${bytes}`);
       return false;
     }
     const at = this.#position - this.#chunkStart;
@@ -248,7 +242,7 @@ export class CommandProcessor {
       this.#host.interconnect.read(address, target, this.#host.fetchRequester(this.index));
     } catch (error) {
       if (!(error instanceof DeviceFault)) throw error;
-      if (this.#current === current) this.#abandon(qmanError.cqFetch, error.message);
+      if (this.#current === current) this.#abandon(QMAN_ERROR.cqFetch, error.message);
       return false;
     }
     this.#chunkStart = this.#position;
@@ -261,24 +255,26 @@ export class CommandProcessor {
     this.#host.error(this.index, cause, detail);
   }
 
-  #packet(): number {
-    if (!this.#load(HEADER_BYTES)) return PACKET_COST_BYTES;
+  /** False if the packet has to wait. */
+  #packet(budget: WorkBudget): boolean {
+    budget.charge(COST.entry);
+    if (!this.#load(HEADER_BYTES)) return true;
     const control = this.#view.getUint32(this.#position - this.#chunkStart + 4, true);
-    const code = opcodeOf(control);
-    const bytes = packetBytes[code]!;
+    const code = PACKET_CONTROL.get(control, 'opcode');
+    const bytes = PACKET_BYTES[code]!;
     if (bytes === 0) {
       this.#header = [this.#view.getUint32(this.#position - this.#chunkStart, true), control];
-      this.#abandon(qmanError.undefinedOpcode, `opcode 0x${code.toString(16)}`);
-      return PACKET_COST_BYTES;
+      this.#abandon(QMAN_ERROR.undefinedOpcode, `opcode 0x${code.toString(16)}`);
+      return true;
     }
-    if (!this.#load(bytes)) return PACKET_COST_BYTES;
-    if (code === opcode.cpDma && this.index !== LOWER_CP && !this.#lowerHasRoom(control)) return 0;
+    if (!this.#load(bytes)) return true;
+    if (code === OPCODE.cpDma && this.index !== LOWER_CP && !this.#lowerHasRoom(control)) return false;
     const view = new DataView(this.#chunk.buffer, this.#position - this.#chunkStart, bytes);
     this.#position += bytes;
     this.counters.packets++;
     this.#header = [view.getUint32(0, true), control];
     this.#guarded(code, () => this.#execute(code, control, view));
-    return PACKET_COST_BYTES;
+    return true;
   }
 
   /** CP_DMA waits, unexecuted, until the lower CP has room. */
@@ -297,56 +293,55 @@ export class CommandProcessor {
       work();
     } catch (error) {
       if (!(error instanceof DeviceFault)) throw error;
-      const cause = code === opcode.loadAndExe ? qmanError.cpRead : qmanError.messageWrite;
+      const cause = code === OPCODE.loadAndExe ? QMAN_ERROR.cpRead : QMAN_ERROR.messageWrite;
       this.#host.error(this.index, cause, error.message);
     }
   }
 
   #isTrue(control: number): boolean {
-    return this.#predicates[predicateOf(control)] !== 0;
+    return this.#predicates[WREG_CONTROL.get(control, 'predicate')] !== 0;
   }
 
   #execute(code: number, control: number, view: DataView): void {
     const word = view.getUint32(0, true);
-    if (hasPredicate.has(code) && !this.#isTrue(control)) {
-      if (code === opcode.wregBulk) this.#skip(8 * (word & 0xffff));
+    if (HAS_PREDICATE.has(code) && !this.#isTrue(control)) {
+      if (code === OPCODE.wregBulk) this.#skip(8 * BULK_CONFIGURATION.get(word, 'size64'));
       return;
     }
     switch (code) {
-      case opcode.wreg32:
-        this.#host.writeRegister(wregOffsetOf(control), word);
+      case OPCODE.wreg32:
+        this.#host.writeRegister(WREG_CONTROL.get(control, 'offset'), word);
         return;
-      case opcode.wregBulk:
-        this.#bulk = { offset: wregOffsetOf(control), quadwords: word & 0xffff };
+      case OPCODE.wregBulk:
+        this.#bulk = { offset: WREG_CONTROL.get(control, 'offset'), quadwords: BULK_CONFIGURATION.get(word, 'size64') };
         return;
-      case opcode.msgLong:
-      case opcode.msgProt:
+      case OPCODE.msgLong:
+      case OPCODE.msgProt:
         this.#message(addressOf(view.getUint32(8, true), view.getUint32(12, true)), word, control);
         return;
-      case opcode.msgShort:
-        this.#message(this.#host.messageBase(shortBaseOf(control), this.index) + shortOffsetOf(control), word, control);
+      case OPCODE.msgShort:
+        this.#messageShort(control, word);
         return;
-      case opcode.fence:
-        this.#fence = fenceOf(word);
+      case OPCODE.fence:
+        this.#fence = FENCE_CONFIGURATION.unpack(word);
         return;
-      case opcode.linDma:
+      case OPCODE.linDma:
         this.#linDma(control, view);
         return;
-      case opcode.stop:
+      case OPCODE.stop:
         this.#isStopped = true;
-        this.#host.error(this.index, qmanError.stopped, 'STOP packet');
+        this.#host.error(this.index, QMAN_ERROR.stopped, 'STOP packet');
         return;
-      case opcode.arbPoint:
+      case OPCODE.arbPoint:
         this.#arbPoint(word);
         return;
-      case opcode.wait:
-        // The cycles themselves pass in no time; what the packet promises is the fence that it feeds afterwards.
-        this.#host.addToFence((word >>> 28) & 3, this.index, (word >>> 24) & 0xf);
+      case OPCODE.wait:
+        this.#wait(word);
         return;
-      case opcode.loadAndExe:
+      case OPCODE.loadAndExe:
         this.#loadAndExecute(word, addressOf(view.getUint32(8, true), view.getUint32(12, true)));
         return;
-      case opcode.repeat:
+      case OPCODE.repeat:
         this.#host.jobSeen(this.index, 'REPEAT (executed as NOP)');
         return;
       default:
@@ -355,8 +350,13 @@ export class CommandProcessor {
     }
   }
 
+  #messageShort(control: number, value: number): void {
+    const base = this.#host.messageBase(SHORT_CONTROL.get(control, 'base'), this.index);
+    this.#message(base + SHORT_CONTROL.get(control, 'offset'), value, control);
+  }
+
   #message(address: number, value: number, control: number): void {
-    const written = messageOperationOf(control) === 1 ? this.#host.timestamp() : value;
+    const written = MESSAGE_CONTROL.get(control, 'operation') === WRITE_TIMESTAMP ? this.#host.timestamp() : value;
     this.#host.interconnect.write32(address, written, this.#host.messageRequester(this.index));
     this.#host.afterMessage();
   }
@@ -364,7 +364,7 @@ export class CommandProcessor {
   #linDma(control: number, view: DataView): void {
     const { core } = this.#host;
     if (core === undefined) {
-      this.#host.error(this.index, qmanError.undefinedOpcode, 'LIN_DMA on an engine that is no DMA core');
+      this.#host.error(this.index, QMAN_ERROR.undefinedOpcode, 'LIN_DMA on an engine that is no DMA core');
       return;
     }
     const source = [view.getUint32(8, true), view.getUint32(12, true)] as const;
@@ -375,22 +375,30 @@ export class CommandProcessor {
     core.registers.set('DST_BASE_LO', destination[0]);
     core.registers.set('DST_BASE_HI', destination[1]);
     core.registers.set('DST_TSIZE_0', lengthBytes);
-    this.#transfer = core.begin(control & 0x7f, lengthBytes, source, addressOf(...destination));
+    this.#transfer = core.begin(control & DMA_FLAGS, lengthBytes, source, addressOf(...destination));
   }
 
   #arbPoint(word: number): void {
     if (this.index === LOWER_CP) return;
-    if (word >>> 31 === 1) this.#host.releaseArbiter(this.index);
-    else this.#waitsForArbiter = !this.#host.requestArbiter(this.index, word & 0xff);
+    const { release, priority } = ARB_POINT_CONFIGURATION.unpack(word);
+    if (release === 1) this.#host.releaseArbiter(this.index);
+    else this.#waitsForArbiter = !this.#host.requestArbiter(this.index, priority);
+  }
+
+  /** The cycles themselves pass in no time; what the packet promises is the fence that it feeds afterwards. */
+  #wait(word: number): void {
+    const { fence, increment } = WAIT_CONFIGURATION.unpack(word);
+    this.#host.addToFence(fence, this.index, increment);
   }
 
   #skip(bytes: number): void {
     this.#position = Math.min(this.#position + bytes, this.#current!.lengthBytes);
   }
 
-  #continueBulk(bulk: { offset: number; quadwords: number }): number {
+  #continueBulk(bulk: { offset: number; quadwords: number }, budget: WorkBudget): void {
     for (let done = 0; done < BULK_QUADWORDS && bulk.quadwords > 0; done++) {
-      if (!this.#load(8)) return PACKET_COST_BYTES;
+      budget.charge(2 * COST.registerAccess);
+      if (!this.#load(8)) return;
       const at = this.#position - this.#chunkStart;
       this.#position += 8;
       bulk.quadwords--;
@@ -399,19 +407,19 @@ export class CommandProcessor {
       bulk.offset += 8;
     }
     if (bulk.quadwords === 0 && this.#bulk === bulk) this.#bulk = undefined;
-    return PACKET_COST_BYTES;
   }
 
   /** hl-thunk, test_cs_load_predicates: 32 words, bit 0 of each is a predicate, the first stays true. */
   #loadAndExecute(configuration: number, address: number): void {
-    if ((configuration & loadAndExe.load) !== 0) {
-      const toScalars = (configuration & loadAndExe.toScalars) !== 0;
+    if ((configuration & LOAD_AND_EXE.load) !== 0) {
+      const toScalars = (configuration & LOAD_AND_EXE.toScalars) !== 0;
       const data = new Uint8Array(toScalars ? SCALAR_BYTES : PREDICATE_BYTES);
       this.#host.interconnect.read(address, data, this.#host.messageRequester(this.index));
       if (toScalars) this.#scalars.set(data);
       else for (let index = 1; index < 32; index++) this.#predicates[index] = data[4 * index]! & 1;
     }
-    if ((configuration & loadAndExe.execute) !== 0) this.#executeScalars((configuration & loadAndExe.upperPair) !== 0);
+    if ((configuration & LOAD_AND_EXE.execute) !== 0)
+      this.#executeScalars((configuration & LOAD_AND_EXE.upperPair) !== 0);
   }
 
   /** A packet made of the four scalar registers, or of the upper two. */
@@ -419,20 +427,20 @@ export class CommandProcessor {
     const start = upperPair ? 8 : 0;
     const view = new DataView(this.#scalars.buffer, start, SCALAR_BYTES - start);
     const control = view.getUint32(4, true);
-    const code = opcodeOf(control);
-    const bytes = packetBytes[code]!;
+    const code = PACKET_CONTROL.get(control, 'opcode');
+    const bytes = PACKET_BYTES[code]!;
     const isPossible = bytes > 0 && bytes <= view.byteLength && bytes < LONGEST_PACKET_BYTES;
-    if (!isPossible || code === opcode.loadAndExe || code === opcode.wregBulk) {
-      this.#host.error(this.index, qmanError.undefinedOpcode, `opcode 0x${code.toString(16)} in the scalar registers`);
+    if (!isPossible || code === OPCODE.loadAndExe || code === OPCODE.wregBulk) {
+      this.#host.error(this.index, QMAN_ERROR.undefinedOpcode, `opcode 0x${code.toString(16)} in the scalar registers`);
       return;
     }
-    if (code === opcode.cpDma) {
+    if (code === OPCODE.cpDma) {
       const buffer = {
         address: addressOf(view.getUint32(8, true), view.getUint32(12, true)),
         lengthBytes: view.getUint32(0, true),
       };
       if (!this.#host.pushLower(buffer)) {
-        this.#host.error(this.index, qmanError.cpRead, 'the queue of the lower CP is full');
+        this.#host.error(this.index, QMAN_ERROR.cpRead, 'the queue of the lower CP is full');
       }
       return;
     }

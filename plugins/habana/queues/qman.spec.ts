@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { HBM_BAR, SRAM_BAR } from '../function.js';
-import { CFG_BASE, cfg, engines, SRAM_BASE } from '../interconnect/address-map.js';
+import { HBM_BAR, SRAM_BAR } from '../device.js';
+import { CFG, CFG_BASE, ENGINES, SRAM_BASE } from '../interconnect/address-map.js';
 import { Driver, host, MSI_ADDRESS, pattern, qmanOf, register } from '../test/driver.js';
-import { qmanError } from './command-processor.js';
-import { loadAndExe, packet } from './packets.js';
+import { QMAN_ERROR } from './command-processor.js';
+import { LOAD_AND_EXE, packet } from './packets.js';
 
 const E_N_SOB = 0x4f2000;
 
@@ -16,7 +16,7 @@ describe('habana: queue manager', () => {
   const sob = (index: number) => driver.read(E_N_SOB + 4 * index);
   const status1 = (name: string, cp: number) => driver.read(qmanOf(name) + 0x40 + 4 * cp);
 
-  for (const { name } of engines) {
+  for (const { name } of ENGINES) {
     it(`executes packets on all four streams of ${name}`, () => {
       for (let stream = 0; stream < 4; stream++) {
         driver.enable(name, stream);
@@ -74,7 +74,7 @@ describe('habana: queue manager', () => {
   });
 
   it('sends the timestamp instead of a value', () => {
-    driver.write(cfg.timestamp, 1);
+    driver.write(CFG.timestamp, 1);
     driver.bus.clock.advance(1);
     driver.run('DMA0', 0, packet.msgLong(host(0x3000000), 1, 0, 1));
     assert.equal(driver.bus.guestMemory.readU32(0x3000000), 50_000, '1 ms at 50 MHz');
@@ -84,13 +84,13 @@ describe('habana: queue manager', () => {
     driver.enable('TPC3');
     driver.run('DMA0', 0, packet.wreg32(0x14, 0xabc), packet.wregBulk(0x2c, [1, 2, 3, 4]), packet.wreg32(0x8a08, 5));
     driver.run('TPC3', 0, packet.wreg32(0x6954, 9));
-    assert.equal(driver.read(cfg.dmaCores[0]! + 0x14), 0xabc);
+    assert.equal(driver.read(CFG.dmaCores[0]! + 0x14), 0xabc);
     assert.deepEqual(
-      [0x2c, 0x30, 0x34, 0x38].map((offset) => driver.read(cfg.dmaCores[0]! + offset)),
+      [0x2c, 0x30, 0x34, 0x38].map((offset) => driver.read(CFG.dmaCores[0]! + offset)),
       [1, 2, 3, 4],
     );
     assert.equal(driver.read(qmanOf('DMA0') + 0xa08), 5);
-    assert.equal(driver.read(cfg.tpcConfig[3]! + 0x954), 9);
+    assert.equal(driver.read(CFG.tpcConfig[3]! + 0x954), 9);
   });
 
   it('executes a long bulk write that spans many fetches', () => {
@@ -126,9 +126,9 @@ describe('habana: queue manager', () => {
     driver.write(qmanOf('DMA0') + 0x308, 0xffffffff);
     driver.run('DMA0', 0, packet.fence(0, 1, 1));
     assert.equal(driver.read(qmanOf('DMA0') + 0x358), 254);
-    assert.equal(status1('DMA0', 0), qmanError.fenceOverflow(0));
+    assert.equal(status1('DMA0', 0), QMAN_ERROR.fenceOverflow(0));
     driver.run('DMA0', 0, packet.fence(1, 0, 5));
-    assert.equal(status1('DMA0', 0), qmanError.fenceOverflow(0) | qmanError.fenceUnderflow(1));
+    assert.equal(status1('DMA0', 0), QMAN_ERROR.fenceOverflow(0) | QMAN_ERROR.fenceUnderflow(1));
     driver.write(qmanOf('DMA0') + 0x40, 0xffff);
     assert.equal(status1('DMA0', 0), 0);
   });
@@ -171,7 +171,7 @@ describe('habana: queue manager', () => {
     driver.run(
       'DMA0',
       0,
-      packet.loadAndExe(host(0x3000000), loadAndExe.load),
+      packet.loadAndExe(host(0x3000000), LOAD_AND_EXE.load),
       packet.msgLong(register(E_N_SOB), 4, 10),
       packet.msgLong(register(E_N_SOB + 4), 4, 11),
       packet.msgLong(register(E_N_SOB + 8), 4, 0),
@@ -182,10 +182,10 @@ describe('habana: queue manager', () => {
   for (const together of [true, false]) {
     it(`executes a packet from the scalar registers, loaded ${together ? 'by the same packet' : 'before'}`, () => {
       driver.bus.guestMemory.write(0x3000000, packet.msgLong(register(E_N_SOB), 6));
-      const load = loadAndExe.toScalars | loadAndExe.load;
+      const load = LOAD_AND_EXE.toScalars | LOAD_AND_EXE.load;
       const steps = together
-        ? [packet.loadAndExe(host(0x3000000), load | loadAndExe.execute)]
-        : [packet.loadAndExe(host(0x3000000), load), packet.loadAndExe(0, loadAndExe.execute)];
+        ? [packet.loadAndExe(host(0x3000000), load | LOAD_AND_EXE.execute)]
+        : [packet.loadAndExe(host(0x3000000), load), packet.loadAndExe(0, LOAD_AND_EXE.execute)];
       driver.run('DMA0', 0, ...steps);
       assert.equal(sob(0), 6);
     });
@@ -193,16 +193,16 @@ describe('habana: queue manager', () => {
 
   it('executes the upper pair of scalars as a packet of eight bytes', () => {
     driver.bus.guestMemory.write(0x3000008, packet.msgShort(1, 0, 8));
-    const all = loadAndExe.toScalars | loadAndExe.load | loadAndExe.execute | loadAndExe.upperPair;
+    const all = LOAD_AND_EXE.toScalars | LOAD_AND_EXE.load | LOAD_AND_EXE.execute | LOAD_AND_EXE.upperPair;
     driver.run('DMA0', 0, packet.loadAndExe(host(0x3000000), all));
     assert.equal(sob(0), 8);
   });
 
   it('refuses to execute LOAD_AND_EXE from its own scalars', () => {
-    const all = loadAndExe.toScalars | loadAndExe.load | loadAndExe.execute;
+    const all = LOAD_AND_EXE.toScalars | LOAD_AND_EXE.load | LOAD_AND_EXE.execute;
     driver.bus.guestMemory.write(0x3000000, packet.loadAndExe(host(0x3000000), all));
     driver.run('DMA0', 0, packet.loadAndExe(host(0x3000000), all), packet.msgShort(1, 0, 1));
-    assert.equal(status1('DMA0', 0), qmanError.undefinedOpcode);
+    assert.equal(status1('DMA0', 0), QMAN_ERROR.undefinedOpcode);
     assert.equal(sob(0), 1);
   });
 
@@ -210,12 +210,12 @@ describe('habana: queue manager', () => {
     const MESSAGES_AND_STOP = 0x3fff | (0x3fff << 16);
 
     for (const [what, cause, packets] of [
-      ['an unknown opcode', qmanError.undefinedOpcode, [Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x1e)]],
-      ['STOP', qmanError.stopped, [packet.stop()]],
-      ['a message to nowhere', qmanError.messageWrite, [packet.msgLong(0x7f00000000, 1)]],
-      ['predicates from nowhere', qmanError.cpRead, [packet.loadAndExe(0x7f00000000, loadAndExe.load)]],
-      ['a register at an odd offset', qmanError.registerWrite, [packet.wreg32(0x15, 1)]],
-      ['a packet that its buffer cuts off', qmanError.undefinedOpcode, [packet.msgLong(0, 1).subarray(0, 12)]],
+      ['an unknown opcode', QMAN_ERROR.undefinedOpcode, [Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0x1e)]],
+      ['STOP', QMAN_ERROR.stopped, [packet.stop()]],
+      ['a message to nowhere', QMAN_ERROR.messageWrite, [packet.msgLong(0x7f00000000, 1)]],
+      ['predicates from nowhere', QMAN_ERROR.cpRead, [packet.loadAndExe(0x7f00000000, LOAD_AND_EXE.load)]],
+      ['a register at an odd offset', QMAN_ERROR.registerWrite, [packet.wreg32(0x15, 1)]],
+      ['a packet that its buffer cuts off', QMAN_ERROR.undefinedOpcode, [packet.msgLong(0, 1).subarray(0, 12)]],
     ] as const) {
       it(`reports ${what}, and stops if told to`, () => {
         driver.openCpuQueues();
@@ -238,17 +238,17 @@ describe('habana: queue manager', () => {
       driver.queueBuffer('DMA0', 0, 0x7f00000000, 64);
       driver.ring('DMA0', 0);
       driver.bus.run();
-      assert.equal(status1('DMA0', 0), qmanError.cqFetch);
+      assert.equal(status1('DMA0', 0), QMAN_ERROR.cqFetch);
       driver.enable('DMA1');
       driver.write(qmanOf('DMA1') + 0x80, 0x7f);
       driver.run('DMA1', 0, packet.nop());
-      assert.equal(status1('DMA1', 0), qmanError.pqFetch);
+      assert.equal(status1('DMA1', 0), QMAN_ERROR.pqFetch);
     });
 
     it('reports LIN_DMA where there is no DMA core', () => {
       driver.enable('TPC0');
       driver.run('TPC0', 0, packet.linDma(0, 0, 4));
-      assert.equal(status1('TPC0', 0), qmanError.undefinedOpcode);
+      assert.equal(status1('TPC0', 0), QMAN_ERROR.undefinedOpcode);
     });
 
     it('comes to rest whatever bytes it is given', () => {
@@ -261,7 +261,7 @@ describe('habana: queue manager', () => {
         driver.ring('DMA2', seed % 4);
         driver.bus.run();
       }
-      driver.write(cfg.psoc + 0x498, 1);
+      driver.write(CFG.psoc + 0x498, 1);
       driver.enable('DMA2');
       driver.run('DMA2', 0, packet.msgShort(1, 0, 1));
       assert.equal(sob(0), 1);
@@ -270,11 +270,11 @@ describe('habana: queue manager', () => {
 
   describe('with its engine stuck', () => {
     it('is busy until it is let go', () => {
-      driver.model.control('stick', { engine: 'DMA0' });
+      driver.control('stick', { engine: 'DMA0' });
       driver.run('DMA0', 0, packet.msgShort(1, 0, 1));
       assert.equal(sob(0), 0);
       assert.notEqual(driver.read(qmanOf('DMA0') + 0x38) & 0x3fff, 0x3fff);
-      driver.model.control('stick', { engine: 'DMA0', stuck: 'false' });
+      driver.control('stick', { engine: 'DMA0', stuck: 'false' });
       driver.bus.run();
       assert.equal(sob(0), 1);
     });
@@ -302,7 +302,7 @@ describe('habana: queue manager', () => {
     assert.deepEqual([sob(0), sob(1)], [2, 3]);
     const jobs = driver.context.log.records.filter(({ message }) => message.includes('computes nothing'));
     assert.equal(jobs.length, 3);
-    assert.equal(driver.read(cfg.tpcConfig[2]! + 0x91c), 0xee);
+    assert.equal(driver.read(CFG.tpcConfig[2]! + 0x91c), 0xee);
   });
 
   it('copies what it should also with hundreds of packets in one buffer', () => {

@@ -1,20 +1,20 @@
 /**
- * One queue manager (QMAN): four streams with a prime queue (PQ) each, five command processors, fences, and the arbiter, in
- * one page of registers that is the same for every engine.
+ * One queue manager (QMAN): four streams with a prime queue (PQ) each, five command processors, fences, and the
+ * arbiter, in one page of registers that is the same for every engine.
  *
  * Source: Linux asic_reg/dma0_qm_regs.h, dma0_qm_masks.h; gaudi.c (gaudi_init_pci_dma_qman, gaudi_init_hbm_dma_qman,
  * gaudi_handle_qman_err_generic, gaudi_is_device_idle).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
-import { protectionBits } from '../blocks/protection-bits.js';
+import { BitFields32, Ring, type Runnable, type TurnResult, type WorkBudget } from 'ghostbus/kit';
+import { PROTECTION_BITS } from '../blocks/protection-bits.js';
+import type { Card } from '../card.js';
 import type { DmaCore } from '../engines/dma-core.js';
 import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../interconnect/address-map.js';
-import type { ConfigWindow } from '../interconnect/config-window.js';
 import { DeviceFault } from '../interconnect/device-fault.js';
-import type { Interconnect, Requester } from '../interconnect/interconnect.js';
-import type { Engine } from '../scheduler.js';
-import { Arbiter } from './arbiter.js';
-import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, qmanError } from './command-processor.js';
+import { type Interconnect, type Requester, requesterOf } from '../interconnect/interconnect.js';
+import { ARBITER_ERROR, Arbiter } from './arbiter.js';
+import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, QMAN_ERROR } from './command-processor.js';
 
 export const STREAMS = 4;
 const CPS = 5;
@@ -22,29 +22,41 @@ const FENCES = 4;
 /** sizeof(struct hl_bd): pointer, length, control. */
 const PQ_ENTRY_BYTES = 16;
 const MAX_PQ_LOG2 = 20;
-/** DMA0_QM_GLBL_NON_SECURE_PROPS_*. */
-const ASID = 0x3ff;
-const MMU_BYPASS = 0x400;
+/** By the logarithm of their size, as PQ_SIZE has it. */
+const PRIME_QUEUES = Array.from(
+  { length: MAX_PQ_LOG2 + 1 },
+  (_, log2) => new Ring({ entries: 2 ** log2, counterRange: 2 * 2 ** log2 }),
+);
+/** What WREG packets can reach: 16 bits of register offset. */
+const WINDOW_BYTES = 0x10000;
 /** Counters of fences saturate here: targets have 8 bits (GAUDI_PKT_FENCE_CFG_TARGET_VAL_MASK). */
 const MAX_FENCE = 0xff;
 /** Where the fetchers' and processors' bits start in CFG0, CFG1, PROT, STS0 and, 16 bits up, in ERR_CFG. */
-const unitShift = { pq: 0, cq: 4, cp: 9 } as const;
-type Unit = keyof typeof unitShift;
+const UNIT_SHIFT = { pq: 0, cq: 4, cp: 9 } as const;
+/** All units: five CQs, five CPs, four PQs. */
+const UNITS = 0x3fff;
+/** Upper half of STS0: the same units, stopped; of ERR_CFG: stop them on an error. */
+const STOPPED_SHIFT = 16;
+type Unit = keyof typeof UNIT_SHIFT;
+/** DMA0_QM_CP_STS_*. */
+const CP_STATUS = new BitFields32({ stopped: [19, 1], fence: [20, 2], waitsForFence: [22, 1] });
+/** What a slave's choice and a master's returned credit name: one of 32 slaves, with at most 127 credits. */
+const SLAVE = 0x1f;
+const MAX_CREDITS = 0x7f;
 /** DMA0_QM_CGM_STS_*. */
 const CGM_IDLE = 0x100;
 
-export interface QmanServices {
+interface QmanServices {
   readonly interconnect: Interconnect;
-  readonly config: ConfigWindow;
+  readonly card: Card;
   readonly core: DmaCore | undefined;
-  readonly log: Log | undefined;
-  wake(engine: Engine): void;
+  wake(engine: Runnable): void;
   timestamp(): number;
   /** Called after a message, which may have fired a monitor. */
   afterMessage(): void;
 }
 
-export class Qman implements Engine {
+export class Qman implements Runnable {
   readonly instance: EngineInstance;
   readonly registers: ReturnType<typeof qmanRegisters>;
   readonly #services: QmanServices;
@@ -52,11 +64,13 @@ export class Qman implements Engine {
   readonly #arbiter: Arbiter;
   /** The engine behind it does not finish any more (`control('stick')`). */
   isStuck = false;
-  readonly counters = { doorbells: 0, errors: 0 };
+  readonly counters: Record<'doorbells' | 'errors', number>;
 
   constructor(instance: EngineInstance, services: QmanServices) {
+    const { log, statistics } = services.card;
     this.instance = instance;
     this.#services = services;
+    this.counters = statistics.of(instance.name, 'doorbells', 'errors');
     this.registers = qmanRegisters(
       `${instance.name}_QM`,
       {
@@ -73,11 +87,13 @@ export class Qman implements Engine {
         returnCredit: (slave) => this.#returnCredit(slave),
         choices: () => this.#arbiter.waitingChoices,
       },
-      services.log,
+      log,
     );
     this.#arbiter = this.#makeArbiter();
     const host = this.#cpHost();
-    this.#cps = Array.from({ length: CPS }, (_, index) => new CommandProcessor(index, host));
+    this.#cps = Array.from({ length: CPS }, (_, index) => {
+      return new CommandProcessor(index, host, statistics.of(`${instance.name} CP ${index}`, 'packets', 'buffers'));
+    });
   }
 
   /** True when no stream has anything left to do. */
@@ -95,35 +111,26 @@ export class Qman implements Engine {
     };
   }
 
-  reset(): void {
-    this.registers.reset();
-    for (const cp of this.#cps) cp.reset();
-    this.#arbiter.reset();
-    this.isStuck = false;
-  }
-
-  step(budget: number): number {
-    if (this.isStuck) return 0;
-    let used = 0;
+  /** Every processor works for its part of the budget; when all have come as far as they can, the arbiter decides. */
+  turn(budget: WorkBudget): TurnResult {
+    if (this.isStuck) return 'idle';
+    const share = Math.ceil(budget.left / CPS);
+    let worked = false;
     for (const cp of this.#cps) {
-      if (this.#runs('cp', cp.index)) used += cp.step(Math.ceil(budget / CPS));
+      if (this.#runs('cp', cp.index) && cp.step(budget.portion(share))) worked = true;
     }
-    return used;
-  }
-
-  settle(): boolean {
-    return !this.isStuck && this.#arbiter.settle();
+    return worked || this.#arbiter.settle() ? 'ready' : 'idle';
   }
 
   /** Records an error of one stream as the hardware does: status bit, stop if so configured, message to the GIC. */
   raise(cp: number, cause: number, detail: string): void {
-    const unit: Unit = cause === qmanError.pqFetch ? 'pq' : cause === qmanError.cqFetch ? 'cq' : 'cp';
+    const unit: Unit = cause === QMAN_ERROR.pqFetch ? 'pq' : cause === QMAN_ERROR.cqFetch ? 'cq' : 'cp';
     this.counters.errors++;
-    this.#services.log?.warn(`${this.instance.name} CP ${cp} reports an error`, { cause, detail });
+    this.#services.card.log.warn(`${this.instance.name} CP ${cp} reports an error`, { cause, detail });
     this.registers.set('GLBL_STS1', this.registers.get('GLBL_STS1', cp) | cause, cp);
     const configuration = this.registers.get('GLBL_ERR_CFG');
-    const bit = 1 << (unitShift[unit] + cp);
-    if (((configuration >>> 16) & bit) !== 0) this.#cps[cp]!.stop();
+    const bit = 1 << (UNIT_SHIFT[unit] + cp);
+    if (((configuration >>> STOPPED_SHIFT) & bit) !== 0) this.#cps[cp]!.stop();
     if ((configuration & bit) !== 0) this.#sendErrorMessage();
   }
 
@@ -136,24 +143,23 @@ export class Qman implements Engine {
       });
     } catch (error) {
       if (!(error instanceof DeviceFault)) throw error;
-      this.#services.log?.warn(`${this.instance.name} cannot send its error message: ${error.message}`);
+      this.#services.card.log.warn(`${this.instance.name} cannot send its error message: ${error.message}`);
     }
   }
 
   /** Enabled in CFG0 and not stopped in CFG1. */
   #runs(unit: Unit, index: number): boolean {
-    const bit = 1 << (unitShift[unit] + index);
+    const bit = 1 << (UNIT_SHIFT[unit] + index);
     return (this.registers.get('GLBL_CFG0') & bit) !== 0 && (this.registers.get('GLBL_CFG1') & bit) === 0;
   }
 
   #requester(unit: Unit, cp: number): Requester {
-    const secure = (this.registers.get('GLBL_PROT') & (1 << (unitShift[unit] + cp))) !== 0;
+    const secure = (this.registers.get('GLBL_PROT') & (1 << (UNIT_SHIFT[unit] + cp))) !== 0;
     return this.#properties(secure, cp);
   }
 
   #properties(secure: boolean, cp: number): Requester {
-    const value = this.registers.get(secure ? 'GLBL_SECURE_PROPS' : 'GLBL_NON_SECURE_PROPS', cp);
-    return { asid: value & ASID, bypassMmu: (value & MMU_BYPASS) !== 0 };
+    return requesterOf(this.registers.get(secure ? 'GLBL_SECURE_PROPS' : 'GLBL_NON_SECURE_PROPS', cp));
   }
 
   #doorbell(): void {
@@ -161,35 +167,33 @@ export class Qman implements Engine {
     this.#services.wake(this);
   }
 
-  #pqSize(stream: number): number {
-    return 2 ** Math.min(this.registers.get('PQ_SIZE', stream), MAX_PQ_LOG2);
+  /** Indices count to twice the number of entries, so that full and empty differ. */
+  #pq(stream: number): Ring {
+    return PRIME_QUEUES[Math.min(this.registers.get('PQ_SIZE', stream), MAX_PQ_LOG2)]!;
   }
 
-  /** Indices count to twice the number of entries, so that full and empty differ. */
-  #pending(stream: number): number {
-    const range = 2 * this.#pqSize(stream);
-    const producer = this.registers.get('PQ_PI', stream);
-    return (((producer - this.registers.get('PQ_CI', stream)) % range) + range) % range;
+  #isEmpty(stream: number): boolean {
+    return this.#pq(stream).isEmpty(this.registers.get('PQ_PI', stream), this.registers.get('PQ_CI', stream));
   }
 
   #hasEntries(cp: number): boolean {
     if (cp === LOWER_CP || (this.registers.get('GLBL_CFG0') & (1 << cp)) === 0) return false;
-    return this.#pending(cp) > 0;
+    return !this.#isEmpty(cp);
   }
 
   #nextBuffer(stream: number): CommandBuffer | undefined {
-    if (stream === LOWER_CP || !this.#runs('pq', stream) || this.#pending(stream) === 0) return undefined;
-    const entries = this.#pqSize(stream);
+    if (stream === LOWER_CP || !this.#runs('pq', stream) || this.#isEmpty(stream)) return undefined;
+    const pq = this.#pq(stream);
     const index = this.registers.get('PQ_CI', stream);
     const base = addressOf(this.registers.get('PQ_BASE_LO', stream), this.registers.get('PQ_BASE_HI', stream));
     const entry = new Uint8Array(PQ_ENTRY_BYTES);
-    this.registers.set('PQ_CI', (index + 1) % (2 * entries), stream);
+    this.registers.set('PQ_CI', pq.advance(index), stream);
     try {
-      const address = base + PQ_ENTRY_BYTES * (index % entries);
+      const address = base + PQ_ENTRY_BYTES * pq.slot(index);
       this.#services.interconnect.read(address, entry, this.#requester('pq', stream));
     } catch (error) {
       if (!(error instanceof DeviceFault)) throw error;
-      this.raise(stream, qmanError.pqFetch, error.message);
+      this.raise(stream, QMAN_ERROR.pqFetch, error.message);
       return undefined;
     }
     const view = new DataView(entry.buffer);
@@ -206,7 +210,7 @@ export class Qman implements Engine {
       address: addressOf(this.registers.get('CQ_PTR_LO', cp), this.registers.get('CQ_PTR_HI', cp)),
       lengthBytes: this.registers.get('CQ_TSIZE', cp),
     };
-    if (!this.#cps[cp]!.push(buffer)) this.raise(cp, qmanError.cqFetch, 'the completion queue is full');
+    if (!this.#cps[cp]!.push(buffer)) this.raise(cp, QMAN_ERROR.cqFetch, 'the completion queue is full');
     this.#services.wake(this);
   }
 
@@ -228,7 +232,7 @@ export class Qman implements Engine {
     const index = this.#fenceIndex(fence, cp);
     const count = this.registers.get('CP_FENCE_CNT', index) + increment;
     this.registers.set('CP_FENCE_CNT', Math.min(count, MAX_FENCE), index);
-    if (count > MAX_FENCE) this.raise(cp, qmanError.fenceOverflow(fence), `fence ${fence} counts beyond ${MAX_FENCE}`);
+    if (count > MAX_FENCE) this.raise(cp, QMAN_ERROR.fenceOverflow(fence), `fence ${fence} counts beyond ${MAX_FENCE}`);
     this.#services.wake(this);
   }
 
@@ -237,16 +241,16 @@ export class Qman implements Engine {
     const count = this.registers.get('CP_FENCE_CNT', index);
     if (count < target) return false;
     this.registers.set('CP_FENCE_CNT', Math.max(0, count - decrement), index);
-    if (decrement > count) this.raise(cp, qmanError.fenceUnderflow(fence), `fence ${fence} goes below zero`);
+    if (decrement > count) this.raise(cp, QMAN_ERROR.fenceUnderflow(fence), `fence ${fence} goes below zero`);
     return true;
   }
 
   #writeRegister(cp: number, offset: number, value: number): void {
-    if (offset % 4 !== 0 || offset > 0xfffc) {
-      this.raise(cp, qmanError.registerWrite, `register offset 0x${offset.toString(16)}`);
+    if (offset % 4 !== 0 || offset >= WINDOW_BYTES) {
+      this.raise(cp, QMAN_ERROR.registerWrite, `register offset 0x${offset.toString(16)}`);
       return;
     }
-    this.#services.config.write32(this.instance.qmanCfg - QMAN_IN_WINDOW + offset, value);
+    this.#services.interconnect.writeRegister(this.instance.qmanCfg - QMAN_IN_WINDOW + offset, value);
   }
 
   #cpHost(): CpHost {
@@ -271,7 +275,7 @@ export class Qman implements Engine {
       error: (cp, cause, detail) => this.raise(cp, cause, detail),
       timestamp: () => this.#services.timestamp(),
       afterMessage: () => this.#services.afterMessage(),
-      jobSeen: (cp, what) => this.#services.log?.info(`${this.instance.name} CP ${cp}: ${what}`),
+      jobSeen: (cp, what) => this.#services.card.log.info(`${this.instance.name} CP ${cp}: ${what}`),
       wake: () => this.#services.wake(this),
     };
   }
@@ -284,7 +288,7 @@ export class Qman implements Engine {
         this.#services.interconnect.write32(base + offset, value, this.#properties(false, 0));
       } catch (error) {
         if (!(error instanceof DeviceFault)) throw error;
-        this.#arbiterError(4, error.message);
+        this.#ARBITER_ERROR(ARBITER_ERROR.messageFailed, error.message);
       }
     };
     return new Arbiter(
@@ -299,15 +303,15 @@ export class Qman implements Engine {
         granted: (stream) => this.#cps[stream]!.grant(),
         pushChoice: (slave, stream) => send(r.get('ARB_MST_CHOISE_PUSH_OFST', slave), stream),
         returnCredit: () => send(r.get('ARB_SLV_MASTER_INC_CRED_OFST'), r.get('ARB_SLV_ID')),
-        error: (cause) => this.#arbiterError(cause, 'choice queue'),
+        error: (cause) => this.#ARBITER_ERROR(cause, 'choice queue'),
       },
     );
   }
 
   /** `cause` is a bit of ARB_ERR_CAUSE. */
-  #arbiterError(cause: number, detail: string): void {
+  #ARBITER_ERROR(cause: number, detail: string): void {
     this.counters.errors++;
-    this.#services.log?.warn(`${this.instance.name} arbiter reports an error`, { cause, detail });
+    this.#services.card.log.warn(`${this.instance.name} arbiter reports an error`, { cause, detail });
     this.registers.set('ARB_ERR_CAUSE', this.registers.get('ARB_ERR_CAUSE') | cause);
     if ((this.registers.get('ARB_ERR_MSG_EN') & cause) !== 0) this.#sendErrorMessage();
   }
@@ -318,20 +322,20 @@ export class Qman implements Engine {
   }
 
   #returnCredit(slave: number): void {
-    const credits = this.registers.get('ARB_MST_AVAIL_CRED', slave & 0x1f);
-    this.registers.set('ARB_MST_AVAIL_CRED', Math.min(credits + 1, 0x7f), slave & 0x1f);
+    const credits = this.registers.get('ARB_MST_AVAIL_CRED', slave & SLAVE);
+    this.registers.set('ARB_MST_AVAIL_CRED', Math.min(credits + 1, MAX_CREDITS), slave & SLAVE);
     this.#services.wake(this);
   }
 
   /** GLBL_STS0: idle bits of the PQ fetchers, CQ fetchers and CPs, and which of them are stopped. */
   #status(): number {
     const stop = this.registers.get('GLBL_CFG1');
-    let status = ((stop & 0x3fff) << 16) >>> 0;
+    let status = (stop & UNITS) << STOPPED_SHIFT;
     this.#cps.forEach((cp, index) => {
       if (index < STREAMS && !this.#hasEntries(index)) status |= 1 << index;
-      if (cp.isQueueEmpty) status |= 1 << (unitShift.cq + index);
-      if (cp.isIdle) status |= 1 << (unitShift.cp + index);
-      if (cp.isStopped) status |= 1 << (16 + unitShift.cp + index);
+      if (cp.isQueueEmpty) status |= 1 << (UNIT_SHIFT.cq + index);
+      if (cp.isIdle) status |= 1 << (UNIT_SHIFT.cp + index);
+      if (cp.isStopped) status |= 1 << (STOPPED_SHIFT + UNIT_SHIFT.cp + index);
     });
     return status >>> 0;
   }
@@ -340,7 +344,10 @@ export class Qman implements Engine {
   #cpStatus(index: number): number {
     const cp = this.#cps[index]!;
     const fence = cp.waitsForFence;
-    return (cp.isStopped ? 1 << 19 : 0) | (fence === undefined ? 0 : (fence << 20) | (1 << 22));
+    return CP_STATUS.pack({
+      stopped: Number(cp.isStopped),
+      ...(fence !== undefined && { fence, waitsForFence: 1 }),
+    });
   }
 }
 
@@ -359,15 +366,15 @@ interface QmanHooks {
   choices(): number;
 }
 
-function qmanRegisters(name: string, hooks: QmanHooks, log: Log | undefined) {
+function qmanRegisters(name: string, hooks: QmanHooks, log: Log) {
   return new RegisterBlock(
-    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', ...(log && { log }) },
+    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
     {
       ...globalRegisters(hooks),
       ...queueRegisters(hooks),
       ...processorRegisters(hooks),
       ...arbiterRegisters(hooks),
-      ...protectionBits,
+      ...PROTECTION_BITS,
     },
   );
 }

@@ -3,10 +3,10 @@
  * gaudi_collective_slave_init_job): the stock driver's mask of ports is empty, so no guest can ask for one.
  */
 import assert from 'node:assert/strict';
-import { cfg, engines } from '../interconnect/address-map.js';
+import { CFG, ENGINES } from '../interconnect/address-map.js';
 import { packet } from '../queues/packets.js';
 import { Driver, qmanOf, register } from '../test/driver.js';
-import { syncManagerOffsets } from './sync-manager.js';
+import { SYNC_MANAGER_OFFSETS } from './sync-manager.js';
 
 /** Message bases of a queue manager: monitors and sync objects of the sync manager W_S. */
 const MONITORS = 2;
@@ -20,30 +20,30 @@ const GROUP = 64;
 const ROUND = 5;
 const STREAM = 1;
 
-const slaves = [...engines.filter(({ kind }) => kind === 'nic').map(({ name }) => name), 'DMA5'];
+const slaves = [...ENGINES.filter(({ kind }) => kind === 'nic').map(({ name }) => name), 'DMA5'];
 
 /** gaudi_gen_wait_cb: `members` has a bit for each object from `first` on. */
 function wait(queue: string, monitor: number, first: number, members: number, value: number): Uint8Array[] {
   const fence = register(qmanOf(queue) + 0x308 + 0x14 * FENCE + 4 * STREAM);
-  const place = (offset: number) => offset - syncManagerOffsets.payloadAddressLow + 4 * monitor;
+  const place = (offset: number) => offset - SYNC_MANAGER_OFFSETS.payloadAddressLow + 4 * monitor;
   const armed = (first / 8) | ((~members & 0xff) << 8) | (value << 17);
   return [
-    packet.msgShort(MONITORS, place(syncManagerOffsets.payloadAddressLow), fence % 2 ** 32),
-    packet.msgShort(MONITORS, place(syncManagerOffsets.payloadAddressHigh), Math.floor(fence / 2 ** 32)),
-    packet.msgShort(MONITORS, place(syncManagerOffsets.payloadData), 1),
-    packet.msgShort(MONITORS, place(syncManagerOffsets.arm), armed),
+    packet.msgShort(MONITORS, place(SYNC_MANAGER_OFFSETS.payloadAddressLow), fence % 2 ** 32),
+    packet.msgShort(MONITORS, place(SYNC_MANAGER_OFFSETS.payloadAddressHigh), Math.floor(fence / 2 ** 32)),
+    packet.msgShort(MONITORS, place(SYNC_MANAGER_OFFSETS.payloadData), 1),
+    packet.msgShort(MONITORS, place(SYNC_MANAGER_OFFSETS.arm), armed),
     packet.fence(FENCE, 1, 1),
   ];
 }
 
 describe('habana: a collective wait', () => {
   let driver: Driver;
-  const done = () => driver.read(cfg.syncManagers[0]!) === 1;
+  const done = () => driver.read(CFG.syncManagers[0]!) === 1;
 
   beforeEach(() => {
     driver = new Driver();
     for (const name of ['DMA0', ...slaves]) driver.enable(name, STREAM);
-    const object = (index: number) => cfg.syncManagers[0]! + 4 * index;
+    const object = (index: number) => CFG.syncManagers[0]! + 4 * index;
     for (let i = 0; i < 16; i++) driver.write(object(GROUP + i), ROUND - 1);
     driver.submit(
       'DMA0',
@@ -62,7 +62,7 @@ describe('habana: a collective wait', () => {
     }
   };
   const signal = () => {
-    driver.write(cfg.syncManagers[0]! + 4 * SIGNAL, SIGNALLED);
+    driver.write(CFG.syncManagers[0]! + 4 * SIGNAL, SIGNALLED);
     driver.bus.run();
   };
 

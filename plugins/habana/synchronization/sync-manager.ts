@@ -1,24 +1,31 @@
 /**
- * One sync manager: 2048 sync objects (SOBs) and 512 monitors. A monitor watches up to eight neighbouring SOBs; when every
- * one it watches satisfies its condition, it disarms and writes its payload to an address.
+ * One sync manager: 2048 sync objects (SOBs) and 512 monitors. A monitor watches up to eight neighbouring SOBs; when
+ * every one it watches satisfies its condition, it disarms and writes its payload to an address.
  *
- * Source: Linux gaudi.c (gaudi_add_mon_pkts, gaudi_add_arm_monitor_pkt, gaudi_print_single_monitor),
- * gaudi_masks.h (SYNC_MNGR_W_S_SYNC_MNGR_OBJS_MON_ARM_0_*, MON_STATUS_0_*), gaudi_packets.h (GAUDI_PKT_SHORT_VAL_SOB_*).
+ * Source: Linux gaudi.c (gaudi_add_mon_pkts, gaudi_add_arm_monitor_pkt, gaudi_print_single_monitor), gaudi_masks.h
+ * (SYNC_MNGR_W_S_SYNC_MNGR_OBJS_MON_ARM_0_*, MON_STATUS_0_*), gaudi_packets.h (GAUDI_PKT_SHORT_VAL_SOB_*).
  */
 import { type Log, RegisterBlock } from 'ghostbus';
+import { BitFields32 } from 'ghostbus/kit';
 import { addressOf } from '../interconnect/address-map.js';
 
 /** NUM_OF_SOB_IN_BLOCK, NUM_OF_MONITORS_IN_BLOCK, MONITOR_MAX_SOBS (gaudiP.h). */
-export const SOBS = 2048;
+const SOBS = 2048;
 export const MONITORS = 512;
 const SOBS_PER_GROUP = 8;
 /** GAUDI_PKT_SHORT_VAL_SOB_SYNC_VAL_MASK, SOB_MOD_MASK. */
 const SOB_VALUE = 0x7fff;
 const SOB_ADD = 0x80000000;
-/** Payload writes that wait; a guest can have no more in flight than it armed monitors, so this is never reached in order. */
+/** MON_ARM: which group of objects, which of it are left out, and what value the others must be equal to or reach. */
+const ARM = new BitFields32({ group: [0, 8], ignored: [8, 8], isEqual: [16, 1], target: [17, 15] });
+const STATUS = new BitFields32({ valid: [0, 1], pending: [1, 8] });
+/**
+ * Payload writes that wait; a guest can have no more in flight than it armed monitors, so this is never reached in
+ * order.
+ */
 const MAX_PENDING_WRITES = 64 * MONITORS;
 
-export const syncManagerOffsets = {
+export const SYNC_MANAGER_OFFSETS = {
   sob: 0x0000,
   payloadAddressLow: 0x2000,
   payloadAddressHigh: 0x2800,
@@ -29,7 +36,7 @@ export const syncManagerOffsets = {
 
 export const SYNC_MANAGER_BYTES = 0x5000;
 
-export interface SyncManagerEvents {
+interface SyncManagerEvents {
   /** Payload writes wait in {@link SyncManager.takeWrite}. */
   payloadReady(): void;
   /** An addition left the 15 bits of a SOB (SM_SEI_SO_OVERFLOW, cpucp_if.h). */
@@ -50,7 +57,7 @@ export class SyncManager {
   readonly #armedInGroup = new Map<number, Set<number>>();
   readonly #isArmed = new Uint8Array(MONITORS);
   readonly #log: Log | undefined;
-  #writes: PayloadWrite[] = [];
+  readonly #writes: PayloadWrite[] = [];
 
   constructor(name: string, events: SyncManagerEvents, log?: Log) {
     this.name = name;
@@ -60,36 +67,27 @@ export class SyncManager {
       { name: `SYNC_MNGR_${name}`, sizeBytes: SYNC_MANAGER_BYTES, undeclared: 'storage', ...(log && { log }) },
       {
         SOB_OBJ: {
-          offset: syncManagerOffsets.sob,
+          offset: SYNC_MANAGER_OFFSETS.sob,
           count: SOBS,
           onRead: (_stored, index) => this.#sobs[index]!,
           onWrite: (value, _previous, index) => this.#writeSob(index, value),
         },
-        MON_PAY_ADDRL: { offset: syncManagerOffsets.payloadAddressLow, count: MONITORS },
-        MON_PAY_ADDRH: { offset: syncManagerOffsets.payloadAddressHigh, count: MONITORS },
-        MON_PAY_DATA: { offset: syncManagerOffsets.payloadData, count: MONITORS },
+        MON_PAY_ADDRL: { offset: SYNC_MANAGER_OFFSETS.payloadAddressLow, count: MONITORS },
+        MON_PAY_ADDRH: { offset: SYNC_MANAGER_OFFSETS.payloadAddressHigh, count: MONITORS },
+        MON_PAY_DATA: { offset: SYNC_MANAGER_OFFSETS.payloadData, count: MONITORS },
         MON_ARM: {
-          offset: syncManagerOffsets.arm,
+          offset: SYNC_MANAGER_OFFSETS.arm,
           count: MONITORS,
           onWrite: (value, _previous, index) => this.#arm(index, value),
         },
         MON_STATUS: {
-          offset: syncManagerOffsets.status,
+          offset: SYNC_MANAGER_OFFSETS.status,
           count: MONITORS,
           writable: 0,
           onRead: (_stored, index) => this.#status(index),
         },
       },
     );
-  }
-
-  reset(): void {
-    this.registers.reset();
-    this.#sobs.fill(0);
-    this.#arms.fill(0);
-    this.#isArmed.fill(0);
-    this.#armedInGroup.clear();
-    this.#writes = [];
   }
 
   get armedMonitors(): number {
@@ -116,7 +114,7 @@ export class SyncManager {
     this.#disarm(monitor);
     this.#arms[monitor] = value;
     this.#isArmed[monitor] = 1;
-    const group = value & 0xff;
+    const group = ARM.get(value, 'group');
     let armed = this.#armedInGroup.get(group);
     if (armed === undefined) {
       armed = new Set();
@@ -128,16 +126,16 @@ export class SyncManager {
 
   #disarm(monitor: number): void {
     this.#isArmed[monitor] = 0;
-    this.#armedInGroup.get(this.#arms[monitor]! & 0xff)?.delete(monitor);
+    this.#armedInGroup.get(ARM.get(this.#arms[monitor]!, 'group'))?.delete(monitor);
   }
 
   /** Bit i set: SOB i of the monitor's group takes part and does not satisfy it yet. */
   #pending(monitor: number): number {
     const arm = this.#arms[monitor]!;
-    const firstSob = (arm & 0xff) * SOBS_PER_GROUP;
-    const ignored = (arm >>> 8) & 0xff;
-    const equal = (arm & 0x10000) !== 0;
-    const target = arm >>> 17;
+    const firstSob = ARM.get(arm, 'group') * SOBS_PER_GROUP;
+    const ignored = ARM.get(arm, 'ignored');
+    const equal = ARM.has(arm, 'isEqual');
+    const target = ARM.get(arm, 'target');
     let pending = 0;
     for (let bit = 0; bit < SOBS_PER_GROUP; bit++) {
       const value = this.#sobs[firstSob + bit]!;
@@ -162,6 +160,6 @@ export class SyncManager {
 
   /** VALID while armed, PENDING the SOBs still awaited. */
   #status(monitor: number): number {
-    return this.#isArmed[monitor] === 0 ? 0 : 1 | (this.#pending(monitor) << 1);
+    return this.#isArmed[monitor] === 0 ? 0 : STATUS.pack({ valid: 1, pending: this.#pending(monitor) });
   }
 }

@@ -1,45 +1,44 @@
 /**
- * All sync managers together: writes out what their monitors want written. A payload may arm or satisfy another monitor, in
- * a circle if the guest wants it so; a slice writes a bounded number of them.
+ * All sync managers together: writes out what their monitors want written. A payload may arm or satisfy another
+ * monitor, in a circle if the guest wants it so; a slice writes a bounded number of them.
  */
 import type { Log } from 'ghostbus';
+import { COST, ImageBuilder, type Runnable, type TurnResult, type WorkBudget } from 'ghostbus/kit';
+import type { Card } from '../card.js';
 import { DeviceFault } from '../interconnect/device-fault.js';
 import { type Interconnect, PHYSICAL } from '../interconnect/interconnect.js';
-import type { Engine } from '../scheduler.js';
-import { MONITORS, type PayloadWrite, type SyncManager, syncManagerOffsets } from './sync-manager.js';
+import { MONITORS, type PayloadWrite, SYNC_MANAGER_OFFSETS, type SyncManager } from './sync-manager.js';
 
-const WRITES_PER_STEP = 1024;
-/** What a payload costs of a slice. */
-const WRITE_COST_BYTES = 2048;
+/** Payloads that one message may set off before the rest has to wait for a turn. */
+const WRITES_AT_ONCE = 1024;
 
-export class SyncManagers implements Engine {
+export class SyncManagers implements Runnable {
   readonly list: readonly SyncManager[];
   readonly #interconnect: Interconnect;
   readonly #log: Log;
-  readonly counters = { payloads: 0, failed: 0 };
+  readonly counters: Record<'payloads' | 'failed', number>;
 
-  constructor(list: readonly SyncManager[], interconnect: Interconnect, log: Log) {
+  constructor(list: readonly SyncManager[], interconnect: Interconnect, { statistics, log }: Card) {
     this.list = list;
     this.#interconnect = interconnect;
     this.#log = log;
+    this.counters = statistics.of('sync managers', 'payloads', 'failed');
   }
 
-  reset(): void {
-    for (const manager of this.list) manager.reset();
-  }
-
-  step(): number {
-    return this.drain() * WRITE_COST_BYTES;
+  turn(budget: WorkBudget): TurnResult {
+    const written = this.drain();
+    budget.charge(written * COST.registerAccess);
+    return written === WRITES_AT_ONCE ? 'ready' : 'idle';
   }
 
   /** Writes what waits, within bounds; returns how many. */
   drain(): number {
-    for (let count = 0; count < WRITES_PER_STEP; count++) {
+    for (let count = 0; count < WRITES_AT_ONCE; count++) {
       const write = this.#take();
       if (write === undefined) return count;
       this.#write(write);
     }
-    return WRITES_PER_STEP;
+    return WRITES_AT_ONCE;
   }
 
   #take(): PayloadWrite | undefined {
@@ -63,18 +62,15 @@ export class SyncManagers implements Engine {
 
   /** struct cpucp_monitor_dump: five arrays for each of W_S, E_S, W_N, E_N. */
   monitorDump(): Uint8Array {
-    const { payloadAddressLow, payloadAddressHigh, payloadData, arm, status } = syncManagerOffsets;
+    const { payloadAddressLow, payloadAddressHigh, payloadData, arm, status } = SYNC_MANAGER_OFFSETS;
     const arrays = [payloadAddressLow, payloadAddressHigh, payloadData, arm, status];
-    const bytes = new Uint8Array(4 * arrays.length * MONITORS * 4);
-    const view = new DataView(bytes.buffer);
-    let at = 0;
+    const image = new ImageBuilder();
     for (const { registers } of this.list) {
       for (const offset of arrays) {
-        for (let monitor = 0; monitor < MONITORS; monitor++, at += 4) {
-          view.setUint32(at, registers.read(offset + 4 * monitor, 4), true);
-        }
+        const values = Array.from({ length: MONITORS }, (_, monitor) => registers.read(offset + 4 * monitor, 4));
+        image.u32(image.endBytes, ...values);
       }
     }
-    return bytes;
+    return image.bytes;
   }
 }

@@ -1,17 +1,19 @@
 /** What a driver does with the card, without a kernel: for the specs of this folder. */
 import assert from 'node:assert/strict';
-import { FakeBus, type FakeFunction, fakeContext } from 'ghostbus/testing';
-import { CFG_BAR, HabanaFunction, HBM_BAR } from '../function.js';
+import type { ResetKind } from 'ghostbus';
+import { TestBus, type TestFunction } from 'ghostbus/testing';
+import { CFG_BAR, type Device, HBM_BAR } from '../device.js';
+import { HabanaFunction } from '../function.js';
 import plugin from '../index.js';
-import { CFG_BASE, CFG_IN_BAR2, cfg, engines, HOST_BASE } from '../interconnect/address-map.js';
+import { CFG, CFG_BASE, CFG_IN_BAR2, ENGINES, HOST_BASE } from '../interconnect/address-map.js';
 
-export const GUEST_BYTES = 64 * 2 ** 20;
+const GUEST_BYTES = 64 * 2 ** 20;
 const QUEUE_AREA = 0x100000;
 const PQ_LOG2 = 4;
 const CPU_PACKETS = 0x8000;
-export const EVENT_RING = 0x20000;
+const EVENT_RING = 0x20000;
 /** MSI_REQ of the PCIe core as engines address it. */
-export const MSI_ADDRESS = CFG_BASE + cfg.pcieCore + 0x100;
+export const MSI_ADDRESS = CFG_BASE + CFG.pcieCore + 0x100;
 const MSB = 1;
 
 /** The address that engines use for a bus address. */
@@ -19,25 +21,37 @@ export const host = (address: number): number => HOST_BASE + address;
 export const register = (cfgOffset: number): number => CFG_BASE + cfgOffset;
 
 export function qmanOf(name: string): number {
-  const found = engines.find((engine) => engine.name === name);
+  const found = ENGINES.find((engine) => engine.name === name);
   assert.ok(found !== undefined, name);
   return found.qmanCfg;
 }
 
 export class Driver {
-  readonly bus = new FakeBus(GUEST_BYTES);
-  readonly context = fakeContext('habana0', 3);
-  readonly model: HabanaFunction;
-  readonly fn: FakeFunction;
+  readonly bus = new TestBus(GUEST_BYTES);
+  readonly context = this.bus.context('habana0', 3);
+  readonly fn: TestFunction<Device>;
   readonly #producers = new Map<string, number>();
   #nextBuffer = 0x400000;
   #cpuProducer = 0;
 
   constructor(options: Record<string, unknown> = {}) {
-    const created = plugin.create(plugin.options.parse({ hbm: '512M', ...options }), this.context);
-    assert.ok(created instanceof HabanaFunction);
-    this.model = created;
-    this.fn = this.bus.add('habana0', created);
+    const card = new HabanaFunction(this.context, plugin.options.parse({ hbm: '512M', ...options }));
+    this.fn = this.bus.add('habana0', card);
+  }
+
+  /** The device since the last reset. */
+  get model(): Device {
+    return this.fn.model;
+  }
+
+  /** By the machine or the guest. */
+  reset(kind: ResetKind): void {
+    this.fn.reset(kind);
+  }
+
+  /** As `ghostbus ctl` does. */
+  control(command: string, args: Record<string, unknown> = {}): unknown {
+    return this.fn.control(command, args);
   }
 
   write(cfgOffset: number, value: number): void {
@@ -64,14 +78,14 @@ export class Driver {
         this.write(qm + 0x23c + 0x28 * index + 4 * cp, Math.floor(register(base) / 2 ** 32));
       }
     });
-    this.write(qm + 0xcd0, register(cfg.gic + 0x40) % 2 ** 32);
-    this.write(qm + 0xcd4, Math.floor(register(cfg.gic + 0x40) / 2 ** 32));
+    this.write(qm + 0xcd0, register(CFG.gic + 0x40) % 2 ** 32);
+    this.write(qm + 0xcd4, Math.floor(register(CFG.gic + 0x40) / 2 ** 32));
     this.write(qm, configuration);
     this.#producers.set(`${name}.${stream}`, 0);
   }
 
   #queueAddress(name: string, stream: number): number {
-    const index = engines.findIndex((engine) => engine.name === name);
+    const index = ENGINES.findIndex((engine) => engine.name === name);
     return QUEUE_AREA + (index * 4 + stream) * 0x1000;
   }
 
@@ -117,11 +131,11 @@ export class Driver {
 
   /** gaudi_mmu_init for one ASID: its root table in HBM. */
   enableMmu(asid: number, rootTable: number): void {
-    this.write(cfg.stlb + 0x04, asid);
-    this.write(cfg.stlb + 0x08, rootTable / 4096);
-    this.write(cfg.stlb + 0x0c, 0);
-    this.write(cfg.stlb, 0x80000000);
-    this.write(cfg.mmuUp + 0x0c, 1);
+    this.write(CFG.stlb + 0x04, asid);
+    this.write(CFG.stlb + 0x08, rootTable / 4096);
+    this.write(CFG.stlb + 0x0c, 0);
+    this.write(CFG.stlb, 0x80000000);
+    this.write(CFG.mmuUp + 0x0c, 1);
   }
 
   /** Writes page-table entries for one page through the HBM BAR, tables one after the other from `rootTable`. */
@@ -150,30 +164,30 @@ export class Driver {
   /** The user's ASID on every stream of an engine and on its DMA core. */
   useAsid(name: string, asid: number): void {
     for (let cp = 0; cp < 5; cp++) this.write(qmanOf(name) + 0x24 + 4 * cp, asid);
-    if (name.startsWith('DMA')) this.write(cfg.dmaCores[Number(name.slice(3))]! + 0xf4, asid);
+    if (name.startsWith('DMA')) this.write(CFG.dmaCores[Number(name.slice(3))]! + 0xf4, asid);
   }
 
   /** gaudi_init_cpu_queues, then the request for events. */
   openCpuQueues(entries = 64): void {
     const address = (bus: number) => [host(bus) % 2 ** 32, Math.floor(host(bus) / 2 ** 32)] as const;
-    this.write(cfg.cpuInterface + 0x12c, MSB);
+    this.write(CFG.cpuInterface + 0x12c, MSB);
     const rings = [
       [0x204, 0x208, 0x10000],
       [0x220, 0x224, EVENT_RING],
     ] as const;
     for (const [low, high, bus] of rings) {
-      this.write(cfg.cpuInterface + low, address(bus)[0]);
-      this.write(cfg.cpuInterface + high, address(bus)[1]);
+      this.write(CFG.cpuInterface + low, address(bus)[0]);
+      this.write(CFG.cpuInterface + high, address(bus)[1]);
     }
-    this.write(cfg.cpuInterface + 0x20c, 16 * entries);
-    this.write(cfg.cpuInterface + 0x228, 64 * 64);
-    this.write(cfg.cpuInterface + 0x230, 3);
-    this.write(cfg.gic + 0x40, 484);
+    this.write(CFG.cpuInterface + 0x20c, 16 * entries);
+    this.write(CFG.cpuInterface + 0x228, 64 * 64);
+    this.write(CFG.cpuInterface + 0x230, 3);
+    this.write(CFG.gic + 0x40, 484);
     this.bus.run();
   }
 
   wantEvents(): void {
-    this.write(cfg.gic + 0x40, 486);
+    this.write(CFG.gic + 0x40, 486);
     this.bus.run();
   }
 
@@ -190,8 +204,8 @@ export class Driver {
     memory.writeU64(0x10000 + 16 * slot, BigInt(host(CPU_PACKETS)));
     memory.writeU32(0x10000 + 16 * slot + 8, 24 + 4 * (fields.extra?.length ?? 0));
     this.#cpuProducer = (this.#cpuProducer + 1) % (2 * entries);
-    this.write(cfg.cpuInterface + 0x200, this.#cpuProducer);
-    this.write(cfg.gic + 0x40, 484);
+    this.write(CFG.cpuInterface + 0x200, this.#cpuProducer);
+    this.write(CFG.gic + 0x40, 484);
     this.bus.run();
     return {
       result: memory.readU64(CPU_PACKETS),

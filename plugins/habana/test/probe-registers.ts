@@ -1,9 +1,9 @@
 /**
- * How often the stock driver of Debian's 7.2.12 read and wrote every register in one probe, recorded with all of BAR2 trapped. It
- * is the driver's doing, so 6.12 and 7.3 with the same source do the same.
+ * How often the stock driver of Debian's 7.2.12 read and wrote every register in one probe, recorded with all of BAR2
+ * trapped. It is the driver's doing, so 6.12 and 7.3 with the same source do the same.
  *
- * A line is the pages (cfg offset / 4096) whose registers had the same accesses, and their offsets in the page: `024-034x2` means
- * each dword from 0x24 to 0x34, twice.
+ * A line is the pages (cfg offset / 4096) whose registers had the same accesses, and their offsets in the page:
+ * `024-034x2` means each dword from 0x24 to 0x34, twice.
  */
 type Recording = readonly (readonly [pages: string, offsets: string])[];
 
