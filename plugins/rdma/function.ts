@@ -13,7 +13,7 @@ import {
   powerManagement,
   vendorSpecific,
 } from 'ghostbus';
-import { FloodGuard } from 'ghostbus/kit';
+import { FloodGuard, type FloodLimit } from 'ghostbus/kit';
 import { BAR0, MSIX_VECTORS } from './bar0.js';
 import { RdmaModel } from './model.js';
 import type { Link, Profile } from './port/profile.js';
@@ -35,6 +35,9 @@ function identityOf(link: Link): Identity {
     revisionId: 0,
   };
 }
+
+/** A driver that probes, or a test of hundreds of errors, says more in a second than the kit's standard lets pass. */
+const LOG_LIMIT: FloodLimit = { records: 200 };
 
 export class RdmaFunction implements PcieFunction<RdmaModel> {
   readonly nameSuffix?: string;
@@ -59,7 +62,7 @@ export class RdmaFunction implements PcieFunction<RdmaModel> {
   }
 
   powerOn(port: FunctionPort, cause: PowerOnCause): RdmaModel {
-    if (this.#log === undefined) this.#log = new FloodGuard(port.log, port.clock);
+    if (this.#log === undefined) this.#log = new FloodGuard(port.log, port.clock, LOG_LIMIT);
     else this.#log.attach(port.clock);
     return new RdmaModel(port, cause, {
       log: this.#log,

@@ -134,6 +134,29 @@ describe('memory keys', () => {
     ]);
   });
 
+  it('leads to nothing where the null key is, alone or between others, however often', () => {
+    assert.deepEqual(translate({ key: SPECIAL_KEY.NULL }), [{ kind: 'nothing', lengthBytes: 16 }]);
+    const inner = create({ table: [0n] });
+    const word = (bytes: number, key: number): bigint => (BigInt(bytes) << 32n) | BigInt(key);
+    const table = [
+      word(1, SPECIAL_KEY.NULL),
+      0n,
+      word(7, inner),
+      0n,
+      word(4, SPECIAL_KEY.NULL),
+      0n,
+      word(4, inner),
+      8n,
+    ];
+    const outer = create({ mode: MODE.KLM, table });
+    assert.deepEqual(translate({ key: outer }), [
+      { kind: 'nothing', lengthBytes: 1 },
+      bus(0, 7),
+      { kind: 'nothing', lengthBytes: 4 },
+      bus(8, 4),
+    ]);
+  });
+
   it('stops at keys that contain themselves', () => {
     // The first key gets index 0x1000, as the adapter hands them out.
     const own = (0x1000 << 8) | 1;
