@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type Cleanup, withCleanup } from './cleanup.js';
 import { InterruptedError } from './exit-status.js';
-import { FakeProcess } from './fake-guest.js';
+import { FakeProcess } from './test/fake-guest.js';
 
 const forever = () => new Promise<never>(() => undefined);
 

@@ -11,7 +11,7 @@ import {
   findControlSockets,
   serveControl,
 } from './control-socket.js';
-import { fakeState } from './fake-guest.js';
+import { fakeState } from './test/fake-guest.js';
 
 describe('control socket', () => {
   let root = '';

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from '../qemu/index.js';
-import { type FakeBehaviour, FakeTools } from './fake-guest.js';
 import { type RunReport, type RunRequest, runInGuest } from './run-in-guest.js';
+import { type FakeBehaviour, FakeTools } from './test/fake-guest.js';
 
 const silentLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 

@@ -10,7 +10,7 @@ import {
   type TestFunction,
   type TestGuest,
   TestMachine,
-} from './test-machine.js';
+} from './test/machine.js';
 
 const RAM_BYTES = 0x400000;
 /** Bus addresses of the BARs: above guest memory. */

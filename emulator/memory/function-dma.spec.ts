@@ -8,7 +8,7 @@ import {
   type TestFunction,
   type TestGuest,
   TestMachine,
-} from './test-machine.js';
+} from './test/machine.js';
 
 const GPU = 0x10_0000_0000;
 const VRAM = GPU + MEMORY_OFFSET;

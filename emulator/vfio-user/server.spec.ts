@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { closeFd, openFdCount } from '../host/index.js';
+import { Bench } from '../../conformance/bench.js';
+import { RawClient } from '../../conformance/client.js';
+import { FixtureDevice } from '../../conformance/fixture-device.js';
 import {
   accepted,
   assertInSync,
@@ -15,12 +17,10 @@ import {
   setIrqs,
   succeed,
   writeRegion,
-} from './conformance/row.js';
-import { FixtureDevice } from './fixture-device.js';
+} from '../../conformance/row.js';
+import { closeFd, openFdCount } from '../host/index.js';
 import { COMMAND, DMA_ACCESS, FLAG, IRQ_SET } from './messages.js';
 import { FunctionServer } from './server.js';
-import { Bench } from './test-bench.js';
-import { TestClient } from './test-client.js';
 
 const { NONE, EVENTFD, TRIGGER } = IRQ_SET;
 const CONFIG = 7;
@@ -167,7 +167,7 @@ describe('vfio-user server', () => {
       server.onListenReadable();
       server.onConnectionReadable();
     };
-    const client = new TestClient(server.socketPath, { idle });
+    const client = new RawClient(server.socketPath, { idle });
     client.negotiate();
     client.send(dmaReply(0, Buffer.from('abcd')));
     const target = Buffer.alloc(4);

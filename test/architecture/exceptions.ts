@@ -13,7 +13,5 @@ export const EXCEPTIONS: readonly Exception[] = [
   { from: 'plugins/', to: 'test/guest/support.ts', reason: 'until the session boots guests for specs' },
   { from: 'plugins/', to: 'demo/', reason: MIGRATING },
   { from: 'plugins/habana/test/', to: 'plugins/rdma/test/', reason: 'a spec of two devices belongs to neither' },
-  { from: 'emulator/vfio-user/', to: 'emulator/pci/', reason: 'the conformance rows leave the sources' },
-  { from: 'emulator/vfio-user/', to: 'emulator/bus.ts', reason: 'the conformance rows leave the sources' },
   { from: 'emulator/cli/', to: 'emulator/memory/', reason: 'devices are described without a memory of their own' },
 ];

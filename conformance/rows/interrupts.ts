@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { writeSync } from 'node:fs';
-import { drainEventfd } from '../../host/index.js';
-import { MSIX_VECTORS } from '../fixture-device.js';
-import { COMMAND, IRQ_SET } from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import { accepted, fail, type Row, raw, refused, refusedWithFds, resetDevice, setIrqs, succeed } from './row.js';
+import { drainEventfd } from '../../emulator/host/index.js';
+import { COMMAND, IRQ_SET } from '../../emulator/vfio-user/messages.js';
+import { accepted, fail, type Row, raw, refused, refusedWithFds, resetDevice, setIrqs, succeed } from '../row.js';
+import { MSIX_VECTORS } from '../shape.js';
+import type { Wire } from '../wire.js';
 
 const { NONE, BOOL, EVENTFD, MASK, UNMASK, TRIGGER } = IRQ_SET;
 const [INTX, MSI, MSIX, ERR, REQ] = [0, 1, 2, 3, 4];
@@ -17,11 +17,11 @@ function add(fd: number, value: bigint): void {
 }
 
 /** Vectors 0 and 1 of MSI-X with counters 4 and 8. */
-function twoVectors(bench: Bench): [number, number] {
-  const fds: [number, number] = [bench.eventfd(), bench.eventfd()];
+function twoVectors(wire: Wire): [number, number] {
+  const fds: [number, number] = [wire.eventfd(), wire.eventfd()];
   add(fds[0], 4n);
   add(fds[1], 8n);
-  succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, count: 2 }), fds);
+  succeed(wire, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, count: 2 }), fds);
   return fds;
 }
 
@@ -107,7 +107,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-26',
     what: 'REQ EVENTFD|TRIGGER without fd: OK, de-assigned',
-    run: (bench) => {
+    inside: (bench) => {
       succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: REQ, count: 1 }), [bench.eventfd()]);
       succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: REQ, count: 1 }));
       assert.equal(bench.device.hasEventfd(REQ!, 0), false);
@@ -116,7 +116,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-27',
     what: 'MSI-X EVENTFD|TRIGGER with a fd: OK, fires',
-    run: (bench) => {
+    inside: (bench) => {
       const fd = bench.eventfd();
       succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, start: 2047, count: 1 }), [fd]);
       bench.device.fire(MSIX!, 2047);
@@ -126,7 +126,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-28',
     what: 'again with a new fd: OK, only the new one fires (the old one closed: see the leak check)',
-    run: (bench) => {
+    inside: (bench) => {
       const fds = [bench.eventfd(), bench.eventfd()];
       for (const fd of fds) succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, count: 1 }), [fd]);
       bench.device.fire(MSIX!, 0);
@@ -136,25 +136,25 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-29',
     what: '2 fds with counters 4, 8, then NONE|TRIGGER of the second: 4, 9',
-    run: (bench) => {
-      const fds = twoVectors(bench);
-      succeed(bench, setIrqs({ flags: NONE | TRIGGER, index: MSIX, start: 1, count: 1 }));
+    run: (wire) => {
+      const fds = twoVectors(wire);
+      succeed(wire, setIrqs({ flags: NONE | TRIGGER, index: MSIX, start: 1, count: 1 }));
       assertCounters(fds, 4n, 9n);
     },
   },
   {
     id: 'Q-30',
     what: '2 fds, BOOL {0, 1}: 4, 9',
-    run: (bench) => {
-      const fds = twoVectors(bench);
-      succeed(bench, setIrqs({ flags: BOOL | TRIGGER, index: MSIX, count: 2 }, Uint8Array.of(0, 1)));
+    run: (wire) => {
+      const fds = twoVectors(wire);
+      succeed(wire, setIrqs({ flags: BOOL | TRIGGER, index: MSIX, count: 2 }, Uint8Array.of(0, 1)));
       assertCounters(fds, 4n, 9n);
     },
   },
   {
     id: 'Q-31',
     what: 'MASK|NONE, UNMASK|BOOL of MSI-X: OK, the device hears it',
-    run: (bench) => {
+    inside: (bench) => {
       succeed(bench, setIrqs({ flags: NONE | MASK, index: MSIX, count: 1 }));
       succeed(bench, setIrqs({ flags: BOOL | UNMASK, index: MSIX, start: 6, count: 2 }, Uint8Array.of(0, 1)));
       assert.deepEqual(bench.device.maskCalls, [
@@ -171,7 +171,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-33',
     what: '16 fds in one message: OK, each its vector',
-    run: (bench) => {
+    inside: (bench) => {
       const fds = Array.from({ length: 16 }, () => bench.eventfd());
       succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, start: 100, count: 16 }), fds);
       fds.forEach((_, i) => {
@@ -185,7 +185,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
     what: 'INTx EVENTFD|UNMASK with a fd: OK, the device has it; anything else by eventfd: EINVAL',
     rejected:
       'polling it would be the device: no function here has INTx (under TCG it switches BAR mappings off, §2.9)',
-    run: (bench) => {
+    inside: (bench) => {
       const fd = bench.eventfd();
       succeed(bench, setIrqs({ flags: EVENTFD | UNMASK, index: INTX, count: 1 }), [fd]);
       add(fd, 3n);
@@ -198,7 +198,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-36',
     what: 'a vector fires without fd: counted, nothing else',
-    run: (bench) => {
+    inside: (bench) => {
       bench.device.fire(MSIX!, 3);
       succeed(bench, setIrqs({ flags: NONE | TRIGGER, index: MSIX, start: 3, count: 1 }));
       assert.equal(bench.device.firedWithoutFd, 2);
@@ -212,18 +212,18 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-38',
     what: 'a saturated eventfd: the server does not block',
-    run: (bench) => {
-      const fd = bench.eventfd();
+    run: (wire) => {
+      const fd = wire.eventfd();
       add(fd, 0xffff_ffff_ffff_fffen);
-      succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, count: 1 }), [fd]);
-      succeed(bench, setIrqs({ flags: NONE | TRIGGER, index: MSIX, count: 1 }));
+      succeed(wire, setIrqs({ flags: EVENTFD | TRIGGER, index: MSIX, count: 1 }), [fd]);
+      succeed(wire, setIrqs({ flags: NONE | TRIGGER, index: MSIX, count: 1 }));
       assertCounters([fd], 0xffff_ffff_ffff_fffen);
     },
   },
   {
     id: 'Q-39',
     what: 'DEVICE_RESET keeps the eventfds',
-    run: (bench) => {
+    inside: (bench) => {
       const fds = twoVectors(bench);
       succeed(bench, resetDevice());
       bench.device.fire(MSIX!, 0);
@@ -233,7 +233,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
   {
     id: 'Q-40',
     what: 'disconnect: all eventfds closed',
-    run: (bench) => {
+    inside: (bench) => {
       twoVectors(bench);
       succeed(bench, setIrqs({ flags: EVENTFD | TRIGGER, index: ERR, count: 1 }), [bench.eventfd()]);
       bench.disconnect();

@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
-import { FLAG, VERSION } from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import { encodeVersion, QEMU_CAPABILITIES } from '../test-client.js';
-import { assertError, assertInSync, dmaMap, fail, type Row, raw } from './row.js';
+import { FLAG, VERSION } from '../../emulator/vfio-user/messages.js';
+import { encodeVersion, QEMU_CAPABILITIES } from '../client.js';
+import { assertError, assertInSync, dmaMap, fail, type Row, raw } from '../row.js';
+import type { Wire } from '../wire.js';
 
 const ID = 0x2b;
 const MAX_MESSAGE_BYTES = 1024 * 1024 + 32;
 
 /** The first message: refused, and the connection is over; the next client is served. */
 function refusedFirst(message: Buffer, fdCount = 0) {
-  return (bench: Bench) => {
-    const fds = Array.from({ length: fdCount }, () => bench.eventfd());
-    assertError(bench.client.request(message, fds), message);
-    assert.ok(bench.client.endedByServer(), 'the connection should be refused');
-    bench.reconnect();
-    assertInSync(bench);
+  return (wire: Wire) => {
+    const fds = Array.from({ length: fdCount }, () => wire.eventfd());
+    assertError(wire.client.request(message, fds), message);
+    assert.ok(wire.client.endedByServer(), 'the connection should be refused');
+    wire.reconnect();
+    assertInSync(wire);
   };
 }
 
@@ -25,20 +25,20 @@ interface Announcement {
   readonly capabilities: Record<string, unknown>;
 }
 
-function negotiated(bench: Bench, message: Buffer): { minor: number; sizeBytes: number; json: Announcement } {
-  const reply = bench.client.request(message);
+function negotiated(wire: Wire, message: Buffer): { minor: number; sizeBytes: number; json: Announcement } {
+  const reply = wire.client.request(message);
   assert.deepEqual([reply.flags, reply.id], [FLAG.REPLY, message.readUInt16LE(0)]);
   const { major, minor } = VERSION.decode(reply.bytes);
   assert.equal(major, 0);
   assert.equal(reply.bytes.at(-1), 0, 'NUL at the end');
   const json = JSON.parse(reply.bytes.subarray(VERSION.sizeBytes, -1).toString()) as Announcement;
-  assertInSync(bench);
+  assertInSync(wire);
   return { minor, sizeBytes: reply.sizeBytes, json };
 }
 
 function accepts(message: Buffer) {
-  return (bench: Bench) => {
-    const { json } = negotiated(bench, message);
+  return (wire: Wire) => {
+    const { json } = negotiated(wire, message);
     assert.deepEqual(json.capabilities, {
       max_msg_fds: 16,
       max_data_xfer_size: 1048576,
@@ -54,10 +54,10 @@ export const VERSION_ROWS: readonly Row[] = (
     {
       id: 'V-02',
       what: 'larger than the largest message: EINVAL, server survives',
-      run: (bench) => {
+      run: (wire) => {
         const message = encodeVersion(ID, '{}\0');
         message.writeUInt32LE(MAX_MESSAGE_BYTES + 1, 4);
-        refusedFirst(message)(bench);
+        refusedFirst(message)(wire);
       },
     },
     { id: 'V-03', what: 'first command 999: EINVAL, refused', run: refusedFirst(raw(999)) },
@@ -77,12 +77,12 @@ export const VERSION_ROWS: readonly Row[] = (
     {
       id: 'V-17',
       what: 'twin_socket no object, supported no bool: EINVAL',
-      run: (bench) => {
-        refusedCapability('"twin_socket":true')(bench);
-        bench.disconnect();
-        bench.turn();
-        bench.client = bench.connect();
-        refusedCapability('"twin_socket":{"supported":1}')(bench);
+      run: (wire) => {
+        refusedCapability('"twin_socket":true')(wire);
+        wire.disconnect();
+        wire.turn();
+        wire.client = wire.connect();
+        refusedCapability('"twin_socket":{"supported":1}')(wire);
       },
     },
     { id: 'V-18', what: 'no JSON at all: OK with capabilities', run: accepts(encodeVersion(ID, '')) },
@@ -96,27 +96,27 @@ export const VERSION_ROWS: readonly Row[] = (
     {
       id: 'V-22',
       what: 'minor 0: reply minor 0',
-      run: (bench) => assert.equal(negotiated(bench, encodeVersion(ID, '{}\0')).minor, 0),
+      run: (wire) => assert.equal(negotiated(wire, encodeVersion(ID, '{}\0')).minor, 0),
     },
     {
       id: 'V-23',
       what: "minor 1, 2, 7: reply minor not above the client's",
-      run: (bench) => {
+      run: (wire) => {
         for (const minor of [1, 2, 7]) {
-          assert.ok(negotiated(bench, encodeVersion(ID, '{}\0', 0, minor)).minor <= minor);
-          bench.disconnect();
-          bench.turn();
-          bench.client = bench.connect();
+          assert.ok(negotiated(wire, encodeVersion(ID, '{}\0', 0, minor)).minor <= minor);
+          wire.disconnect();
+          wire.turn();
+          wire.client = wire.connect();
         }
       },
     },
     {
       id: 'V-24',
       what: "QEMU 10.2.2's 214 bytes: 121 bytes back, no write_multiple",
-      run: (bench) => {
+      run: (wire) => {
         const request = encodeVersion(ID, `${QEMU_CAPABILITIES}\0`);
         assert.equal(request.length, 214);
-        const { sizeBytes, json } = negotiated(bench, request);
+        const { sizeBytes, json } = negotiated(wire, request);
         assert.equal(sizeBytes, 121);
         assert.equal(json.capabilities.write_multiple, undefined);
       },
@@ -129,16 +129,16 @@ export const VERSION_ROWS: readonly Row[] = (
     {
       id: 'V-26',
       what: 'a second VERSION: EINVAL, in sync',
-      run: (bench) => {
-        bench.client.negotiate();
-        fail(bench, encodeVersion(ID, '{}\0'));
-        assertInSync(bench);
+      run: (wire) => {
+        wire.client.negotiate();
+        fail(wire, encodeVersion(ID, '{}\0'));
+        assertInSync(wire);
       },
     },
     {
       id: 'V-27',
       what: 'disconnect right after VERSION: noticed, listens again',
-      run: (bench) => {
+      inside: (bench) => {
         bench.client.send(encodeVersion(ID, '{}\0'));
         bench.disconnect();
         bench.turn();
@@ -151,12 +151,12 @@ export const VERSION_ROWS: readonly Row[] = (
     {
       id: 'V-28',
       what: 'pgsizes, max_dma_maps of a wrong type: EINVAL',
-      run: (bench) => {
-        refusedCapability('"pgsizes":"4k"')(bench);
-        bench.disconnect();
-        bench.turn();
-        bench.client = bench.connect();
-        refusedCapability('"max_dma_maps":{}')(bench);
+      run: (wire) => {
+        refusedCapability('"pgsizes":"4k"')(wire);
+        wire.disconnect();
+        wire.turn();
+        wire.client = wire.connect();
+        refusedCapability('"max_dma_maps":{}')(wire);
       },
     },
   ] satisfies Row[]

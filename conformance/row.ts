@@ -3,8 +3,7 @@
  * `what` is the checklist's input and expectation in short; `id` is the checklist's.
  */
 import assert from 'node:assert/strict';
-import { type ERRNO, errnoName } from '../../host/index.js';
-import type { FixtureOptions } from '../fixture-device.js';
+import { type ERRNO, errnoName } from '../emulator/host/index.js';
 import {
   COMMAND,
   DEVICE_INFO,
@@ -20,20 +19,26 @@ import {
   REGION_INFO,
   SET_IRQS,
   writeHeader,
-} from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import type { ReceivedMessage } from '../test-client.js';
+} from '../emulator/vfio-user/messages.js';
+import type { Bench } from './bench.js';
+import type { ReceivedMessage } from './client.js';
+import type { Variant } from './shape.js';
+import type { Wire } from './wire.js';
 
 export interface Row {
   readonly id: string;
   readonly what: string;
-  /** Why this server does otherwise than the checklist or libvfio-user; without `run`, why there is nothing to test. */
+  /** Why this server does otherwise than the checklist or libvfio-user; without a script, why there is nothing to test. */
   readonly rejected?: string;
-  readonly fixture?: FixtureOptions;
+  /** In what the function differs from the usual one. */
+  readonly variant?: Variant;
   /** False: the row does its own VERSION. */
   readonly negotiated?: false;
   readonly dmaTimeoutMs?: number;
-  readonly run?: (bench: Bench) => void;
+  /** The script of a row that needs only the socket. */
+  readonly run?: (wire: Wire) => void;
+  /** In its place, the script of a row that also looks at the device and the log behind the server. */
+  readonly inside?: (bench: Bench) => void;
 }
 
 const ID = 0x2b;
@@ -101,52 +106,52 @@ export function assertSuccess(reply: ReceivedMessage, request: Buffer): void {
 }
 
 /** Sends and expects success. */
-export function succeed(bench: Bench, message: Buffer, fds: readonly number[] = []): ReceivedMessage {
-  const reply = bench.request(message, fds);
+export function succeed(wire: Wire, message: Buffer, fds: readonly number[] = []): ReceivedMessage {
+  const reply = wire.request(message, fds);
   assertSuccess(reply, message);
   return reply;
 }
 
 /** Sends and expects the error. */
-export function fail(bench: Bench, message: Buffer, errno: ErrnoName = 'EINVAL', fds: readonly number[] = []): void {
-  assertError(bench.request(message, fds), message, errno);
+export function fail(wire: Wire, message: Buffer, errno: ErrnoName = 'EINVAL', fds: readonly number[] = []): void {
+  assertError(wire.request(message, fds), message, errno);
 }
 
-export function assertInSync(bench: Bench): void {
-  assert.equal(succeed(bench, deviceInfo()).sizeBytes, DEVICE_INFO.sizeBytes);
+export function assertInSync(wire: Wire): void {
+  assert.equal(succeed(wire, deviceInfo()).sizeBytes, DEVICE_INFO.sizeBytes);
 }
 
 /** A row's whole script: this message is refused with this errno, and the stream goes on. */
 export function refused(message: Buffer, errno: ErrnoName = 'EINVAL') {
-  return (bench: Bench) => {
-    fail(bench, message, errno);
-    assertInSync(bench);
+  return (wire: Wire) => {
+    fail(wire, message, errno);
+    assertInSync(wire);
   };
 }
 
 /** A row's whole script: these messages all succeed. */
 export function accepted(...messages: readonly Buffer[]) {
-  return (bench: Bench) => {
-    for (const message of messages) succeed(bench, message);
+  return (wire: Wire) => {
+    for (const message of messages) succeed(wire, message);
   };
 }
 
 /** A row's whole script: an eventfd or two come along, and it is refused; that none stays open is checked by the runner. */
 export function refusedWithFds(message: Buffer, fdCount: number, errno: ErrnoName = 'EINVAL') {
-  return (bench: Bench) => {
-    const fds = Array.from({ length: fdCount }, () => bench.eventfd());
-    fail(bench, message, errno, fds);
-    assertInSync(bench);
+  return (wire: Wire) => {
+    const fds = Array.from({ length: fdCount }, () => wire.eventfd());
+    fail(wire, message, errno, fds);
+    assertInSync(wire);
   };
 }
 
 /** Reads `count` bytes of a region by message. */
-export function peek(bench: Bench, region: number, offset: number, count: number): Buffer {
-  const reply = succeed(bench, readRegion(region, offset, count));
+export function peek(wire: Wire, region: number, offset: number, count: number): Buffer {
+  const reply = succeed(wire, readRegion(region, offset, count));
   assert.equal(reply.sizeBytes, REGION_ACCESS.sizeBytes + count);
   return reply.bytes.subarray(REGION_ACCESS.sizeBytes);
 }
 
-export function poke(bench: Bench, region: number, offset: number, data: readonly number[] | Uint8Array): void {
-  succeed(bench, writeRegion(region, offset, data));
+export function poke(wire: Wire, region: number, offset: number, data: readonly number[] | Uint8Array): void {
+  succeed(wire, writeRegion(region, offset, data));
 }

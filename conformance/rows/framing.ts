@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { drainEventfd, ERRNO, openFdCount } from '../../host/index.js';
-import { COMMAND, FLAG, HEADER_BYTES, IRQ_SET, writeHeader } from '../messages.js';
-import type { Bench } from '../test-bench.js';
+import { drainEventfd, ERRNO, openFdCount } from '../../emulator/host/index.js';
+import { COMMAND, FLAG, HEADER_BYTES, IRQ_SET, writeHeader } from '../../emulator/vfio-user/messages.js';
+import type { Bench } from '../bench.js';
 import {
   assertError,
   assertInSync,
@@ -19,7 +19,8 @@ import {
   setIrqs,
   succeed,
   writeRegion,
-} from './row.js';
+} from '../row.js';
+import type { Wire } from '../wire.js';
 
 const MAX_MESSAGE_BYTES = 1024 * 1024 + 32;
 const MSIX_EVENTFD = IRQ_SET.EVENTFD | IRQ_SET.TRIGGER;
@@ -32,19 +33,19 @@ function headerOf(sizeBytes: number, command: number): Buffer {
 }
 
 function refusedAndClosed(message: Buffer) {
-  return (bench: Bench) => {
-    assertError(bench.request(message), message);
-    assert.ok(bench.client.endedByServer(), 'the connection should be closed');
-    bench.reconnect();
-    assertInSync(bench);
+  return (wire: Wire) => {
+    assertError(wire.request(message), message);
+    assert.ok(wire.client.endedByServer(), 'the connection should be closed');
+    wire.reconnect();
+    assertInSync(wire);
   };
 }
 
 /** Nothing comes back, and the next reply is the next request's. */
-function silent(bench: Bench, message: Buffer): void {
-  bench.client.send(message);
+function silent(wire: Wire, message: Buffer): void {
+  wire.client.send(message);
   const marker = readRegion(1, 0, 4, 0x7777);
-  assert.equal(bench.request(marker).id, 0x7777);
+  assert.equal(wire.request(marker).id, 0x7777);
 }
 
 function lostClient(bench: Bench): void {
@@ -116,9 +117,9 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-04',
     what: 'type 2 to 15: EINVAL',
-    run: (bench) => {
-      for (let type = 2; type <= 15; type++) refused(raw(COMMAND.DEVICE_RESET, 0, type))(bench);
-      refusedAndClosed(raw(COMMAND.DEVICE_RESET, 8, 2))(bench);
+    run: (wire) => {
+      for (let type = 2; type <= 15; type++) refused(raw(COMMAND.DEVICE_RESET, 0, type))(wire);
+      refusedAndClosed(raw(COMMAND.DEVICE_RESET, 8, 2))(wire);
     },
   },
   { id: 'H-05', what: 'command 19 with a body: EINVAL, body drained', run: refused(raw(19, 1)) },
@@ -127,16 +128,16 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-08',
     what: 'DMA_READ, DMA_WRITE from the client: EINVAL',
-    run: (bench) => {
-      refused(raw(COMMAND.DMA_READ, 16))(bench);
-      refused(raw(COMMAND.DMA_WRITE, 24))(bench);
+    run: (wire) => {
+      refused(raw(COMMAND.DMA_READ, 16))(wire);
+      refused(raw(COMMAND.DMA_WRITE, 24))(wire);
     },
   },
   { id: 'H-09', what: 'SET_IRQS without payload: EINVAL', run: refused(raw(COMMAND.DEVICE_SET_IRQS)) },
   {
     id: 'H-10',
     what: 'DEVICE_RESET: OK, a bare header',
-    run: (bench) => {
+    inside: (bench) => {
       assert.equal(succeed(bench, resetDevice()).sizeBytes, HEADER_BYTES);
       assert.equal(bench.device.resets, 1);
     },
@@ -144,24 +145,24 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-11',
     what: 'DEVICE_RESET with a payload: in sync after it',
-    run: (bench) => {
-      succeed(bench, raw(COMMAND.DEVICE_RESET, 24));
-      assertInSync(bench);
+    run: (wire) => {
+      succeed(wire, raw(COMMAND.DEVICE_RESET, 24));
+      assertInSync(wire);
     },
   },
   { id: 'H-12', what: 'a bad request with 2 fds: EINVAL, both closed', run: refusedWithFds(raw(19, 8), 2) },
   {
     id: 'H-13',
     what: 'a bad request with NO_REPLY: no bytes back',
-    run: (bench) => {
-      silent(bench, raw(19, 8, FLAG.NO_REPLY));
-      silent(bench, setIrqs({ index: 99 }, undefined, FLAG.NO_REPLY));
+    run: (wire) => {
+      silent(wire, raw(19, 8, FLAG.NO_REPLY));
+      silent(wire, setIrqs({ index: 99 }, undefined, FLAG.NO_REPLY));
     },
   },
   {
     id: 'H-14',
     what: 'REGION_WRITE with NO_REPLY: no reply, visible to the next read; other commands too',
-    run: (bench) => {
+    inside: (bench) => {
       silent(bench, resetDevice(FLAG.NO_REPLY));
       assert.equal(bench.device.resets, 1);
       bench.client.send(writeRegion(1, 0x10, [1, 2, 3, 4], FLAG.NO_REPLY));
@@ -172,32 +173,32 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-16',
     what: 'ids 0, 0xffff and repeated ones are echoed',
-    run: (bench) => {
-      for (const id of [0, 0xffff, 5, 5, 0]) assert.equal(bench.request(readRegion(1, 0, 4, id)).id, id);
-      for (const id of [0, 0xffff]) assert.equal(bench.request(raw(COMMAND.DEVICE_RESET, 0, 0, id)).id, id);
+    run: (wire) => {
+      for (const id of [0, 0xffff, 5, 5, 0]) assert.equal(wire.request(readRegion(1, 0, 4, id)).id, id);
+      for (const id of [0, 0xffff]) assert.equal(wire.request(raw(COMMAND.DEVICE_RESET, 0, 0, id)).id, id);
     },
   },
   {
     id: 'H-17',
     what: 'a header byte by byte',
-    run: (bench) => {
+    run: (wire) => {
       const message = readRegion(1, 0, 4);
       for (const byte of message.subarray(0, message.length - 1)) {
-        bench.client.send(Buffer.of(byte));
-        bench.turn();
-        assert.equal(bench.client.poll(), undefined);
+        wire.client.send(Buffer.of(byte));
+        wire.turn();
+        assert.equal(wire.client.poll(), undefined);
       }
-      assertSuccess(bench.request(message.subarray(message.length - 1)), message);
+      assertSuccess(wire.request(message.subarray(message.length - 1)), message);
     },
   },
   {
     id: 'H-18',
     what: 'three requests in one write: three replies in order',
-    run: (bench) => {
+    run: (wire) => {
       const ids = [11, 12, 13];
-      bench.client.send(Buffer.concat(ids.map((id) => readRegion(1, 0, 4, id))));
+      wire.client.send(Buffer.concat(ids.map((id) => readRegion(1, 0, 4, id))));
       assert.deepEqual(
-        ids.map(() => bench.client.receive().id),
+        ids.map(() => wire.client.receive().id),
         ids,
       );
     },
@@ -205,7 +206,7 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-19',
     what: 'DMA_MAP(fd), REGION_READ, SET_IRQS(2 fds) before the server reads: each fd to its message',
-    run: (bench) => {
+    inside: (bench) => {
       const [first, second] = [bench.eventfd(), bench.eventfd()];
       bench.client.send(dmaMap({ address: 0x1000 }), [bench.memfd(0x1000)]);
       bench.client.send(readRegion(1, 0, 4));
@@ -222,24 +223,24 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-20',
     what: '17 and 64 fds on one message: EINVAL, all closed',
-    run: (bench) => {
+    run: (wire) => {
       for (const count of [17, 64, 100]) {
-        refusedWithFds(setIrqs({ flags: MSIX_EVENTFD, index: 2, count }), count)(bench);
+        refusedWithFds(setIrqs({ flags: MSIX_EVENTFD, index: 2, count }), count)(wire);
       }
     },
   },
   {
     id: 'H-21',
     what: 'a fd on a command that takes none: EINVAL, closed',
-    run: (bench) => {
-      refusedWithFds(readRegion(1, 0, 4), 1)(bench);
-      refusedWithFds(resetDevice(), 1)(bench);
+    run: (wire) => {
+      refusedWithFds(readRegion(1, 0, 4), 1)(wire);
+      refusedWithFds(resetDevice(), 1)(wire);
     },
   },
   {
     id: 'H-22',
     what: 'the client closes in mid-body, with a fd in flight: listens again',
-    run: (bench) => {
+    inside: (bench) => {
       bench.client.send(dmaMap({ address: 0x1000 }).subarray(0, 30), [bench.memfd(0x1000)]);
       bench.turn();
       bench.disconnect();
@@ -249,7 +250,7 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-23',
     what: 'the client closes while a reply is due: EPIPE, no signal, listens again',
-    run: (bench) => {
+    inside: (bench) => {
       bench.client.send(readRegion(1, 0, 4));
       bench.disconnect();
       lostClient(bench);
@@ -258,7 +259,7 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-24',
     what: 'reconnect: fresh negotiation, registers kept, DMA maps and eventfds gone',
-    run: (bench) => {
+    inside: (bench) => {
       poke(bench, 1, 0x20, [9, 8, 7, 6]);
       succeed(bench, dmaMap({ address: 0x1000 }), [bench.memfd(0x1000)]);
       succeed(bench, setIrqs({ flags: MSIX_EVENTFD, index: 2, count: 1 }), [bench.eventfd()]);
@@ -274,13 +275,13 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-25',
     what: 'a second client while the first is active: waits, first undisturbed, served afterwards',
-    run: (bench) => {
-      const second = bench.connect();
+    run: (wire) => {
+      const second = wire.connect();
       second.send(deviceInfo());
-      assertInSync(bench);
-      bench.turn();
+      assertInSync(wire);
+      wire.turn();
       assert.equal(second.poll(), undefined);
-      bench.disconnect();
+      wire.disconnect();
       assertError(second.receive(), deviceInfo());
       assert.ok(second.endedByServer(), 'it did not start with VERSION');
     },
@@ -288,7 +289,7 @@ export const FRAMING_ROWS: readonly Row[] = [
   {
     id: 'H-26',
     what: 'random messages (100,000 in the checklist, fewer here for time): no crash, no fd leak',
-    run: (bench) => {
+    inside: (bench) => {
       const before = openFdCount();
       fuzz(bench, Number(process.env.GHOSTBUS_FUZZ_MESSAGES ?? 20_000));
       // The fuzz holds one eventfd and one memfd of its own; only what the last client left mapped may differ.

@@ -1,22 +1,31 @@
 import assert from 'node:assert/strict';
-import { closeFd, fileIdentity } from '../../host/index.js';
-import { BAR2_AREAS, BAR2_BYTES, BAR2_FD_OFFSET, BAR3_AREAS } from '../fixture-device.js';
-import { COMMAND, DEVICE_INFO, decodeSparseMmap, IRQ_FLAG, IRQ_INFO, REGION_FLAG, REGION_INFO } from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import type { ReceivedMessage } from '../test-client.js';
-import { accepted, deviceInfo, irqInfo, type Row, raw, refused, regionInfo, succeed } from './row.js';
+import { readSync } from 'node:fs';
+import { closeFd } from '../../emulator/host/index.js';
+import {
+  COMMAND,
+  DEVICE_INFO,
+  decodeSparseMmap,
+  IRQ_FLAG,
+  IRQ_INFO,
+  REGION_FLAG,
+  REGION_INFO,
+} from '../../emulator/vfio-user/messages.js';
+import type { ReceivedMessage } from '../client.js';
+import { accepted, deviceInfo, irqInfo, poke, type Row, raw, refused, regionInfo, succeed } from '../row.js';
+import { BAR2_AREAS, BAR2_BYTES, BAR2_FD_OFFSET, BAR3_AREAS } from '../shape.js';
+import type { Wire } from '../wire.js';
 
 const { READ, WRITE, MMAP, CAPS } = REGION_FLAG;
 
-function askRegion(bench: Bench, message: Buffer) {
-  const reply = succeed(bench, message);
+function askRegion(wire: Wire, message: Buffer) {
+  const reply = succeed(wire, message);
   const argsz = message.readUInt32LE(16);
   assert.ok(reply.sizeBytes <= 16 + argsz, 'more than the client has room for');
   return { reply, ...REGION_INFO.decode(reply.bytes) };
 }
 
-function assertBar2Complete(bench: Bench, message: Buffer): void {
-  const { reply, ...info } = askRegion(bench, message);
+function assertBar2Complete(wire: Wire, message: Buffer): void {
+  const { reply, ...info } = askRegion(wire, message);
   assert.equal(reply.sizeBytes, 96);
   assert.deepEqual(info, {
     argsz: 80,
@@ -33,19 +42,25 @@ function assertBar2Complete(bench: Bench, message: Buffer): void {
     'id, version, next',
   );
   assert.deepEqual(decodeSparseMmap(capability), BAR2_AREAS);
-  takeFd(bench, reply);
+  takeFd(wire, reply);
 }
 
-/** Exactly one descriptor, of the device's memory. */
-function takeFd(bench: Bench, reply: ReceivedMessage): void {
+/** Exactly one descriptor, of the memory that messages reach too. */
+function takeFd(wire: Wire, reply: ReceivedMessage, region = 2): void {
   assert.equal(reply.fds.length, 1);
-  assert.equal(fileIdentity(reply.fds[0]!).key, fileIdentity(bench.device.memoryFd).key);
-  closeFd(reply.fds[0]!);
+  const [fd] = reply.fds;
+  const { offset: fdOffset } = REGION_INFO.decode(reply.bytes);
+  const at = decodeSparseMmap(reply.bytes.subarray(REGION_INFO.sizeBytes))[0]!.offset;
+  poke(wire, region, at, [0x12, 0x34, 0x56, 0x78]);
+  const bytes = Buffer.alloc(4);
+  assert.equal(readSync(fd!, bytes, 0, 4, fdOffset! + at), 4);
+  assert.deepEqual([...bytes], [0x12, 0x34, 0x56, 0x78]);
+  closeFd(fd!);
 }
 
 function sizeOf(region: number, sizeBytes: number) {
-  return (bench: Bench) => {
-    const { reply, ...info } = askRegion(bench, regionInfo({ index: region }));
+  return (wire: Wire) => {
+    const { reply, ...info } = askRegion(wire, regionInfo({ index: region }));
     assert.equal(reply.fds.length, 0);
     const flags = sizeBytes === 0 ? 0 : READ | WRITE;
     assert.deepEqual(info, { argsz: 32, flags, index: region, capabilityOffset: 0, sizeBytes, offset: 0 });
@@ -53,8 +68,8 @@ function sizeOf(region: number, sizeBytes: number) {
 }
 
 function assertDeviceInfo(message: Buffer) {
-  return (bench: Bench) => {
-    const reply = succeed(bench, message);
+  return (wire: Wire) => {
+    const reply = succeed(wire, message);
     assert.equal(reply.sizeBytes, 32);
     assert.deepEqual(DEVICE_INFO.decode(reply.bytes), { argsz: 16, flags: 3, regionCount: 9, irqCount: 5 });
   };
@@ -75,16 +90,16 @@ export const INFORMATION_ROWS: readonly Row[] = [
   {
     id: 'I-08',
     what: 'argsz 40 for BAR1: 32-byte body',
-    run: (bench) => {
-      const { reply, argsz, sizeBytes, offset, flags } = askRegion(bench, regionInfo({ argsz: 40, index: 1 }));
+    run: (wire) => {
+      const { reply, argsz, sizeBytes, offset, flags } = askRegion(wire, regionInfo({ argsz: 40, index: 1 }));
       assert.deepEqual([reply.sizeBytes, argsz, sizeBytes, offset, flags], [48, 32, 4096, 0, READ | WRITE]);
     },
   },
   {
     id: 'I-09',
     what: 'argsz 32 for BAR2: needed argsz 80, no CAPS, no capability',
-    run: (bench) => {
-      const { reply, ...info } = askRegion(bench, regionInfo({ index: 2 }));
+    run: (wire) => {
+      const { reply, ...info } = askRegion(wire, regionInfo({ index: 2 }));
       assert.deepEqual(info, {
         argsz: 80,
         flags: READ | WRITE | MMAP,
@@ -100,30 +115,30 @@ export const INFORMATION_ROWS: readonly Row[] = [
   {
     id: 'I-10',
     what: 'argsz 80 for BAR2: sparse-mmap capability and exactly one fd',
-    run: (bench) => assertBar2Complete(bench, regionInfo({ argsz: 80, index: 2 })),
+    run: (wire) => assertBar2Complete(wire, regionInfo({ argsz: 80, index: 2 })),
   },
   {
     id: 'I-11',
     what: 'the same with the request padded to 80',
-    run: (bench) => assertBar2Complete(bench, regionInfo({ argsz: 80, index: 2 }, 48)),
+    run: (wire) => assertBar2Complete(wire, regionInfo({ argsz: 80, index: 2 }, 48)),
   },
   {
     id: 'I-12',
     what: "the same, QEMU's way: a request of 48 bytes",
-    run: (bench) => {
+    run: (wire) => {
       const message = regionInfo({ argsz: 80, index: 2 });
       assert.equal(message.length, 48);
-      assertBar2Complete(bench, message);
+      assertBar2Complete(wire, message);
     },
   },
   {
     id: 'I-13',
     what: 'BAR3 with 9 areas: argsz 192',
-    run: (bench) => {
-      assert.equal(askRegion(bench, regionInfo({ index: 3 })).argsz, 192);
-      const { reply } = askRegion(bench, regionInfo({ argsz: 192, index: 3 }));
+    run: (wire) => {
+      assert.equal(askRegion(wire, regionInfo({ index: 3 })).argsz, 192);
+      const { reply } = askRegion(wire, regionInfo({ argsz: 192, index: 3 }));
       assert.deepEqual(decodeSparseMmap(reply.bytes.subarray(REGION_INFO.sizeBytes)), BAR3_AREAS);
-      takeFd(bench, reply);
+      takeFd(wire, reply, 3);
     },
   },
   { id: 'I-14', what: 'unconfigured BAR0: OK, all 0, no fd', run: sizeOf(0, 0) },
@@ -132,27 +147,27 @@ export const INFORMATION_ROWS: readonly Row[] = [
   {
     id: 'I-17',
     what: 'BARs of 4 and 8 GiB: exact sizes',
-    fixture: { largeBars: true },
-    run: (bench) => {
-      sizeOf(2, 4 * 2 ** 30)(bench);
-      sizeOf(4, 8 * 2 ** 30)(bench);
+    variant: { largeBars: true },
+    run: (wire) => {
+      sizeOf(2, 4 * 2 ** 30)(wire);
+      sizeOf(4, 8 * 2 ** 30)(wire);
     },
   },
   {
     id: 'I-18',
     what: 'the same query twice: identical',
-    run: (bench) => {
-      const ask = () => succeed(bench, regionInfo({ argsz: 32, index: 3 })).bytes;
+    run: (wire) => {
+      const ask = () => succeed(wire, regionInfo({ argsz: 32, index: 3 })).bytes;
       assert.deepEqual(ask(), ask());
     },
   },
   {
     id: 'I-19',
     what: 'argsz 0xffffffff: OK, no huge allocation',
-    run: (bench) => {
-      const { reply } = askRegion(bench, regionInfo({ argsz: 0xffffffff, index: 2 }));
+    run: (wire) => {
+      const { reply } = askRegion(wire, regionInfo({ argsz: 0xffffffff, index: 2 }));
       assert.equal(reply.sizeBytes, 96);
-      takeFd(bench, reply);
+      takeFd(wire, reply);
     },
   },
   { id: 'I-20', what: 'GET_IRQ_INFO body of 8 bytes: EINVAL', run: refused(raw(COMMAND.DEVICE_GET_IRQ_INFO, 8)) },
@@ -161,17 +176,17 @@ export const INFORMATION_ROWS: readonly Row[] = [
   {
     id: 'I-23',
     what: 'argsz 32: OK, argsz 16',
-    run: (bench) => {
-      const reply = succeed(bench, irqInfo({ argsz: 32 }));
+    run: (wire) => {
+      const reply = succeed(wire, irqInfo({ argsz: 32 }));
       assert.deepEqual([reply.sizeBytes, IRQ_INFO.decode(reply.bytes).argsz], [32, 16]);
     },
   },
   {
     id: 'I-24',
     what: 'counts 1, 0, 2048, 1, 1; EVENTFD; INTx MASKABLE|AUTOMASKED; never NORESIZE',
-    run: (bench) => {
+    run: (wire) => {
       const found = [0, 1, 2, 3, 4].map((index) => {
-        const { flags, count } = IRQ_INFO.decode(succeed(bench, irqInfo({ index })).bytes);
+        const { flags, count } = IRQ_INFO.decode(succeed(wire, irqInfo({ index })).bytes);
         return [flags, count];
       });
       const { EVENTFD, MASKABLE, AUTOMASKED } = IRQ_FLAG;
@@ -192,27 +207,27 @@ export const IO_FDS_ROWS: readonly Row[] = [
   {
     id: 'X-03',
     what: 'IO_FDS argsz 15 or above 1 MiB: EINVAL',
-    run: (bench) => {
-      refused(ioFds(15, 0, 1, 0))(bench);
-      refused(ioFds(1024 * 1024 + 1, 0, 1, 0))(bench);
+    run: (wire) => {
+      refused(ioFds(15, 0, 1, 0))(wire);
+      refused(ioFds(1024 * 1024 + 1, 0, 1, 0))(wire);
     },
   },
   {
     id: 'X-04',
     what: 'IO_FDS of an unset region, of region 512: EINVAL',
-    run: (bench) => {
-      refused(ioFds(16, 0, 0, 0))(bench);
-      refused(ioFds(16, 0, 512, 0))(bench);
+    run: (wire) => {
+      refused(ioFds(16, 0, 0, 0))(wire);
+      refused(ioFds(16, 0, 512, 0))(wire);
     },
   },
   {
     id: 'X-05',
     what: 'IO_FDS of a region without fds: OK, argsz 16, count 0',
-    run: (bench) => {
+    run: (wire) => {
       const request = ioFds(1024, 0, 1, 0);
-      const reply = succeed(bench, request);
+      const reply = succeed(wire, request);
       assert.deepEqual([...reply.bytes.subarray(16)], [16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-      accepted(ioFds(16, 0, 7, 0))(bench);
+      accepted(ioFds(16, 0, 7, 0))(wire);
     },
   },
   {

@@ -3,11 +3,11 @@ import { EventEmitter } from 'node:events';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Emulator, EmulatorOptions, FunctionState } from '../emulator/emulator.js';
-import { emptyTransferCounters } from '../emulator/memory/counters.js';
-import type { BootOptions, Guest, RunOptions, RunResult } from '../qemu/index.js';
-import type { SignalSource } from './cleanup.js';
-import type { SessionTools } from './session.js';
+import type { Emulator, EmulatorOptions, FunctionState } from '../../emulator/emulator.js';
+import { emptyTransferCounters } from '../../emulator/memory/counters.js';
+import type { BootOptions, Guest, RunOptions, RunResult } from '../../qemu/index.js';
+import type { SignalSource } from '../cleanup.js';
+import type { SessionTools } from '../session.js';
 
 export function fakeState(name: string): FunctionState {
   const counters = {

@@ -2,8 +2,8 @@
  * A raw client for tests and benchmarks: sends whatever bytes and descriptors it is told, checks nothing for itself.
  * It runs in the server's own thread as well as in another process: while it waits for a reply it calls `idle`.
  */
-import { closeFd, connectUnix, Poller, recvWithFds, sendWithFds } from '../host/index.js';
-import { COMMAND, FLAG, HEADER_BYTES, type Header, readHeader, VERSION } from './messages.js';
+import { closeFd, connectUnix, Poller, recvWithFds, sendWithFds } from '../emulator/host/index.js';
+import { COMMAND, FLAG, HEADER_BYTES, type Header, readHeader, VERSION } from '../emulator/vfio-user/messages.js';
 
 /** What QEMU 10.2.2 sends as VERSION: 193 characters (reference vfio-user.md §1.5). */
 export const QEMU_CAPABILITIES =
@@ -17,14 +17,14 @@ export interface ReceivedMessage extends Header {
   readonly fds: readonly number[];
 }
 
-export interface TestClientOptions {
+export interface RawClientOptions {
   /** Called while nothing has come. Default: waits for the socket, for a server in another thread or process. */
   readonly idle?: () => void;
   /** How often `idle` is called before the client gives up. Default 200. */
   readonly patience?: number;
 }
 
-export class TestClient {
+export class RawClient {
   readonly fd: number;
   readonly #idle: () => void;
   readonly #patience: number;
@@ -35,7 +35,7 @@ export class TestClient {
   #ended = false;
   #nextId = 1;
 
-  constructor(socketPath: string, { idle, patience = 200 }: TestClientOptions = {}) {
+  constructor(socketPath: string, { idle, patience = 200 }: RawClientOptions = {}) {
     this.fd = connectUnix(socketPath);
     this.#patience = patience;
     if (idle === undefined) {

@@ -1,11 +1,8 @@
-/**
- * The device of the conformance table: shapes that real functions rarely have (nine mappable areas, 2048 vectors, INTx and
- * REQ), around the project's own configuration space and DMA space.
- */
-import { closeFd, createMemfd, ERRNO, MappedFile, SystemError, signalEventfd } from '../host/index.js';
-import type { DmaMessageChannel } from '../memory/dma-messages.js';
-import { type DmaMapRequest, DmaSpace } from '../memory/dma-space.js';
-import type { BarShape } from '../pci/bar.js';
+/** The function of shape.ts around the project's own configuration space and DMA space. */
+import { closeFd, createMemfd, ERRNO, MappedFile, SystemError, signalEventfd } from '../emulator/host/index.js';
+import type { DmaMessageChannel } from '../emulator/memory/dma-messages.js';
+import { type DmaMapRequest, DmaSpace } from '../emulator/memory/dma-space.js';
+import type { BarShape } from '../emulator/pci/bar.js';
 import {
   deviceSerialNumber,
   msi,
@@ -14,41 +11,33 @@ import {
   powerManagement,
   vendorSpecific,
   vendorSpecificExtended,
-} from '../pci/capabilities.js';
-import { CONFIG_SPACE_BYTES, ConfigSpace } from '../pci/config-space.js';
-import { IRQ, type IrqInfo, type MappableArea, REGION, type RegionInfo, type VfioDevice } from './device.js';
+} from '../emulator/pci/capabilities.js';
+import { CONFIG_SPACE_BYTES, ConfigSpace } from '../emulator/pci/config-space.js';
+import { IRQ, type IrqInfo, REGION, type RegionInfo, type VfioDevice } from '../emulator/vfio-user/device.js';
+import {
+  BAR1_BYTES,
+  BAR2_AREAS,
+  BAR2_BYTES,
+  BAR2_FD_OFFSET,
+  BAR3_AREAS,
+  BAR3_BYTES,
+  BAR3_FD_OFFSET,
+  BAR4_BYTES,
+  DMA_MAP_LIMIT,
+  IDENTITY,
+  MSI_VECTORS,
+  MSIX_PENDING_OFFSET,
+  MSIX_VECTORS,
+  REFUSING_REGISTER,
+  ROM_BYTE,
+  ROM_BYTES,
+  SERIAL_NUMBER,
+  THROWING_REGISTER,
+  type Variant,
+  VENDOR_DATA,
+} from './shape.js';
 
-export const PAGE = 0x1000;
-export const BAR1_BYTES = PAGE;
-export const BAR2_BYTES = 0x8000;
-export const BAR2_FD_OFFSET = 0x8000;
-export const BAR2_AREAS: readonly MappableArea[] = [
-  { offset: 0x2000, sizeBytes: 0x1000 },
-  { offset: 0x4000, sizeBytes: 0x2000 },
-];
-export const BAR3_AREAS: readonly MappableArea[] = [0, 2, 4, 6, 8, 10, 12, 14, 15].map((page) => ({
-  offset: page * PAGE,
-  sizeBytes: PAGE,
-}));
-const BAR3_BYTES = 0x10000;
-const BAR3_FD_OFFSET = 0x10000;
 const MEMORY_BYTES = 0x20000;
-const ROM_BYTES = 0x10000;
-export const DMA_MAP_LIMIT = 64;
-export const MSIX_VECTORS = 2048;
-
-/** Registers of BAR1 that do not behave. Everything else there is storage. */
-export const THROWING_REGISTER = 0x800;
-export const REFUSING_REGISTER = 0x808;
-
-export const VENDOR_DATA = Uint8Array.of(0xaa, 0xbb, 0xcc, 0xdd);
-
-export interface FixtureOptions {
-  readonly rom?: boolean;
-  readonly functionLevelReset?: boolean;
-  /** BAR2 of 4 GiB and BAR4 of 8 GiB, 64-bit, without memory behind them. */
-  readonly largeBars?: boolean;
-}
 
 export interface MaskCall {
   readonly irq: number;
@@ -75,7 +64,7 @@ export class FixtureDevice implements VfioDevice {
   onRead: () => void = () => {};
   readonly #eventfds: (number | undefined)[][];
 
-  constructor({ rom = false, functionLevelReset = true, largeBars = false }: FixtureOptions = {}) {
+  constructor({ rom = false, functionLevelReset = true, largeBars = false }: Variant = {}) {
     this.regions = describeRegions(this.memoryFd, rom, largeBars);
     this.irqs = [1, 0, MSIX_VECTORS, 1, 1].map((count, index) => ({
       count,
@@ -84,22 +73,15 @@ export class FixtureDevice implements VfioDevice {
     }));
     this.#eventfds = this.irqs.map(({ count }) => new Array<number | undefined>(count).fill(undefined));
     this.config = new ConfigSpace({
-      identity: {
-        vendorId: 0x1234,
-        deviceId: 0x5678,
-        subsystemVendorId: 0x1234,
-        subsystemId: 1,
-        classCode: 0x120000,
-        revisionId: 2,
-      },
+      identity: IDENTITY,
       bars: describeBars(largeBars),
       capabilities: [
         powerManagement(),
-        msi({ vectors: 4 }),
-        msix({ vectors: MSIX_VECTORS, tableBar: 4, tableOffset: 0, pendingBar: 4, pendingOffset: 0x8000 }),
+        msi({ vectors: MSI_VECTORS }),
+        msix({ vectors: MSIX_VECTORS, tableBar: 4, tableOffset: 0, pendingBar: 4, pendingOffset: MSIX_PENDING_OFFSET }),
         pciExpress({ functionLevelReset }),
         vendorSpecific({ data: VENDOR_DATA }),
-        deviceSerialNumber({ serialNumber: 0x1122334455667788n }),
+        deviceSerialNumber({ serialNumber: SERIAL_NUMBER }),
         vendorSpecificExtended({
           vsecId: 7,
           revision: 1,
@@ -115,7 +97,7 @@ export class FixtureDevice implements VfioDevice {
     this.regionReads++;
     this.onRead();
     if (region === REGION.CONFIG) this.config.read(offset, target);
-    else if (region === REGION.ROM) target.fill(0x55);
+    else if (region === REGION.ROM) target.fill(ROM_BYTE);
     else if (region === 1) this.#readRegisters(offset, target);
     else if (region === 2 && this.regions[2]!.mappable) this.memory.read(BAR2_FD_OFFSET + offset, target);
     else if (region === 3) this.memory.read(BAR3_FD_OFFSET + offset, target);
@@ -139,6 +121,8 @@ export class FixtureDevice implements VfioDevice {
       this.registers.set(source, offset);
     } else if (region === 2 && this.regions[2]!.mappable) {
       this.memory.write(BAR2_FD_OFFSET + offset, source);
+    } else if (region === 3) {
+      this.memory.write(BAR3_FD_OFFSET + offset, source);
     }
   }
 
@@ -220,7 +204,7 @@ function describeRegions(fd: number, rom: boolean, largeBars: boolean): RegionIn
   regions[REGION.CONFIG] = { sizeBytes: CONFIG_SPACE_BYTES, ...open };
   if (rom) regions[REGION.ROM] = { sizeBytes: ROM_BYTES, readable: true, writable: false };
   regions[1] = { sizeBytes: BAR1_BYTES, ...open };
-  regions[4] = { sizeBytes: 0x10000, ...open };
+  regions[4] = { sizeBytes: BAR4_BYTES, ...open };
   if (largeBars) {
     regions[2] = { sizeBytes: 4 * 2 ** 30, ...open };
     regions[4] = { sizeBytes: 8 * 2 ** 30, ...open };
@@ -241,6 +225,6 @@ function describeBars(largeBars: boolean): BarShape[] {
     small,
     { index: 2, kind: 'memory32', sizeBytes: BAR2_BYTES },
     { index: 3, kind: 'memory32', sizeBytes: BAR3_BYTES },
-    { index: 4, kind: 'memory32', sizeBytes: 0x10000 },
+    { index: 4, kind: 'memory32', sizeBytes: BAR4_BYTES },
   ];
 }

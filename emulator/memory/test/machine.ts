@@ -1,11 +1,11 @@
 /** For specs: functions on a fabric with real memory, registers that are recorded, and guest memory in a memfd. */
-import { closeFd, createMemfd, duplicateFd, MappedFile } from '../host/index.js';
-import type { DmaMessageChannel } from './dma-messages.js';
-import { DmaSpace } from './dma-space.js';
-import { Fabric, type FabricMember, type FabricPort, type PeerRouting } from './fabric.js';
-import { FunctionDma } from './function-dma.js';
-import { type BackedMemoryRegion, createMemoryRegion } from './region.js';
-import type { BarWindow, FabricBar } from './windows.js';
+import { closeFd, createMemfd, duplicateFd, MappedFile } from '../../host/index.js';
+import type { DmaMessageChannel } from '../dma-messages.js';
+import { DmaSpace } from '../dma-space.js';
+import { Fabric, type FabricMember, type FabricPort, type PeerRouting } from '../fabric.js';
+import { FunctionDma } from '../function-dma.js';
+import { type BackedMemoryRegion, createMemoryRegion } from '../region.js';
+import type { BarWindow, FabricBar } from '../windows.js';
 
 /** Layout of the one BAR of a {@link TestFunction}: registers, then memory, then a doorbell page. */
 export const BAR_BYTES = 0x100000;

@@ -1,20 +1,21 @@
 import assert from 'node:assert/strict';
-import { openFdCount, socketPair } from '../../host/index.js';
-import type { DmaMap } from '../../memory/dma-space.js';
-import { DMA_MAP_LIMIT, PAGE } from '../fixture-device.js';
-import { COMMAND, FLAG } from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import { assertInSync, dmaMap, dmaUnmap, fail, type Row, raw, refused, refusedWithFds, succeed } from './row.js';
+import { openFdCount, socketPair } from '../../emulator/host/index.js';
+import type { DmaMap } from '../../emulator/memory/dma-space.js';
+import { COMMAND, FLAG } from '../../emulator/vfio-user/messages.js';
+import type { Bench } from '../bench.js';
+import { assertInSync, dmaMap, dmaUnmap, fail, type Row, raw, refused, refusedWithFds, succeed } from '../row.js';
+import { DMA_MAP_LIMIT, PAGE } from '../shape.js';
+import type { Wire } from '../wire.js';
 
 const TIB = 2 ** 40;
 const UNMAP_ALL = 2;
 const DIRTY_BITMAP = 1;
 
 /** A memfd of 16 pages, mapped page by page from `base` on; returns it. */
-function mapPages(bench: Bench, base: number, count: number): number {
-  const fd = bench.memfd(16 * PAGE);
+function mapPages(wire: Wire, base: number, count: number): number {
+  const fd = wire.memfd(16 * PAGE);
   for (let i = 0; i < count; i++) {
-    succeed(bench, dmaMap({ address: base + i * PAGE, offset: (i % 16) * PAGE, sizeBytes: PAGE }), [fd]);
+    succeed(wire, dmaMap({ address: base + i * PAGE, offset: (i % 16) * PAGE, sizeBytes: PAGE }), [fd]);
   }
   return fd;
 }
@@ -54,7 +55,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-04',
     what: 'map 65 of 64: EINVAL',
-    run: (bench) => {
+    inside: (bench) => {
       const fd = mapPages(bench, 0, DMA_MAP_LIMIT);
       fail(bench, dmaMap({ address: DMA_MAP_LIMIT * PAGE }), 'EINVAL', [fd]);
       assert.equal(bench.device.dmaSpace.mapCount, DMA_MAP_LIMIT);
@@ -63,35 +64,35 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-05',
     what: 'flags 0x10: EINVAL, fd closed',
-    run: (bench) => fail(bench, dmaMap({ flags: 0x10 }), 'EINVAL', [bench.memfd(PAGE)]),
+    run: (wire) => fail(wire, dmaMap({ flags: 0x10 }), 'EINVAL', [wire.memfd(PAGE)]),
   },
   { id: 'M-06', what: 'access by mmap without fd: EINVAL', run: refused(dmaMap({ flags: 3 | 4 })) },
   { id: 'M-07', what: 'access by file I/O without fd: EINVAL', run: refused(dmaMap({ flags: 3 | 8 })) },
   {
     id: 'M-08',
     what: 'the same map again: OK, no second one, fd closed',
-    run: withFirstMap((bench, fd) => void succeed(bench, dmaMap(FIRST), [fd])),
+    inside: withFirstMap((bench, fd) => void succeed(bench, dmaMap(FIRST), [fd])),
   },
   {
     id: 'M-09',
     what: 'same range, other offset: EINVAL',
-    run: withFirstMap((bench, fd) => fail(bench, dmaMap({ ...FIRST, offset: 2 * PAGE }), 'EINVAL', [fd])),
+    inside: withFirstMap((bench, fd) => fail(bench, dmaMap({ ...FIRST, offset: 2 * PAGE }), 'EINVAL', [fd])),
   },
   {
     id: 'M-10',
     what: 'same range, other file: EINVAL',
-    run: withFirstMap((bench) => fail(bench, dmaMap(FIRST), 'EINVAL', [bench.memfd(4 * PAGE)])),
+    inside: withFirstMap((bench) => fail(bench, dmaMap(FIRST), 'EINVAL', [bench.memfd(4 * PAGE)])),
   },
   {
     id: 'M-11',
     what: 'same range, other protection: EINVAL',
-    run: withFirstMap((bench, fd) => fail(bench, dmaMap({ ...FIRST, flags: 1 }), 'EINVAL', [fd])),
+    inside: withFirstMap((bench, fd) => fail(bench, dmaMap({ ...FIRST, flags: 1 }), 'EINVAL', [fd])),
   },
   {
     id: 'M-12',
     what: 'overlap in front, behind, inside, around: EINVAL',
     rejected: 'the specification says EEXIST, libvfio-user EINVAL; QEMU only prints the number',
-    run: (bench) => {
+    inside: (bench) => {
       const fd = bench.memfd(16 * PAGE);
       succeed(bench, dmaMap({ address: 0x10000, sizeBytes: 4 * PAGE }), [fd]);
       for (const [address, pages] of [
@@ -108,7 +109,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-13',
     what: 'a fd that cannot be mapped (socket, eventfd): error, table unchanged',
-    run: (bench) => {
+    inside: (bench) => {
       const [socket, other] = socketPair();
       bench.own(other);
       for (const fd of [bench.own(socket), bench.eventfd()]) {
@@ -122,33 +123,33 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-14',
     what: 'a file shorter than offset + size: EINVAL',
-    run: (bench) => fail(bench, dmaMap({ offset: PAGE, sizeBytes: 2 * PAGE }), 'EINVAL', [bench.memfd(2 * PAGE)]),
+    run: (wire) => fail(wire, dmaMap({ offset: PAGE, sizeBytes: 2 * PAGE }), 'EINVAL', [wire.memfd(2 * PAGE)]),
   },
   {
     id: 'M-15',
     what: 'address + size wraps 2^64, or reaches 2^53: EINVAL',
-    run: (bench) => {
+    run: (wire) => {
       const message = dmaMap({});
       message.fill(0xff, 32, 40);
-      refused(message)(bench);
-      refused(dmaMap({ address: 2 ** 53 - PAGE, sizeBytes: PAGE }))(bench);
+      refused(message)(wire);
+      refused(dmaMap({ address: 2 ** 53 - PAGE, sizeBytes: PAGE }))(wire);
     },
   },
   { id: 'M-16', what: 'size 0: EINVAL', run: refused(dmaMap({ sizeBytes: 0 })) },
   {
     id: 'M-17',
     what: 'address, offset or size no whole pages, with a fd: EINVAL',
-    run: (bench) => {
-      const fd = bench.memfd(4 * PAGE);
+    run: (wire) => {
+      const fd = wire.memfd(4 * PAGE);
       for (const part of [{ address: 0x800 }, { offset: 0x800 }, { sizeBytes: 0x800 }]) {
-        fail(bench, dmaMap(part), 'EINVAL', [fd]);
+        fail(wire, dmaMap(part), 'EINVAL', [fd]);
       }
     },
   },
   {
     id: 'M-18',
     what: 'no fd, R|W: OK, reached by messages',
-    run: (bench) => {
+    inside: (bench) => {
       succeed(bench, dmaMap({ address: 0x1000 }));
       assert.equal(lookup(bench, 0x1000)?.kind, 'messages');
       assert.equal(bench.server.statistics().dmaMapsWithoutFile, 1);
@@ -157,7 +158,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-19',
     what: 'a READ map: the device may not write',
-    run: (bench) => {
+    inside: (bench) => {
       succeed(bench, dmaMap({ address: 0x1000, flags: 1 }), [bench.memfd(PAGE)]);
       const { readable, writable } = lookup(bench, 0x1000)!;
       assert.deepEqual([readable, writable], [true, false]);
@@ -166,17 +167,17 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'M-20',
     what: 'before GET_INFO: OK',
-    run: (bench) => void succeed(bench, dmaMap({ address: 0 }), [bench.memfd(PAGE)]),
+    run: (wire) => void succeed(wire, dmaMap({ address: 0 }), [wire.memfd(PAGE)]),
   },
   {
     id: 'M-21',
     what: 'many maps of one memfd: one mapping, fd count bounded',
-    run: (bench) => {
-      const fd = mapPages(bench, 0, 1);
+    run: (wire) => {
+      const fd = mapPages(wire, 0, 1);
       const before = openFdCount();
       for (let round = 0; round < 5; round++) {
-        for (let i = 1; i < 61; i++) succeed(bench, dmaMap({ address: i * PAGE, offset: (i % 16) * PAGE }), [fd]);
-        for (let i = 1; i < 61; i++) succeed(bench, dmaUnmap({ address: i * PAGE, sizeBytes: PAGE }));
+        for (let i = 1; i < 61; i++) succeed(wire, dmaMap({ address: i * PAGE, offset: (i % 16) * PAGE }), [fd]);
+        for (let i = 1; i < 61; i++) succeed(wire, dmaUnmap({ address: i * PAGE, sizeBytes: PAGE }));
       }
       assert.equal(openFdCount(), before);
     },
@@ -201,7 +202,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-05',
     what: 'dirty bitmap without tracking: EINVAL, map kept',
-    run: (bench) => {
+    inside: (bench) => {
       mapPages(bench, 0, 1);
       fail(bench, dmaUnmap({ flags: DIRTY_BITMAP, sizeBytes: PAGE }, Buffer.alloc(16)));
       assert.equal(bench.device.dmaSpace.mapCount, 1);
@@ -211,17 +212,17 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-07',
     what: 'not mapped: ENOENT, also above 2^53',
-    run: (bench) => {
-      refused(dmaUnmap({ address: 0x5000, sizeBytes: PAGE }), 'ENOENT')(bench);
+    run: (wire) => {
+      refused(dmaUnmap({ address: 0x5000, sizeBytes: PAGE }), 'ENOENT')(wire);
       const message = dmaUnmap({ sizeBytes: PAGE });
       message.fill(0xff, 24, 32);
-      refused(message, 'ENOENT')(bench);
+      refused(message, 'ENOENT')(wire);
     },
   },
   {
     id: 'U-08',
     what: 'a part of a map: ENOENT; all maps in a range: OK, as QEMU wants it (hw/i386/intel_iommu.c)',
-    run: (bench) => {
+    inside: (bench) => {
       succeed(bench, dmaMap({ address: 0x10000, sizeBytes: 4 * PAGE }), [bench.memfd(4 * PAGE)]);
       for (const [address, pages] of [
         [0x10000, 1],
@@ -239,10 +240,10 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-09',
     what: 'exact: OK, 24 bytes echoed',
-    run: (bench) => {
-      mapPages(bench, 0x4000, 1);
+    run: (wire) => {
+      mapPages(wire, 0x4000, 1);
       const message = dmaUnmap({ address: 0x4000, sizeBytes: PAGE });
-      const { bytes, sizeBytes } = succeed(bench, message);
+      const { bytes, sizeBytes } = succeed(wire, message);
       assert.equal(sizeBytes, 40);
       assert.deepEqual(bytes.subarray(16), message.subarray(16));
     },
@@ -250,7 +251,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-10',
     what: 'ALL with 64 maps: all gone',
-    run: (bench) => {
+    inside: (bench) => {
       mapPages(bench, 0, DMA_MAP_LIMIT);
       succeed(bench, dmaUnmap({ flags: UNMAP_ALL }));
       assert.equal(bench.device.dmaSpace.mapCount, 0);
@@ -259,16 +260,16 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-11',
     what: 'ALL with a range: EINVAL',
-    run: (bench) => {
-      refused(dmaUnmap({ flags: UNMAP_ALL, sizeBytes: PAGE }))(bench);
-      refused(dmaUnmap({ flags: UNMAP_ALL, address: PAGE }))(bench);
+    run: (wire) => {
+      refused(dmaUnmap({ flags: UNMAP_ALL, sizeBytes: PAGE }))(wire);
+      refused(dmaUnmap({ flags: UNMAP_ALL, address: PAGE }))(wire);
     },
   },
   { id: 'U-12', what: 'ALL|DIRTY: EINVAL', run: refused(dmaUnmap({ flags: UNMAP_ALL | DIRTY_BITMAP })) },
   {
     id: 'U-13',
     what: 'after OK nothing leads to the old file any more',
-    run: (bench) => {
+    inside: (bench) => {
       mapPages(bench, 0x4000, 2);
       succeed(bench, dmaUnmap({ address: 0x4000, sizeBytes: PAGE }));
       assert.equal(lookup(bench, 0x4000), undefined);
@@ -283,7 +284,7 @@ export const DMA_MAP_ROWS: readonly Row[] = [
   {
     id: 'U-15',
     what: 'unmap, then map the same range of another file: the new file is used',
-    run: (bench) => {
+    inside: (bench) => {
       const [old, replacement] = [mapPages(bench, 0x4000, 1), bench.memfd(PAGE)];
       dmaStore(bench, 0x4000, 0xaaaa);
       succeed(bench, dmaUnmap({ address: 0x4000, sizeBytes: PAGE }));

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { ERRNO } from '../../host/index.js';
-import { COMMAND, DMA_ACCESS, encodeError, FLAG, writeHeader } from '../messages.js';
-import type { Bench } from '../test-bench.js';
-import type { ReceivedMessage } from '../test-client.js';
-import { assertInSync, dmaMap, type Row, raw, readRegion, resetDevice } from './row.js';
+import { ERRNO } from '../../emulator/host/index.js';
+import { COMMAND, DMA_ACCESS, encodeError, FLAG, writeHeader } from '../../emulator/vfio-user/messages.js';
+import type { Bench } from '../bench.js';
+import type { ReceivedMessage } from '../client.js';
+import { assertInSync, dmaMap, type Row, raw, readRegion, resetDevice } from '../row.js';
 
 /** How a client answers DMA messages; see dma-channel.ts. */
 export interface Dialect {
@@ -113,11 +113,11 @@ function failsWith(bench: Bench, errno: number, attempt: () => void): void {
 }
 
 export const DMA_MESSAGE_ROWS: readonly Row[] = [
-  { id: 'P-01', what: 'a client as specified: every byte right', run: withGuest(SPECIFIED, movesEveryByte) },
+  { id: 'P-01', what: 'a client as specified: every byte right', inside: withGuest(SPECIFIED, movesEveryByte) },
   {
     id: 'P-02',
     what: "QEMU 10.2's layout: found out, every byte right, also when a write comes first",
-    run: (bench) => {
+    inside: (bench) => {
       withGuest(QEMU_10_2, movesEveryByte)(bench);
       for (const dialect of [SPECIFIED, QEMU_10_2]) {
         for (const at of [0x1000, 0x5000]) {
@@ -133,7 +133,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-03',
     what: 'DMA_WRITE replies of 32 and of 16 bytes: both accepted',
-    run: (bench) => {
+    inside: (bench) => {
       for (const writeReplyBytes of [16, 32] as const) {
         bench.reconnect();
         withGuest({ dataOffset: 32, writeReplyBytes }, (_, guest) => {
@@ -146,7 +146,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-04',
     what: 'error replies: the model gets the errno',
-    run: withGuest(SPECIFIED, (bench, guest) => {
+    inside: withGuest(SPECIFIED, (bench, guest) => {
       for (const errno of [ERRNO.EFAULT, ERRNO.ENODEV, ERRNO.EPERM, ERRNO.E2BIG, ERRNO.EIO]) {
         guest.intercept = ({ id, command }) => {
           bench.client.send(encodeError(id, command, errno));
@@ -162,7 +162,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-05',
     what: 'more than 64 KiB: split',
-    run: withGuest(SPECIFIED, (bench, guest) => {
+    inside: withGuest(SPECIFIED, (bench, guest) => {
       assert.deepEqual(read(bench, 0x10, 0x20001), guest.bytes.subarray(0x10, 0x20011));
       assert.deepEqual(guest.requests, ['read 10+65536', 'read 10010+65536', 'read 20010+1']);
       write(bench, 0x10, Buffer.alloc(0x18000, 0x77));
@@ -173,7 +173,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-06',
     what: 'a reply with an unknown id: logged, counted, not answered, body drained',
-    run: (bench) => {
+    inside: (bench) => {
       bench.client.send(raw(COMMAND.DMA_READ, 48, FLAG.REPLY, 0x4321));
       assertInSync(bench);
       assert.equal(bench.server.statistics().unexpectedReplies, 1);
@@ -184,7 +184,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
     id: 'P-07',
     what: 'no reply: ETIMEDOUT, a late one is harmless, requests are served',
     dmaTimeoutMs: 30,
-    run: withGuest(SPECIFIED, (bench, guest) => {
+    inside: withGuest(SPECIFIED, (bench, guest) => {
       const unanswered: ReceivedMessage[] = [];
       guest.intercept = (message) => unanswered.push(message) > 0;
       failsWith(bench, ERRNO.ETIMEDOUT, () => read(bench, 0, 16));
@@ -201,7 +201,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-08',
     what: 'requests between DMA_READ and its reply: served at once',
-    run: withGuest(SPECIFIED, (bench, guest) => {
+    inside: withGuest(SPECIFIED, (bench, guest) => {
       const served: number[] = [];
       let held: ReceivedMessage | undefined;
       guest.intercept = (message) => {
@@ -222,7 +222,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-09',
     what: 'a region read while DMA is outstanding: answered; its handler cannot start DMA of its own (EDEADLK)',
-    run: withGuest(SPECIFIED, (bench, guest) => {
+    inside: withGuest(SPECIFIED, (bench, guest) => {
       let held: ReceivedMessage | undefined;
       let refusal: unknown;
       bench.device.onRead = () => {
@@ -248,7 +248,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-10',
     what: 'an error reply to a posted DMA_WRITE: tolerated',
-    run: (bench) => {
+    inside: (bench) => {
       bench.client.send(encodeError(3, COMMAND.DMA_WRITE, ERRNO.EFAULT));
       assertInSync(bench);
     },
@@ -257,7 +257,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
     id: 'P-11',
     what: 'max_data_xfer_size 1024: pieces of 1024',
     negotiated: false,
-    run: (bench) => {
+    inside: (bench) => {
       bench.client.negotiate('{"capabilities":{"max_data_xfer_size":1024}}');
       withGuest(SPECIFIED, (_, guest) => {
         assert.deepEqual(read(bench, 0, 2500), guest.bytes.subarray(0, 2500));
@@ -268,7 +268,7 @@ export const DMA_MESSAGE_ROWS: readonly Row[] = [
   {
     id: 'P-12',
     what: 'disconnect while DMA is outstanding: the model gets an error; afterwards too',
-    run: (bench) => {
+    inside: (bench) => {
       const { channel } = bench.device;
       const guest = new GuestMemory(bench, SPECIFIED);
       guest.intercept = () => {
