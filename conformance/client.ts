@@ -5,7 +5,7 @@
 import { closeFd, connectUnix, Poller, recvWithFds, sendWithFds } from '../emulator/host/index.js';
 import { COMMAND, FLAG, HEADER_BYTES, type Header, readHeader, VERSION } from '../emulator/vfio-user/messages.js';
 
-/** What QEMU 10.2.2 sends as VERSION: 193 characters (reference vfio-user.md §1.5). */
+/** What QEMU 10.2.2 sends as VERSION: 193 characters (vfio-user.md §1.5). */
 export const QEMU_CAPABILITIES =
   '{"capabilities": {"max_msg_fds": 16, "max_data_xfer_size": 1048576, "max_dma_maps": 65535, "pgsizes": 4096, ' +
   '"migration": {"pgsize": 4096, "max_bitmap_size": 268435456}, "write_multiple": true}}';

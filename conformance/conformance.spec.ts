@@ -1,4 +1,4 @@
-/** The conformance checklist of the reference (vfio-user.md §5.4), a real socket and a raw client per row. */
+/** The conformance checklist of docs/reference (vfio-user.md §5.4), a real socket and a raw client per row. */
 import assert from 'node:assert/strict';
 import { openFdCount } from '../emulator/host/index.js';
 import { Bench } from './bench.js';

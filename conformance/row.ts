@@ -1,5 +1,5 @@
 /**
- * Rows of the conformance checklist (reference vfio-user.md §5.4) as values, and the few verbs they are written with.
+ * Rows of the conformance checklist (vfio-user.md §5.4) as values, and the few verbs they are written with.
  * `what` is the checklist's input and expectation in short; `id` is the checklist's.
  */
 import assert from 'node:assert/strict';

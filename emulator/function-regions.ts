@@ -7,7 +7,7 @@ import { CONFIG_SPACE_BYTES } from './pci/config-space.js';
 import { REGION, type RegionInfo } from './vfio-user/device.js';
 
 const PAGE_BYTES = 4096;
-/** Larger ROMs would need several messages (reference vfio-user.md §2.7). */
+/** Larger ROMs would need several messages (vfio-user.md §2.7). */
 const MAX_ROM_BYTES = 1024 * 1024;
 
 /** The image as its BAR shows it: a power of two, the rest all ones. Empty without an image. */

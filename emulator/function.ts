@@ -168,10 +168,10 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#interrupts.trigger(irq, start, fire);
   }
 
-  /** Masks of MSI and MSI-X live in QEMU, which latches what fires meanwhile (reference vfio-user.md §2.8). */
+  /** Masks of MSI and MSI-X live in QEMU, which latches what fires meanwhile (vfio-user.md §2.8). */
   maskVectors(): void {}
 
-  /** No function has INTx (reference vfio-user.md §2.9 tells why), so there is nothing to unmask. */
+  /** No function has INTx (vfio-user.md §2.9 tells why), so there is nothing to unmask. */
   setUnmaskEventfd(_irq: number, fd: number | undefined): void {
     if (fd !== undefined) closeFd(fd);
   }

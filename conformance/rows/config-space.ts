@@ -120,7 +120,7 @@ export const CONFIG_SPACE_ROWS: readonly Row[] = [
   {
     id: 'C-04',
     what: 'PM: 2 bytes at +3, 1 at +2, 2 at +5, 1 at +4: merged byte by byte',
-    rejected: 'libvfio-user answers EINVAL; some QEMU versions write across registers (reference §2.5)',
+    rejected: 'libvfio-user answers EINVAL; some QEMU versions write across registers (vfio-user.md §2.5)',
     run: (wire) => {
       const at = find(wire, POWER_MANAGEMENT_ID);
       const pmc = read16(wire, at + 2);

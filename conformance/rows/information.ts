@@ -233,7 +233,7 @@ export const IO_FDS_ROWS: readonly Row[] = [
   {
     id: 'X-06',
     what: 'argsz too small for the entries',
-    rejected: 'no region has ioeventfds: QEMU never asks for them (reference §2.15), so there are no entries',
+    rejected: 'no region has ioeventfds: QEMU never asks for them (vfio-user.md §2.15), so there are no entries',
   },
   { id: 'X-07', what: 'duplicate fds sent once', rejected: 'no region has ioeventfds, see X-06' },
 ];

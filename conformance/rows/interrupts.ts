@@ -184,7 +184,7 @@ export const INTERRUPT_ROWS: readonly Row[] = [
     id: 'Q-34',
     what: 'INTx EVENTFD|UNMASK with a fd: OK, the device has it; anything else by eventfd: EINVAL',
     rejected:
-      'polling it would be the device: no function here has INTx (under TCG it switches BAR mappings off, §2.9)',
+      'polling it would be the device: no function here has INTx, which under TCG costs BAR mappings (vfio-user.md §2.9)',
     inside: (bench) => {
       const fd = bench.eventfd();
       succeed(bench, setIrqs({ flags: EVENTFD | UNMASK, index: INTX, count: 1 }), [fd]);

@@ -3,7 +3,7 @@ import { closeFd, ERRNO, type FileIdentity, fileIdentity, type MappedFile, Syste
 import { type SharedFile, SharedFiles } from './shared-files.js';
 
 /**
- * QEMU does not keep to the `max_dma_maps` (65535) of the version reply (vfio-user reference §1.6), and a vIOMMU makes one
+ * QEMU does not keep to the `max_dma_maps` (65535) of the version reply (vfio-user.md §1.6), and a vIOMMU makes one
  * map per 4 KiB page; this many pages are 1 GiB in flight.
  */
 export const DEFAULT_MAP_LIMIT = 262_144;

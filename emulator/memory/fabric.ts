@@ -1,7 +1,7 @@
 /**
  * The PCIe fabric between the functions of one virtual machine: decides where a DMA request goes, and counts it.
  *
- * A request of function R at address A is routed in this order (vfio-user reference §3.3):
+ * A request of function R at address A is routed in this order (vfio-user.md §3.3):
  * 1. Bus Master Enable of R is clear: it fails.
  * 2. A lies in a BAR that decodes, of R itself or of a function in R's group: that function's memory or registers
  *    (unless an IOMMU translates R's requests, see {@link PeerRouting}).

@@ -2,7 +2,7 @@
  * One client's byte stream as whole messages, with the file descriptors that came along, and the way back.
  *
  * Incoming: one receive takes what is there, often several messages. Linux ends a read behind data that carried
- * descriptors, so the descriptors of a read belong to the message that owns its last byte (reference vfio-user.md §1.4).
+ * descriptors, so the descriptors of a read belong to the message that owns its last byte (vfio-user.md §1.4).
  * Outgoing: one sendmsg per message, because QEMU gives up a stream whose header comes in pieces. What the socket does
  * not take waits in order; while something waits, the owner takes no further requests, which bounds the queue.
  */

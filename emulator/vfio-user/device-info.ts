@@ -98,7 +98,7 @@ export function answerIrqInfo(device: VfioDevice, message: Buffer): Reply {
   return { bytes: IRQ_INFO.encode(0, COMMAND.DEVICE_GET_IRQ_INFO, info, REPLY) };
 }
 
-/** No region has ioeventfds: QEMU's client never asks for them (reference §2.15). */
+/** No region has ioeventfds: QEMU's client never asks for them (vfio-user.md §2.15). */
 export function answerRegionIoFds(device: VfioDevice, message: Buffer): Reply {
   const { argsz, flags, index, count } = REGION_IO_FDS.decode(message);
   requireArgsz(argsz, REGION_IO_FDS);

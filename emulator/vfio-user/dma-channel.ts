@@ -2,7 +2,7 @@
  * DMA by messages: DMA_READ and DMA_WRITE from us to the client, one at a time, in pieces of at most 64 KiB.
  *
  * QEMU up to at least 10.2 has a layout of its own: u32 count and data from byte 28 on instead of u64 count and data from
- * byte 32 on, in both messages, sizes as specified (reference vfio-user.md §2.12). Which one a client speaks shows in its
+ * byte 32 on, in both messages, sizes as specified (vfio-user.md §2.12). Which one a client speaks shows in its
  * first read reply that is not all zero:
  * - bytes 28..31 hold the upper half of the specified count, always 0, or else the first four bytes of data;
  * - the last four bytes are the end of the data as specified, or else unused and 0.
@@ -23,7 +23,7 @@ import {
   writeU64,
 } from './messages.js';
 
-/** QEMU loses what a full socket does not take of a larger reply (reference §2.12, short-write bug). */
+/** QEMU loses what a full socket does not take of a larger reply (vfio-user.md §2.12, short-write bug). */
 export const MAX_PIECE_BYTES = 64 * 1024;
 
 const SPECIFIED_DATA = DMA_ACCESS.sizeBytes;

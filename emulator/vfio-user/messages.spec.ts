@@ -42,7 +42,7 @@ interface Example {
   readonly bytes: string;
 }
 
-/** Written out by hand from reference vfio-user.md §1.2, not by this codec. */
+/** Written out by hand from vfio-user.md §1.2, not by this codec. */
 const EXAMPLES: readonly Example[] = [
   {
     name: 'VERSION',

@@ -3,7 +3,7 @@
  *
  * Offsets are absolute in the message, header included; all integers are little-endian. 64-bit fields become `number`:
  * exact below 2^53, and never below 2^53 for what is larger, so a range check refuses those without extra care.
- * Sources: reference vfio-user.md §1; libvfio-user include/vfio-user.h; linux/vfio.h.
+ * Sources: vfio-user.md §1; libvfio-user include/vfio-user.h; linux/vfio.h.
  */
 
 /** vfio-user.h enum vfio_user_command. */

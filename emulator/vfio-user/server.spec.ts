@@ -39,7 +39,7 @@ describe('vfio-user server', () => {
     assert.equal(openFdCount(), fdsBefore, 'descriptors left open');
   });
 
-  it("serves QEMU's order from VERSION to the guest's first instruction (reference §2.17)", () => {
+  it("serves QEMU's order from VERSION to the guest's first instruction (vfio-user.md §2.17)", () => {
     const ram = bench.memfd(0x100_0000);
     const maps = [
       dmaMap({ address: 0, sizeBytes: 0xa0000 }),

@@ -20,7 +20,7 @@ import { answerSetIrqs } from './set-irqs.js';
 import { CommandCounters, type ServerStatistics } from './statistics.js';
 import { decodeVersion, encodeVersionReply, type ServerLimits } from './version.js';
 
-/** What QEMU accepts (reference vfio-user.md §0 rule 7). */
+/** What QEMU accepts (vfio-user.md §0 rule 7). */
 export const DEFAULT_LIMITS: ServerLimits = {
   maxMessageFds: 16,
   maxDataTransferBytes: 1024 * 1024,

@@ -1,4 +1,4 @@
-/** What a server counts: cheap enough for every message, see reference vfio-user.md §9.5. */
+/** What a server counts: cheap enough for every message, see vfio-user.md §9.5. */
 import { COMMAND_COUNT, commandName } from './messages.js';
 
 /** Bucket i counts latencies from 2^i up to 2^(i+1) nanoseconds; the last one everything longer. */

@@ -1,4 +1,4 @@
-/** Version negotiation: the JSON inside VERSION (reference vfio-user.md §1.5). Pure. */
+/** Version negotiation: the JSON inside VERSION (vfio-user.md §1.5). Pure. */
 import { z } from 'zod';
 import { COMMAND, FLAG, MalformedMessage, VERSION } from './messages.js';
 
@@ -74,7 +74,7 @@ export interface ServerLimits {
 
 /**
  * The reply: with usual limits 121 bytes. QEMU reserved 214 bytes for it, its request's size. `write_multiple` stays out:
- * it makes QEMU 10.2 take a slower path for every message (reference §2.2).
+ * it makes QEMU 10.2 take a slower path for every message (vfio-user.md §2.2).
  */
 export function encodeVersionReply(id: number, limits: ServerLimits): Buffer {
   const capabilities = {

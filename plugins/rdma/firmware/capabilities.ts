@@ -1,6 +1,6 @@
 /**
  * Capability pages: what the driver asks before it does anything, and by which it decides what to do at all. What is
- * not named here is zero, which switches the feature off (mlx5 reference §4.5 lists what stays off on purpose).
+ * not named here is zero, which switches the feature off (mlx5.md §4.5 lists what stays off on purpose).
  */
 
 import {
@@ -48,7 +48,7 @@ export const LIMITS = {
   counterSets: 255,
 } as const;
 
-/** Without these the stock drivers do not start, or lack what this adapter offers (mlx5 reference §4.4). */
+/** Without these the stock drivers do not start, or lack what this adapter offers (mlx5.md §4.4). */
 const general: Values<typeof cmdHcaCap> = {
   num_ports: 1,
   native_port_num: 1,

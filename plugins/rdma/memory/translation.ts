@@ -136,7 +136,7 @@ export class Translation {
     }
   }
 
-  /** Inside another key only the local right counts, and the domain was checked outside (mlx5 reference §6.7). */
+  /** Inside another key only the local right counts, and the domain was checked outside (mlx5.md §6.7). */
   #child(value: number): MemoryKey {
     const child = this.#source.find(value);
     if (child === undefined) this.#refuse(`it leads to key 0x${value.toString(16)}, which is not in use`);

@@ -16,7 +16,7 @@ interface Transition {
   readonly path: readonly AdsField[] | 'all';
 }
 
-/** What each command takes from the context it brings (mlx5 reference §5.4); the rest stays as it was. */
+/** What each command takes from the context it brings (mlx5.md §5.4); the rest stays as it was. */
 export const TRANSITIONS = {
   RST2INIT_QP: {
     from: [QP_STATE.RESET],

@@ -1,6 +1,6 @@
 /**
  * A function with nothing but registers that keep what is written. QEMU posts writes only to functions without memory
- * to map (vfio-user reference §2.4); of others it awaits the answer, and then no later doorbell can overtake them.
+ * to map (vfio-user.md §2.4); of others it awaits the answer, and then no later doorbell can overtake them.
  */
 
 import { definePlugin, pciExpress, RegisterBlock } from 'ghostbus';

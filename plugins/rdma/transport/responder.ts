@@ -273,7 +273,7 @@ export class Responder implements QueuePairHalf, Runnable {
 
   /**
    * An atomic operation; returns what was there. Operands are numbers in the entry; memory has the byte order of the
-   * guest (atomic_req_8B_endianness_mode, mlx5 reference §6.6). Throws TransferFailed.
+   * guest (atomic_req_8B_endianness_mode, mlx5.md §6.6). Throws TransferFailed.
    */
   exchange(place: Chunk, opcode: number, { swapOrAdd, compare }: { swapOrAdd: bigint; compare: bigint }): bigint {
     const { memory } = this.#host;
