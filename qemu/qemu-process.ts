@@ -15,15 +15,15 @@ export class QemuProcess {
   readonly streams: readonly Duplex[];
   /** Settles when the process is gone. */
   readonly ended: Promise<string>;
-  private readonly child: ChildProcess;
-  private errorOutput = '';
+  readonly #child: ChildProcess;
+  #errorOutput = '';
 
   private constructor(child: ChildProcess, streamCount: number) {
-    this.child = child;
+    this.#child = child;
     this.pid = child.pid!;
     this.streams = Array.from({ length: streamCount }, (_, index) => child.stdio[3 + index] as unknown as Duplex);
     child.stderr?.on('data', (chunk: Buffer) => {
-      this.errorOutput = (this.errorOutput + chunk.toString()).slice(-stderrKept);
+      this.#errorOutput = (this.#errorOutput + chunk.toString()).slice(-stderrKept);
     });
     this.ended = once(child, 'exit').then(([code, signal]) => (signal ? `signal ${signal}` : `status ${code}`));
   }
@@ -40,11 +40,11 @@ export class QemuProcess {
 
   /** What QEMU printed on its error output, the last part. */
   get stderr(): string {
-    return this.errorOutput.trim();
+    return this.#errorOutput.trim();
   }
 
   async kill(): Promise<void> {
-    this.child.kill('SIGKILL');
+    this.#child.kill('SIGKILL');
     await this.ended;
   }
 }

@@ -31,12 +31,12 @@ interface Waiting {
  * agent speaks the same but for greeting and events (QEMU qapi/qmp-dispatch.c, qmp_dispatch).
  */
 export class QmpClient extends EventEmitter {
-  private readonly stream: Duplex;
-  private readonly parser: JsonLineParser;
-  private readonly pipelined: boolean;
-  private readonly waiting = new Map<number, Waiting>();
-  private nextId = 1;
-  private synchronizing: number | undefined;
+  readonly #stream: Duplex;
+  readonly #parser: JsonLineParser;
+  readonly #pipelined: boolean;
+  readonly #waiting = new Map<number, Waiting>();
+  #nextId = 1;
+  #synchronizing: number | undefined;
 
   /**
    * @param pipelined Whether requests are sent before the one in front is answered. Not to qemu-ga: it drops an answer while
@@ -45,12 +45,12 @@ export class QmpClient extends EventEmitter {
    */
   constructor(stream: Duplex, { pipelined = true }: { pipelined?: boolean } = {}) {
     super();
-    this.stream = stream;
-    this.pipelined = pipelined;
-    this.parser = new JsonLineParser((message) => this.receive(message));
+    this.#stream = stream;
+    this.#pipelined = pipelined;
+    this.#parser = new JsonLineParser((message) => this.#receive(message));
     stream.on('data', (chunk: Buffer) => {
       try {
-        this.parser.push(chunk);
+        this.#parser.push(chunk);
       } catch (error) {
         this.fail(error as Error);
       }
@@ -62,41 +62,41 @@ export class QmpClient extends EventEmitter {
   /** Resolves with the command's `return`. @throws QmpError when it is answered with an error. */
   execute(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const id = this.nextId++;
+      const id = this.#nextId++;
       const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`;
-      this.waiting.set(id, { command, line, resolve, reject });
-      if (this.pipelined || this.waiting.size === 1) this.stream.write(line);
+      this.#waiting.set(id, { command, line, resolve, reject });
+      if (this.#pipelined || this.#waiting.size === 1) this.#stream.write(line);
     });
   }
 
   /** Settles when the guest agent answers, after what it has to say of requests that its predecessor read half of. */
   async synchronize(): Promise<void> {
-    this.synchronizing = this.nextId;
+    this.#synchronizing = this.#nextId;
     await this.execute('guest-ping');
   }
 
   /** Rejects everything that still waits for an answer, for example because the other side was restarted. */
   fail(error: Error): void {
-    const abandoned = [...this.waiting.values()];
-    this.waiting.clear();
+    const abandoned = [...this.#waiting.values()];
+    this.#waiting.clear();
     for (const { reject } of abandoned) reject(error);
   }
 
-  private receive(message: Record<string, unknown>): void {
+  #receive(message: Record<string, unknown>): void {
     if (typeof message.event === 'string') {
       this.emit(message.event, message.data ?? {});
     } else if (message.id !== undefined) {
-      this.answer(message.id as number, message);
+      this.#answer(message.id as number, message);
     } else if ('error' in message) {
-      this.unreadable(message.error as ErrorAnswer);
+      this.#unreadable(message.error as ErrorAnswer);
     }
   }
 
-  private answer(id: number, message: Record<string, unknown>): void {
-    const waiting = this.waiting.get(id);
+  #answer(id: number, message: Record<string, unknown>): void {
+    const waiting = this.#waiting.get(id);
     if (waiting === undefined) return;
-    this.waiting.delete(id);
-    if (!this.pipelined) this.sendOldest();
+    this.#waiting.delete(id);
+    if (!this.#pipelined) this.#sendOldest();
     if ('return' in message) {
       waiting.resolve(message.return);
     } else {
@@ -105,17 +105,17 @@ export class QmpClient extends EventEmitter {
     }
   }
 
-  private sendOldest(): void {
-    const [oldest] = this.waiting.values();
-    if (oldest !== undefined) this.stream.write(oldest.line);
+  #sendOldest(): void {
+    const [oldest] = this.#waiting.values();
+    if (oldest !== undefined) this.#stream.write(oldest.line);
   }
 
   /** The other side could not parse a request and does not know which: any of those that were sent. */
-  private unreadable({ class: errorClass, desc }: ErrorAnswer): void {
-    for (const [id, { command, reject }] of this.pipelined ? [...this.waiting] : [...this.waiting].slice(0, 1)) {
-      if (id === this.synchronizing) continue;
-      this.waiting.delete(id);
-      if (!this.pipelined) this.sendOldest();
+  #unreadable({ class: errorClass, desc }: ErrorAnswer): void {
+    for (const [id, { command, reject }] of this.#pipelined ? [...this.#waiting] : [...this.#waiting].slice(0, 1)) {
+      if (id === this.#synchronizing) continue;
+      this.#waiting.delete(id);
+      if (!this.#pipelined) this.#sendOldest();
       reject(new QmpError(command, errorClass, desc));
     }
   }

@@ -8,16 +8,16 @@ export class RunningCommand implements ExecListener {
   /** In the guest; the leader of the command's session. */
   pid: number | undefined;
   finished = false;
-  private readonly options: RunOptions;
-  private resolveExit: (waitStatus: number) => void = () => {};
-  private rejectExit: (error: Error) => void = () => {};
-  private killReason: Error | undefined;
+  readonly #options: RunOptions;
+  #resolveExit: (waitStatus: number) => void = () => {};
+  #rejectExit: (error: Error) => void = () => {};
+  #killReason: Error | undefined;
 
   constructor(options: RunOptions) {
-    this.options = options;
+    this.#options = options;
     this.exit = new Promise((resolve, reject) => {
-      this.resolveExit = resolve;
-      this.rejectExit = reject;
+      this.#resolveExit = resolve;
+      this.#rejectExit = reject;
     });
     this.exit.catch(() => {});
   }
@@ -27,28 +27,28 @@ export class RunningCommand implements ExecListener {
   }
 
   onStdout(chunk: Buffer): void {
-    this.options.onStdout?.(chunk);
+    this.#options.onStdout?.(chunk);
   }
 
   onStderr(chunk: Buffer): void {
-    this.options.onStderr?.(chunk);
+    this.#options.onStderr?.(chunk);
   }
 
   onExit(status: number): void {
     this.finished = true;
-    if (this.killReason === undefined) this.resolveExit(status);
-    else this.rejectExit(this.killReason);
+    if (this.#killReason === undefined) this.#resolveExit(status);
+    else this.#rejectExit(this.#killReason);
   }
 
   /** From now on its end counts as this error. */
   willBeKilled(reason: Error): void {
-    this.killReason = reason;
+    this.#killReason = reason;
   }
 
   /** Its end will not be told any more. */
   readonly lost = (error: Error): void => {
     this.finished = true;
-    this.rejectExit(this.killReason ?? error);
+    this.#rejectExit(this.#killReason ?? error);
   };
 }
 

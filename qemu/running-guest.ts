@@ -42,75 +42,75 @@ export class RunningGuest implements Guest {
   readonly ended: Promise<Error | undefined>;
   bootTimeMs = 0;
 
-  private readonly process: QemuProcess;
-  private readonly monitor: QmpClient;
-  private readonly agent: QmpClient;
-  private readonly terminal: Duplex;
-  private readonly agentTimeoutMs: number;
-  private readonly freePorts: ExecPort[];
-  private readonly portWaiters: ((port: ExecPort) => void)[] = [];
-  private readonly buses: Map<string, string>;
-  private readonly log = new ConsoleLog();
-  private readonly startedAt = Date.now();
+  readonly #process: QemuProcess;
+  readonly #monitor: QmpClient;
+  readonly #agent: QmpClient;
+  readonly #terminal: Duplex;
+  readonly #agentTimeoutMs: number;
+  readonly #freePorts: ExecPort[];
+  readonly #portWaiters: ((port: ExecPort) => void)[] = [];
+  readonly #buses: Map<string, string>;
+  readonly #log = new ConsoleLog();
+  readonly #startedAt = Date.now();
   /** Rejects with the reason once the guest cannot be used any more. */
-  private readonly failed: Promise<never>;
-  private rejectFailed: (error: Error) => void = () => {};
-  private failure: Error | undefined;
-  private closing = false;
-  private agentOpen = false;
-  private panicTimer: NodeJS.Timeout | undefined;
+  readonly #failed: Promise<never>;
+  #rejectFailed: (error: Error) => void = () => {};
+  #failure: Error | undefined;
+  #closing = false;
+  #agentOpen = false;
+  #panicTimer: NodeJS.Timeout | undefined;
   /** Rejects when the machine is reset under a running command. */
-  private resetListeners = new Set<(error: Error) => void>();
+  #resetListeners = new Set<(error: Error) => void>();
 
   constructor({ process, accel, layout, agentTimeoutMs, log }: Parts) {
-    this.process = process;
+    this.#process = process;
     this.accel = accel;
-    this.agentTimeoutMs = agentTimeoutMs;
-    this.failed = new Promise((_, reject) => {
-      this.rejectFailed = reject;
+    this.#agentTimeoutMs = agentTimeoutMs;
+    this.#failed = new Promise((_, reject) => {
+      this.#rejectFailed = reject;
     });
     // Whoever waits for something races with it; nobody has to.
-    this.failed.catch(() => {});
-    this.buses = new Map(layout.devices.map(({ id, bus }) => [id, bus ?? '']));
+    this.#failed.catch(() => {});
+    this.#buses = new Map(layout.devices.map(({ id, bus }) => [id, bus ?? '']));
     const stream = (fd: number): Duplex => process.streams[fd - inheritedFds.qmp]!;
-    this.monitor = new QmpClient(stream(inheritedFds.qmp));
-    this.agent = new QmpClient(stream(inheritedFds.agent), { pipelined: false });
-    this.terminal = stream(inheritedFds.terminal);
-    this.freePorts = Array.from(
+    this.#monitor = new QmpClient(stream(inheritedFds.qmp));
+    this.#agent = new QmpClient(stream(inheritedFds.agent), { pipelined: false });
+    this.#terminal = stream(inheritedFds.terminal);
+    this.#freePorts = Array.from(
       { length: execPortCount },
       (_, index) => new ExecPort(execPortName(index), stream(inheritedFds.firstExecPort + index)),
     );
-    this.watchConsole(stream(inheritedFds.serial), log);
-    this.watchMonitor();
-    this.ended = process.ended.then((how) => this.qemuEnded(how, log));
+    this.#watchConsole(stream(inheritedFds.serial), log);
+    this.#watchMonitor();
+    this.ended = process.ended.then((how) => this.#qemuEnded(how, log));
   }
 
   get qemuPid(): number {
-    return this.process.pid;
+    return this.#process.pid;
   }
 
   /** Waits for the agent and for the drivers. On failure QEMU is gone before this rejects. */
   async becomeReady(timeoutMs: number): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     try {
-      await this.orFailure(this.monitor.execute('qmp_capabilities'));
-      await this.agentReady(deadline);
+      await this.#orFailure(this.#monitor.execute('qmp_capabilities'));
+      await this.#agentReady(deadline);
       await this.settle(deadline - Date.now());
-      this.bootTimeMs = Date.now() - this.startedAt;
+      this.bootTimeMs = Date.now() - this.#startedAt;
     } catch (error) {
-      await this.fail(error as Error);
+      await this.#fail(error as Error);
       throw error;
     }
   }
 
   async run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     if (argv[0] === undefined) throw new Error('a command for the guest needs at least a program');
-    const port = await this.orFailure(this.takePort());
+    const port = await this.#orFailure(this.#takePort());
     try {
-      return await this.runOn(port, argv, options);
+      return await this.#runOn(port, argv, options);
     } finally {
       port.release();
-      this.returnPort(port);
+      this.#returnPort(port);
     }
   }
 
@@ -132,23 +132,23 @@ export class RunningGuest implements Guest {
   }
 
   consoleTail(lines?: number): string {
-    return this.log.tail(lines);
+    return this.#log.tail(lines);
   }
 
   qmp(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
-    return this.orFailure(this.monitor.execute(command, args));
+    return this.#orFailure(this.#monitor.execute(command, args));
   }
 
-  async plug(fn: AttachedFunction, bus: string = this.buses.get(fn.id) ?? hotplugBus): Promise<void> {
+  async plug(fn: AttachedFunction, bus: string = this.#buses.get(fn.id) ?? hotplugBus): Promise<void> {
     await this.qmp('device_add', deviceFor(fn, bus));
-    this.buses.set(fn.id, bus);
+    this.#buses.set(fn.id, bus);
   }
 
   async unplug(id: string, timeoutMs = 60_000): Promise<void> {
-    const gone = this.deviceGone(id);
+    const gone = this.#deviceGone(id);
     try {
       await this.qmp('device_del', { id });
-      await this.orFailure(this.within(gone.promise, timeoutMs, `the guest to let go of ${id}`));
+      await this.#orFailure(this.#within(gone.promise, timeoutMs, `the guest to let go of ${id}`));
     } finally {
       gone.stop();
     }
@@ -160,145 +160,145 @@ export class RunningGuest implements Guest {
       timeoutMs: timeoutMs + 5_000,
     });
     if (exitCode === 0) return;
-    throw new GuestTimeoutError(`The guest's drivers were not ready after ${seconds} s.`, this.log.tail());
+    throw new GuestTimeoutError(`The guest's drivers were not ready after ${seconds} s.`, this.#log.tail());
   }
 
   async reboot(how: 'guest' | 'reset' = 'guest', timeoutMs = 300_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
-    const reset = once(this.monitor, 'RESET');
+    const reset = once(this.#monitor, 'RESET');
     if (how === 'reset') await this.qmp('system_reset');
     // Never answered: the guest is gone first.
-    else this.startProgram('/usr/bin/busybox', ['reboot', '-f']).catch(() => {});
-    await this.orFailure(this.within(reset, timeoutMs, 'the guest to reboot'));
-    await this.agentReady(deadline);
+    else this.#startProgram('/usr/bin/busybox', ['reboot', '-f']).catch(() => {});
+    await this.#orFailure(this.#within(reset, timeoutMs, 'the guest to reboot'));
+    await this.#agentReady(deadline);
     await this.settle(deadline - Date.now());
   }
 
   async shutdown(): Promise<void> {
-    if (this.failure === undefined && !this.closing) {
-      this.closing = true;
-      this.startProgram('/usr/bin/busybox', ['poweroff', '-f']).catch(() => {});
-      await Promise.race([this.process.ended, delay(powerOffMs)]);
+    if (this.#failure === undefined && !this.#closing) {
+      this.#closing = true;
+      this.#startProgram('/usr/bin/busybox', ['poweroff', '-f']).catch(() => {});
+      await Promise.race([this.#process.ended, delay(powerOffMs)]);
     }
     await this.kill();
   }
 
   async kill(): Promise<void> {
-    this.closing = true;
-    await this.process.kill();
+    this.#closing = true;
+    await this.#process.kill();
     await this.ended;
   }
 
   async console(input: NodeJS.ReadStream, output: NodeJS.WriteStream): Promise<void> {
     const size = output.isTTY ? `stty rows ${output.rows} cols ${output.columns}; ` : '';
     const script = `exec <>/dev/hvc0 >&0 2>&0; ${size}cd; exec setsid --ctty bash -l`;
-    const leave = joinTerminal(this.terminal, input, output);
+    const leave = joinTerminal(this.#terminal, input, output);
     try {
       const environment = { TERM: process.env.TERM ?? 'linux' };
-      const pid = await this.startProgram('/bin/sh', ['-c', script], environment);
-      while (!(await this.programState(pid)).exited) await delay(300);
+      const pid = await this.#startProgram('/bin/sh', ['-c', script], environment);
+      while (!(await this.#programState(pid)).exited) await delay(300);
     } finally {
       leave();
     }
   }
 
   /** Resolves or rejects with the promise, or rejects with the reason why the guest is gone. */
-  private orFailure<T>(promise: Promise<T>): Promise<T> {
-    return Promise.race([promise, this.failed]);
+  #orFailure<T>(promise: Promise<T>): Promise<T> {
+    return Promise.race([promise, this.#failed]);
   }
 
-  private async within<T>(promise: Promise<T>, timeoutMs: number, what: string): Promise<T> {
+  async #within<T>(promise: Promise<T>, timeoutMs: number, what: string): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const expired = new Promise<never>((_, reject) => {
       const text = `Waited ${Math.round(timeoutMs / 1000)} s for ${what}.`;
-      timer = setTimeout(() => reject(new GuestTimeoutError(text, this.log.tail())), Math.max(0, timeoutMs));
+      timer = setTimeout(() => reject(new GuestTimeoutError(text, this.#log.tail())), Math.max(0, timeoutMs));
     });
     return Promise.race([promise, expired]).finally(() => clearTimeout(timer));
   }
 
   /** Ends the guest for a reason. */
-  private async fail(error: Error): Promise<void> {
-    if (this.failure === undefined && !this.closing) {
-      this.failure = error;
-      this.rejectFailed(error);
+  async #fail(error: Error): Promise<void> {
+    if (this.#failure === undefined && !this.#closing) {
+      this.#failure = error;
+      this.#rejectFailed(error);
     }
-    await this.process.kill();
+    await this.#process.kill();
     await this.ended;
   }
 
-  private qemuEnded(how: string, log: Writable | undefined): Error | undefined {
-    clearTimeout(this.panicTimer);
+  #qemuEnded(how: string, log: Writable | undefined): Error | undefined {
+    clearTimeout(this.#panicTimer);
     log?.end();
-    const words = this.process.stderr === '' ? '' : `\n${this.process.stderr}`;
-    if (this.failure === undefined) {
-      const error = new QemuExitError(`QEMU ended (${how}).${words}`, this.log.tail());
-      this.rejectFailed(error);
-      if (!this.closing) this.failure = error;
+    const words = this.#process.stderr === '' ? '' : `\n${this.#process.stderr}`;
+    if (this.#failure === undefined) {
+      const error = new QemuExitError(`QEMU ended (${how}).${words}`, this.#log.tail());
+      this.#rejectFailed(error);
+      if (!this.#closing) this.#failure = error;
     }
-    return this.failure;
+    return this.#failure;
   }
 
-  private watchConsole(serial: Duplex, log: Writable | undefined): void {
+  #watchConsole(serial: Duplex, log: Writable | undefined): void {
     serial.on('error', () => {});
     serial.on('data', (chunk: Buffer) => {
       log?.write(chunk);
-      this.log.push(chunk);
-      const state = this.log.panic();
-      if (state !== 'none') this.panicked(state === 'complete');
+      this.#log.push(chunk);
+      const state = this.#log.panic();
+      if (state !== 'none') this.#panicked(state === 'complete');
     });
   }
 
-  private panicked(complete: boolean): void {
-    if (complete) clearTimeout(this.panicTimer);
-    else if (this.panicTimer !== undefined) return;
-    this.panicTimer = setTimeout(
-      () => this.fail(new GuestPanicError("The guest's kernel panicked.", this.log.tail(60))),
+  #panicked(complete: boolean): void {
+    if (complete) clearTimeout(this.#panicTimer);
+    else if (this.#panicTimer !== undefined) return;
+    this.#panicTimer = setTimeout(
+      () => this.#fail(new GuestPanicError("The guest's kernel panicked.", this.#log.tail(60))),
       complete ? 100 : panicPrintMs,
     );
   }
 
-  private watchMonitor(): void {
-    this.monitor.on('GUEST_PANICKED', () => this.panicked(false));
-    this.monitor.on('VSERPORT_CHANGE', ({ id, open }: { id: string; open: boolean }) => {
+  #watchMonitor(): void {
+    this.#monitor.on('GUEST_PANICKED', () => this.#panicked(false));
+    this.#monitor.on('VSERPORT_CHANGE', ({ id, open }: { id: string; open: boolean }) => {
       if (id !== agentPortId) return;
-      this.agentOpen = open;
-      if (!open) this.agentGone(new GuestError("The guest's agent ended.", this.log.tail()));
-      this.monitor.emit('agent', open);
+      this.#agentOpen = open;
+      if (!open) this.#agentGone(new GuestError("The guest's agent ended.", this.#log.tail()));
+      this.#monitor.emit('agent', open);
     });
-    this.monitor.on('RESET', () => {
-      this.log.clear();
-      this.agentOpen = false;
-      this.agentGone(new GuestError('The guest was reset while something ran in it.', ''));
+    this.#monitor.on('RESET', () => {
+      this.#log.clear();
+      this.#agentOpen = false;
+      this.#agentGone(new GuestError('The guest was reset while something ran in it.', ''));
     });
   }
 
   /** Everything that was asked of the agent, and all it had started, is lost. */
-  private agentGone(error: Error): void {
-    this.agent.fail(error);
-    for (const listener of [...this.resetListeners]) listener(error);
+  #agentGone(error: Error): void {
+    this.#agent.fail(error);
+    for (const listener of [...this.#resetListeners]) listener(error);
   }
 
-  private async agentReady(deadline: number): Promise<void> {
+  async #agentReady(deadline: number): Promise<void> {
     const opened = async () => {
-      while (!this.agentOpen) await once(this.monitor, 'agent');
-      await this.agent.synchronize();
+      while (!this.#agentOpen) await once(this.#monitor, 'agent');
+      await this.#agent.synchronize();
     };
-    await this.orFailure(this.within(opened(), deadline - Date.now(), "the guest's agent"));
+    await this.#orFailure(this.#within(opened(), deadline - Date.now(), "the guest's agent"));
   }
 
   /** One command of the agent. A guest that does not answer is ended as hung. */
-  private async askAgent(command: string, args: Record<string, unknown>): Promise<unknown> {
+  async #askAgent(command: string, args: Record<string, unknown>): Promise<unknown> {
     try {
-      return await this.orFailure(
-        this.within(this.agent.execute(command, args), this.agentTimeoutMs, 'an answer of the hung guest'),
+      return await this.#orFailure(
+        this.#within(this.#agent.execute(command, args), this.#agentTimeoutMs, 'an answer of the hung guest'),
       );
     } catch (error) {
-      if (error instanceof GuestTimeoutError) await this.fail(error);
+      if (error instanceof GuestTimeoutError) await this.#fail(error);
       throw error;
     }
   }
 
-  private async startProgram(
+  async #startProgram(
     path: string,
     args: readonly string[],
     env: Readonly<Record<string, string>> = {},
@@ -306,57 +306,57 @@ export class RunningGuest implements Guest {
   ): Promise<number> {
     const environment = Object.entries({ ...baseEnvironment, ...env }).map(([name, value]) => `${name}=${value}`);
     const input = stdin === undefined ? {} : { 'input-data': Buffer.from(stdin).toString('base64') };
-    const answer = await this.askAgent('guest-exec', { path, arg: args, env: environment, ...input });
+    const answer = await this.#askAgent('guest-exec', { path, arg: args, env: environment, ...input });
     return (answer as { pid: number }).pid;
   }
 
-  private async programState(pid: number): Promise<{ exited: boolean; exitcode?: number }> {
-    return (await this.askAgent('guest-exec-status', { pid })) as { exited: boolean; exitcode?: number };
+  async #programState(pid: number): Promise<{ exited: boolean; exitcode?: number }> {
+    return (await this.#askAgent('guest-exec-status', { pid })) as { exited: boolean; exitcode?: number };
   }
 
-  private async runOn(port: ExecPort, argv: readonly string[], options: RunOptions): Promise<RunResult> {
+  async #runOn(port: ExecPort, argv: readonly string[], options: RunOptions): Promise<RunResult> {
     const command = new RunningCommand(options);
-    this.resetListeners.add(command.lost);
+    this.#resetListeners.add(command.lost);
     let timer: NodeJS.Timeout | undefined;
     try {
       const token = port.expect(command);
-      const agentPid = await this.startProgram(execProgram, [port.name, token, ...argv], options.env, options.stdin);
+      const agentPid = await this.#startProgram(execProgram, [port.name, token, ...argv], options.env, options.stdin);
       if (options.timeoutMs !== undefined) {
-        timer = setTimeout(() => this.killCommand(command, argv, options.timeoutMs!), options.timeoutMs);
+        timer = setTimeout(() => this.#killCommand(command, argv, options.timeoutMs!), options.timeoutMs);
       }
-      this.watchProgram(agentPid, command);
-      return splitWaitStatus(await this.orFailure(command.exit));
+      this.#watchProgram(agentPid, command);
+      return splitWaitStatus(await this.#orFailure(command.exit));
     } finally {
       clearTimeout(timer);
-      this.resetListeners.delete(command.lost);
+      this.#resetListeners.delete(command.lost);
     }
   }
 
   /** Notices a helper that ended without saying so, and lets the agent forget it; each question also proves the guest alive. */
-  private async watchProgram(agentPid: number, command: RunningCommand): Promise<void> {
+  async #watchProgram(agentPid: number, command: RunningCommand): Promise<void> {
     try {
       for (;;) {
         await Promise.race([delay(watchIntervalMs), command.exit.catch(() => {})]);
         const finished = command.finished;
-        if ((await this.programState(agentPid)).exited) break;
+        if ((await this.#programState(agentPid)).exited) break;
         // It has sent its last frame and is about to end.
         if (finished) await delay(50);
       }
       await Promise.race([delay(lateFrameMs), command.exit.catch(() => {})]);
       command.lost(
-        new GuestError("The guest's exec program ended without telling how the command did.", this.log.tail()),
+        new GuestError("The guest's exec program ended without telling how the command did.", this.#log.tail()),
       );
     } catch (error) {
       command.lost(error as Error);
     }
   }
 
-  private async killCommand(command: RunningCommand, argv: readonly string[], timeoutMs: number): Promise<void> {
+  async #killCommand(command: RunningCommand, argv: readonly string[], timeoutMs: number): Promise<void> {
     const text = `"${argv.join(' ')}" did not end within ${timeoutMs / 1000} s and was killed.`;
-    const reason = new GuestTimeoutError(text, this.log.tail());
+    const reason = new GuestTimeoutError(text, this.#log.tail());
     command.willBeKilled(reason);
     try {
-      if (command.pid !== undefined) await this.startProgram('/usr/bin/kill', ['-KILL', '--', `-${command.pid}`]);
+      if (command.pid !== undefined) await this.#startProgram('/usr/bin/kill', ['-KILL', '--', `-${command.pid}`]);
       await Promise.race([delay(killedCommandMs), command.exit.catch(() => {})]);
     } catch {
       // The guest itself is gone; the time-out is told all the same.
@@ -364,29 +364,29 @@ export class RunningGuest implements Guest {
     command.lost(reason);
   }
 
-  private takePort(): Promise<ExecPort> {
-    const free = this.freePorts.shift();
+  #takePort(): Promise<ExecPort> {
+    const free = this.#freePorts.shift();
     if (free !== undefined) return Promise.resolve(free);
-    return new Promise((resolve) => this.portWaiters.push(resolve));
+    return new Promise((resolve) => this.#portWaiters.push(resolve));
   }
 
-  private returnPort(port: ExecPort): void {
-    const waiter = this.portWaiters.shift();
+  #returnPort(port: ExecPort): void {
+    const waiter = this.#portWaiters.shift();
     if (waiter !== undefined) waiter(port);
-    else this.freePorts.push(port);
+    else this.#freePorts.push(port);
   }
 
-  private deviceGone(id: string): { promise: Promise<void>; stop: () => void } {
+  #deviceGone(id: string): { promise: Promise<void>; stop: () => void } {
     let stop = () => {};
     const promise = new Promise<void>((resolve, reject) => {
       const deleted = (data: { device?: string }) => data.device === id && resolve();
       const refused = (data: { device?: string }) =>
-        data.device === id && reject(new GuestError(`The guest refuses to let go of ${id}.`, this.log.tail()));
-      this.monitor.on('DEVICE_DELETED', deleted);
-      this.monitor.on('DEVICE_UNPLUG_GUEST_ERROR', refused);
+        data.device === id && reject(new GuestError(`The guest refuses to let go of ${id}.`, this.#log.tail()));
+      this.#monitor.on('DEVICE_DELETED', deleted);
+      this.#monitor.on('DEVICE_UNPLUG_GUEST_ERROR', refused);
       stop = () => {
-        this.monitor.off('DEVICE_DELETED', deleted);
-        this.monitor.off('DEVICE_UNPLUG_GUEST_ERROR', refused);
+        this.#monitor.off('DEVICE_DELETED', deleted);
+        this.#monitor.off('DEVICE_UNPLUG_GUEST_ERROR', refused);
       };
     });
     promise.catch(() => {});
