@@ -22,7 +22,7 @@ export const IDENTITY = {
 } as const;
 
 /** Storage: what was written reads back; all zeros at first. */
-export const BAR1_BYTES = PAGE;
+export const BAR1_BYTES = 0x1000;
 export const BAR2_BYTES = 0x8000;
 /** Where in the file of BAR2 region offset 0 lies. */
 export const BAR2_FD_OFFSET = 0x8000;

@@ -3,7 +3,7 @@ import { HostSetupError } from './errors.js';
 import { CommandError, runCommand } from './run-command.js';
 
 /** The release that guests and the private QEMU are made from, on whichever host. */
-export const guestSuite = 'trixie';
+const guestSuite = 'trixie';
 const backportsSuite = `${guestSuite}-backports`;
 
 /**

@@ -118,7 +118,7 @@ async function listFolder(folder: string): Promise<string[]> {
  * The release string in a bzImage's header.
  * @throws HostSetupError when the file is not a bzImage.
  */
-export async function readKernelRelease(path: string): Promise<string> {
+async function readKernelRelease(path: string): Promise<string> {
   const file = await open(path);
   try {
     const header = Buffer.alloc(0x8000);

@@ -90,7 +90,7 @@ async function probeQemu(command: readonly [string, ...string[]]): Promise<strin
 }
 
 /** `11.1.3` out of the first line of `qemu-system-x86_64 --version`. */
-export function parseQemuVersion(text: string): string | undefined {
+function parseQemuVersion(text: string): string | undefined {
   return /^QEMU emulator version (\d+\.\d+\.\d+)/.exec(text)?.[1];
 }
 

@@ -10,8 +10,8 @@ export interface Dialect {
   readonly dataOffset: 28 | 32;
   readonly writeReplyBytes: 16 | 32;
 }
-export const SPECIFIED: Dialect = { dataOffset: 32, writeReplyBytes: 32 };
-export const QEMU_10_2: Dialect = { dataOffset: 28, writeReplyBytes: 16 };
+const SPECIFIED: Dialect = { dataOffset: 32, writeReplyBytes: 32 };
+const QEMU_10_2: Dialect = { dataOffset: 28, writeReplyBytes: 16 };
 
 const BASE = 0x10_0000;
 

@@ -6,7 +6,7 @@ import { type SharedFile, SharedFiles } from './shared-files.js';
  * QEMU does not keep to the `max_dma_maps` (65535) of the version reply (vfio-user.md §1.6), and a vIOMMU makes one
  * map per 4 KiB page; this many pages are 1 GiB in flight.
  */
-export const DEFAULT_MAP_LIMIT = 262_144;
+const DEFAULT_MAP_LIMIT = 262_144;
 /** libvfio-user lib/dma.h MAX_DMA_SIZE: 8 TiB. */
 const MAX_MAP_BYTES = 8 * 2 ** 40;
 /** Maps with a file are whole pages (`pgsizes` of the version reply). */

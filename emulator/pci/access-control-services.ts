@@ -2,7 +2,7 @@ import type { Capability } from './capability.js';
 import { CapabilityLayout, type CapabilityPlacement, placement } from './capability-layout.js';
 
 /** Extended capability id, linux/pci_regs.h PCI_EXT_CAP_ID_ACS. */
-export const ACCESS_CONTROL_SERVICES_ID = 0x000d;
+const ACCESS_CONTROL_SERVICES_ID = 0x000d;
 
 /** linux/pci_regs.h PCI_ACS_RR, PCI_ACS_CR, PCI_ACS_DT: the services that a function other than a port can have. */
 const REQUEST_REDIRECT = 0x04;

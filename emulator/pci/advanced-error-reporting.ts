@@ -2,7 +2,7 @@ import type { Capability } from './capability.js';
 import { CapabilityLayout, type CapabilityPlacement, placement } from './capability-layout.js';
 
 /** Extended capability id, linux/pci_regs.h PCI_EXT_CAP_ID_ERR. */
-export const ADVANCED_ERROR_REPORTING_ID = 0x0001;
+const ADVANCED_ERROR_REPORTING_ID = 0x0001;
 
 /** Register offsets, linux/pci_regs.h PCI_ERR_*. Header and prefix logs stay zero: nothing ever goes wrong on this link. */
 const UNCORRECTABLE_STATUS = 0x04;

@@ -2,7 +2,7 @@ import type { Capability } from './capability.js';
 import { CapabilityLayout, type CapabilityPlacement, placement } from './capability-layout.js';
 
 /** Extended capability id, linux/pci_regs.h PCI_EXT_CAP_ID_REBAR. */
-export const RESIZABLE_BAR_ID = 0x0015;
+const RESIZABLE_BAR_ID = 0x0015;
 
 /** linux/pci_regs.h PCI_REBAR_CAP: bit 4 is 1 MiB, bit 31 is 128 TiB. */
 const SIZES_SHIFT = 4;

@@ -24,7 +24,7 @@ import {
 } from './messages.js';
 
 /** QEMU loses what a full socket does not take of a larger reply (vfio-user.md §2.12, short-write bug). */
-export const MAX_PIECE_BYTES = 64 * 1024;
+const MAX_PIECE_BYTES = 64 * 1024;
 
 const SPECIFIED_DATA = DMA_ACCESS.sizeBytes;
 const QEMU_10_DATA = 28;

@@ -222,7 +222,7 @@ export const DMA_MAP_FLAG = { READ: 1, WRITE: 2, MMAP: 4, FILE_IO: 8 } as const;
 export const DMA_UNMAP_FLAG = { GET_DIRTY_BITMAP: 1, ALL: 2 } as const;
 
 /** linux/vfio.h VFIO_REGION_INFO_CAP_SPARSE_MMAP. */
-export const SPARSE_MMAP_CAPABILITY = 1;
+const SPARSE_MMAP_CAPABILITY = 1;
 const SPARSE_MMAP_HEAD_BYTES = 16;
 const SPARSE_MMAP_AREA_BYTES = 16;
 
@@ -278,8 +278,8 @@ export function writeRegionAccess(bytes: Buffer, start: number, access: RegionAc
 }
 
 /** u64 offset, u32 region, u32 count, 8 data bytes. */
-export const WRITE_MULTI_ENTRY_BYTES = 24;
-export const WRITE_MULTI_DATA_BYTES = 8;
+const WRITE_MULTI_ENTRY_BYTES = 24;
+const WRITE_MULTI_DATA_BYTES = 8;
 
 export interface WriteMultiEntry extends RegionAccess {
   /** `count` bytes, at most {@link WRITE_MULTI_DATA_BYTES}. A view of the message. */

@@ -21,7 +21,7 @@ import { CommandCounters, type ServerStatistics } from './statistics.js';
 import { decodeVersion, encodeVersionReply, type ServerLimits } from './version.js';
 
 /** What QEMU accepts (vfio-user.md §0 rule 7). */
-export const DEFAULT_LIMITS: ServerLimits = {
+const DEFAULT_LIMITS: ServerLimits = {
   maxMessageFds: 16,
   maxDataTransferBytes: 1024 * 1024,
   maxDmaMaps: 65535,

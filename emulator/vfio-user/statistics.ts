@@ -2,7 +2,7 @@
 import { COMMAND_COUNT, commandName } from './messages.js';
 
 /** Bucket i counts latencies from 2^i up to 2^(i+1) nanoseconds; the last one everything longer. */
-export const LATENCY_BUCKETS = 36;
+const LATENCY_BUCKETS = 36;
 
 export interface CommandStatistics {
   readonly count: number;

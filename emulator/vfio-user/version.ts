@@ -3,8 +3,8 @@ import { z } from 'zod';
 import { COMMAND, FLAG, MalformedMessage, VERSION } from './messages.js';
 
 /** The only major version there is; the minor is ours, clients with a larger one must accept the smaller. */
-export const VERSION_MAJOR = 0;
-export const VERSION_MINOR = 0;
+const VERSION_MAJOR = 0;
+const VERSION_MINOR = 0;
 
 /** libvfio-user tran.c accepts this many descriptors per message from a client's announcement. */
 const MAX_ANNOUNCED_FDS = 1024;

@@ -54,7 +54,7 @@ function tablesOf(markdown: string, heading: string): Floor[][] {
 const namesIn = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
 
 /** True for specs, and for kits and fixtures of specs, which lie in a folder `test/`. */
-export const isTest = (file: string): boolean => /(^|\/)test\/|\.spec\.ts$/.test(file);
+const isTest = (file: string): boolean => /(^|\/)test\/|\.spec\.ts$/.test(file);
 
 /** The part of `file` that `path` of a table matches, if it does; with a star the one folder that it stood for. */
 function match(path: string, file: string): string | undefined {

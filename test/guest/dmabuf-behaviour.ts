@@ -13,7 +13,7 @@ export const MIB = 2 ** 20;
 export const PATIENCE_S = 120;
 
 /** Where the writer of {@link BehaviourGuest.disturb} prints. */
-export const WRITER_LOG = '/tmp/write-loop';
+const WRITER_LOG = '/tmp/write-loop';
 
 /** Lets the writer end as if its time were over. */
 export const STOP_WRITER = `kill -TERM "$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p' ${WRITER_LOG})"`;
