@@ -1,6 +1,6 @@
 /**
- * This project's own server on a real socket and bus, all in this thread, around the device of the rows. What a row with
- * `inside` sees; specs of the server use it too.
+ * This project's own server on a real socket and bus, all in this thread, around the device of the rows. What a row
+ * with `inside` sees; specs of the server use it too.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,6 @@
-/** The public face as somebody uses it whose server runs in a process of its own: a socket path is all that is known. */
+/**
+ * The public face as somebody uses it whose server runs in a process of its own: a socket path is all that is known.
+ */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';

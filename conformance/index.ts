@@ -1,6 +1,7 @@
 /**
- * The vfio-user conformance rows for a server of one's own (`ghostbus/conformance`). Each row is a client's script: messages,
- * right and wrong, and what has to come back. All they need is a socket and, behind it, the function that shape.ts describes.
+ * The vfio-user conformance rows for a server of one's own (`ghostbus/conformance`). Each row is a
+ * client's script: messages, right and wrong, and what has to come back. All they need is a socket and,
+ * behind it, the function that shape.ts describes.
  *
  * ```ts
  * for (const row of conformanceRows()) {
@@ -59,8 +60,8 @@ export interface ConformanceOptions {
 }
 
 /**
- * Runs one row against the server that listens at `socketPath`: connects, as QEMU would, plays the script, connects again
- * and sees that the server still answers. It blocks its thread meanwhile.
+ * Runs one row against the server that listens at `socketPath`: connects, as QEMU would, plays the script, connects
+ * again and sees that the server still answers. It blocks its thread meanwhile.
  * @throws AssertionError with what came and what should have come
  */
 export function runConformanceRow({ id }: ConformanceRow, socketPath: string, { idle }: ConformanceOptions = {}): void {

@@ -28,7 +28,9 @@ import type { Wire } from './wire.js';
 export interface Row {
   readonly id: string;
   readonly what: string;
-  /** Why this server does otherwise than the checklist or libvfio-user; without a script, why there is nothing to test. */
+  /**
+   * Why this server does otherwise than the checklist or libvfio-user; without a script, why there is nothing to test.
+   */
   readonly rejected?: string;
   /** In what the function differs from the usual one. */
   readonly variant?: Variant;
@@ -136,7 +138,9 @@ export function accepted(...messages: readonly Buffer[]) {
   };
 }
 
-/** A row's whole script: an eventfd or two come along, and it is refused; that none stays open is checked by the runner. */
+/**
+ * A row's whole script: an eventfd or two come along, and it is refused; that none stays open is checked by the runner.
+ */
 export function refusedWithFds(message: Buffer, fdCount: number, errno: ErrnoName = 'EINVAL') {
   return (wire: Wire) => {
     const fds = Array.from({ length: fdCount }, () => wire.eventfd());

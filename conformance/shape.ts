@@ -1,7 +1,7 @@
 /**
  * The function that the rows expect behind the socket. Regions: BAR1 is 4 KiB of trapped storage, BAR2 32 KiB with two
- * mappable areas, BAR3 64 KiB with nine, BAR4 holds the MSI-X table, configuration space lies in region 7. Shapes that real
- * functions rarely have (2048 vectors, INTx and REQ), so that every field of the protocol is used.
+ * mappable areas, BAR3 64 KiB with nine, BAR4 holds the MSI-X table, configuration space lies in region 7. Shapes that
+ * real functions rarely have (2048 vectors, INTx and REQ), so that every field of the protocol is used.
  */
 
 export interface MappableArea {
@@ -48,7 +48,10 @@ export const SERIAL_NUMBER = 0x1122334455667788n;
 /** The vendor-specific capability, behind its length. */
 export const VENDOR_DATA = Uint8Array.of(0xaa, 0xbb, 0xcc, 0xdd);
 
-/** Registers of BAR1 that do not behave: the first has a bug, the second refuses with EPERM. Rows with `inside` use them. */
+/**
+ * Registers of BAR1 that do not behave: the first has a bug, the second refuses with EPERM. Rows
+ * with `inside` use them.
+ */
 export const THROWING_REGISTER = 0x800;
 export const REFUSING_REGISTER = 0x808;
 

@@ -1,6 +1,7 @@
 /**
- * Makes docs/plugin-api.md: what the package's public names export, with the comments that stand in the sources. It reads the
- * declarations that the build writes, so bodies and private members are not in it. `npm run docs` writes the page.
+ * Makes docs/plugin-api.md: what the package's public names export, with the comments that stand
+ * in the sources. It reads the declarations that the build writes, so bodies and private members
+ * are not in it. `npm run docs` writes the page.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

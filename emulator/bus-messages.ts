@@ -1,6 +1,6 @@
 /** What the main thread and the bus thread say to each other. Everything is structured-cloneable. */
 import type { PeerRouting } from './memory/fabric.js';
-import type { FunctionCounters, Identity } from './plugin/index.js';
+import type { Identity } from './plugin/index.js';
 
 /** One device instance to create on the bus thread. */
 export interface DeviceInstance {
@@ -30,20 +30,6 @@ export interface ServedFunction {
   readonly plugin: string;
   readonly identity: Identity;
   readonly socketPath: string;
-}
-
-/** The state of one function, for people and tests. */
-export interface FunctionState {
-  readonly name: string;
-  readonly connected: boolean;
-  /** Why the function was taken out of service, if it was. */
-  readonly broken?: string;
-  readonly counters: FunctionCounters;
-  /** Bus addresses of the BARs that decode now. */
-  readonly barAddresses: Readonly<Record<number, number>>;
-  readonly server: unknown;
-  /** The model's own {@link PcieFunction.inspect}. */
-  readonly model: unknown;
 }
 
 export type BusCommand =

@@ -2,21 +2,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
-import type {
-  BusCommand,
-  BusReport,
-  BusThreadData,
-  DeviceInstance,
-  FunctionState,
-  ServedFunction,
-} from './bus-messages.js';
+import type { BusCommand, BusReport, BusThreadData, DeviceInstance, ServedFunction } from './bus-messages.js';
 import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
+import type { FunctionState } from './function-state.js';
 import { HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
 import type { PeerRouting } from './memory/fabric.js';
 import type { GuestFile } from './plugin/index.js';
 
-export type { FunctionState, ServedFunction } from './bus-messages.js';
+export type { ServedFunction } from './bus-messages.js';
+export type { FunctionState } from './function-state.js';
 
 /** A spinning thread needs a core of its own beside the guest's; with fewer it only slows the guest. */
 const SPINNING_CORES = 4;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type Cell, generateCells } from './cells.js';
 import { expectationOf } from './expectation.js';
 import { renderHtml } from './html-report.js';
+import { matrixReport } from './report.js';
 import { type CellResult, groupByBoot, type MatrixRun } from './run.js';
 import { builtIn as catalogue } from './test/made-up.js';
 import { renderJson, renderKtap, renderText } from './text-report.js';
@@ -70,7 +71,7 @@ describe('the matrix’s reports', () => {
   });
 
   it('are JSON', () => {
-    const parsed = JSON.parse(renderJson(runWith())) as { cells: { id: string; outcome: string; expected: string }[] };
+    const parsed = matrixReport.parse(JSON.parse(renderJson(runWith())));
     assert.deepEqual(
       parsed.cells.map(({ outcome, expected }) => `${expected} ${outcome}`),
       ['p2p P2P', 'p2p P2P', 'refused EPERM', 'refused EPERM'],

@@ -1,4 +1,5 @@
 /** The matrix for people at a terminal, and as KTAP and JSON for programs. */
+import type { MatrixReport } from './report.js';
 import type { CellResult, MatrixRun } from './run.js';
 import { type KernelTable, type Square, sumsOf, tablesOf } from './summary.js';
 
@@ -56,10 +57,18 @@ export function renderKtap({ results }: MatrixRun): string {
 
 export function renderJson(run: MatrixRun): string {
   const { kernelReleases, boots, wallMs, results } = run;
-  return `${JSON.stringify({ kernelReleases, boots, wallMs: Math.round(wallMs), cells: results.map(plainResult) })}\n`;
+  const report: MatrixReport = { kernelReleases, boots, wallMs: Math.round(wallMs), cells: results.map(plainResult) };
+  return `${JSON.stringify(report)}\n`;
 }
 
-function plainResult({ cell, expectation, outcome, problems, guestMemoryBytes, ms }: CellResult) {
+function plainResult({
+  cell,
+  expectation,
+  outcome,
+  problems,
+  guestMemoryBytes,
+  ms,
+}: CellResult): MatrixReport['cells'][number] {
   return {
     id: cell.id,
     kernel: cell.kernel.choice,

@@ -7,8 +7,9 @@ const probeTimeoutMs = 10_000;
 const probed = new Map<string, Promise<boolean>>();
 
 /**
- * Whether a kernel really runs under KVM here. That /dev/kvm exists, and that firmware runs, is not enough: nested KVM may stop at
- * the first instruction that it cannot emulate. So the kernel is started without anything else until it prints its first line.
+ * Whether a kernel really runs under KVM here. That /dev/kvm exists, and that firmware runs, is not enough:
+ * nested KVM may stop at the first instruction that it cannot emulate. So the kernel is started without
+ * anything else until it prints its first line.
  */
 export function kvmRunsKernel(qemu: Qemu, kernelPath: string): Promise<boolean> {
   const key = `${qemu.command.join(' ')} ${kernelPath}`;

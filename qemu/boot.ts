@@ -51,7 +51,10 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
   }
 }
 
-/** The guest goes on when the file cannot take more, as on a full disk. Rejects with Node's error when it cannot be opened. */
+/**
+ * The guest goes on when the file cannot take more, as on a full disk. Rejects with Node's error
+ * when it cannot be opened.
+ */
 async function openConsoleLog({ consoleLogPath, onProgress }: BootOptions): Promise<Writable | undefined> {
   if (consoleLogPath === undefined) return undefined;
   const stream = (await open(consoleLogPath, 'w')).createWriteStream();

@@ -12,7 +12,10 @@ import type { Progress } from './provision.js';
 import { CommandError, runCommand } from './run-command.js';
 
 export interface GuestBuildOptions {
-  /** Kernel modules are built against the headers of this image's kernel; for a kernel of the user's own, in the tree it was built in. */
+  /**
+   * Kernel modules are built against the headers of this image's kernel; for a kernel of the
+   * user's own, in the tree it was built in.
+   */
   image: GuestImage;
   /** C files or folders of C files; each file becomes /usr/local/bin/NAME. Default: `qemu/guest` of this package. */
   programs?: readonly string[];
@@ -22,11 +25,12 @@ export interface GuestBuildOptions {
 }
 
 /**
- * Compiles programs and kernel modules for the guest with Debian 13's own compiler, or takes them from the cache. The result
- * is passed to `bootGuest` as `extraFiles`.
+ * Compiles programs and kernel modules for the guest with Debian 13's own compiler, or takes them from the cache. The
+ * result is passed to `bootGuest` as `extraFiles`.
  *
- * A program is one C file; headers beside it may be included. Of its leading `//` lines, `// link: -ldrm -ldrm_amdgpu` adds compiler
- * flags and `// headers: ../../plugins/NAME/guest-driver` a folder, relative to the file, with further headers.
+ * A program is one C file; headers beside it may be included. Of its leading `//` lines, `// link:
+ * -ldrm -ldrm_amdgpu` adds compiler flags and `// headers: ../../plugins/NAME/guest-driver` a
+ * folder, relative to the file, with further headers.
  * @throws Error with the compiler's output when something does not compile.
  */
 export async function buildGuestPrograms(options: GuestBuildOptions): Promise<GuestFile[]> {
@@ -160,7 +164,10 @@ type ModuleMaker = (
 /** Type information for BPF would need the kernel's own vmlinux, which Debian does not ship. */
 const KBUILD_ARGUMENTS = ['CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules'];
 
-/** Debian's kernels have headers to build against, in a root of our own. A user's has the tree that it was built in, on this host. */
+/**
+ * Debian's kernels have headers to build against, in a root of our own. A user's has the tree
+ * that it was built in, on this host.
+ */
 async function moduleMaker(image: GuestImage, onProgress?: Progress): Promise<ModuleMaker> {
   if (image.kernel === 'lts' || image.kernel === 'latest') {
     return async (sources, work) => {

@@ -15,7 +15,9 @@ const compilerPackages: readonly string[] = [
   'make',
 ];
 
-/** A Debian 13 root folder with a compiler and the libraries that guest programs use. Commands run in it by `runInRoot`. */
+/**
+ * A Debian 13 root folder with a compiler and the libraries that guest programs use. Commands run in it by `runInRoot`.
+ */
 export async function compilerRoot(onProgress?: Progress): Promise<string> {
   return cachedFolder('compiler', { recipe: 3, compilerPackages }, async (target) => {
     onProgress?.("Making a folder with the guest's compiler from Debian packages (once)");
@@ -77,9 +79,10 @@ const deviceNodes: readonly (readonly [name: string, minor: number])[] = [
 const isRoot = process.getuid?.() === 0;
 
 /**
- * Mounting /proc and /dev would need more rights than a container has. So root makes the few devices that a build opens (any other
- * user gets the host's /dev, see `runInRoot`), and objtool finds in a plain file where its stack lies: it insists on knowing,
- * though it only uses that to word its message should it crash (Linux tools/objtool/signal.c read_stack_limit).
+ * Mounting /proc and /dev would need more rights than a container has. So root makes the few devices that a
+ * build opens (any other user gets the host's /dev, see `runInRoot`), and objtool finds in a plain file
+ * where its stack lies: it insists on knowing, though it only uses that to word its message should it crash
+ * (Linux tools/objtool/signal.c read_stack_limit).
  */
 async function addWhatBuildsNeed(root: string): Promise<void> {
   await mkdir(join(root, 'proc/self'), { recursive: true });
@@ -91,7 +94,10 @@ async function addWhatBuildsNeed(root: string): Promise<void> {
   }
 }
 
-/** Makes a folder inside a root, gives it to `work`, and removes it. `work` gets its path seen from outside and from inside. */
+/**
+ * Makes a folder inside a root, gives it to `work`, and removes it. `work` gets its path seen
+ * from outside and from inside.
+ */
 export async function withScratchFolder<T>(
   root: string,
   work: (outside: string, inside: string) => Promise<T>,

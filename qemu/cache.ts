@@ -6,7 +6,9 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-/** `$XDG_CACHE_HOME/ghostbus`, or `~/.cache/ghostbus` (XDG Base Directory Specification). Safe to delete at any time. */
+/**
+ * `$XDG_CACHE_HOME/ghostbus`, or `~/.cache/ghostbus` (XDG Base Directory Specification). Safe to delete at any time.
+ */
 export function cacheFolder(env: NodeJS.ProcessEnv = process.env): string {
   const base = env.XDG_CACHE_HOME;
   // The specification: a relative path is to be ignored.
@@ -19,8 +21,8 @@ export function contentHash(inputs: unknown): string {
 }
 
 /**
- * The folder of one cache entry. Made by `build` when it is not there: two processes never make the same entry twice, an
- * entry is there whole or not at all, and what a killed process left behind is removed.
+ * The folder of one cache entry. Made by `build` when it is not there: two processes never make the same entry twice,
+ * an entry is there whole or not at all, and what a killed process left behind is removed.
  * @param kind Leading part of the folder's name, for people who look.
  * @param inputs Everything that decides the contents.
  */
@@ -55,8 +57,8 @@ export async function cachedFolder(
 }
 
 /**
- * Waits for an exclusive lock and resolves with its release. util-linux's flock holds it for as long as its standard input is
- * open, so the kernel releases it even when this process is killed; Node itself has no file locks.
+ * Waits for an exclusive lock and resolves with its release. util-linux's flock holds it for as long as its standard
+ * input is open, so the kernel releases it even when this process is killed; Node itself has no file locks.
  */
 async function lockFile(path: string): Promise<() => Promise<void>> {
   const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo held; exec cat'], {

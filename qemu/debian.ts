@@ -7,8 +7,8 @@ const guestSuite = 'trixie';
 const backportsSuite = `${guestSuite}-backports`;
 
 /**
- * Among the documentation, which guests do without: folders with tests (python3-pyverbs brings those of rdma-core). dpkg makes the
- * folders above a pattern only when its first wildcard follows the package's own folder.
+ * Among the documentation, which guests do without: folders with tests (python3-pyverbs brings those of rdma-core).
+ * dpkg makes the folders above a pattern only when its first wildcard follows the package's own folder.
  */
 const keptDocumentation: readonly string[] = ['rdma-core'];
 
@@ -39,8 +39,8 @@ export function fromBackports(packageName: string): string {
 }
 
 /**
- * The suites that a request for packages needs: the guests' own with its backports, and those that packages name. A package
- * that names none comes from the guests' own suite, if that has it.
+ * The suites that a request for packages needs: the guests' own with its backports, and those that packages name. A
+ * package that names none comes from the guests' own suite, if that has it.
  */
 export function suitesOf(packages: readonly string[]): string[] {
   const named = packages.flatMap((name) => name.split('/').slice(1));
@@ -95,8 +95,8 @@ export async function findMirror(): Promise<string> {
 }
 
 /**
- * Writes a tar archive of a Debian root folder that holds the packages and all they depend on. Works as root, and as another
- * user where user namespaces are allowed.
+ * Writes a tar archive of a Debian root folder that holds the packages and all they depend on. Works as root, and as
+ * another user where user namespaces are allowed.
  * @throws HostSetupError with mmdebstrap's own words.
  */
 export async function makeDebianRoot(request: DebianRootRequest): Promise<void> {
@@ -137,7 +137,10 @@ function explainFailure(error: unknown, packages: readonly string[]): unknown {
   );
 }
 
-/** Unpacks an archive of `makeDebianRoot`, without device nodes and without needing root. `members` limits it to some paths. */
+/**
+ * Unpacks an archive of `makeDebianRoot`, without device nodes and without needing root.
+ * `members` limits it to some paths.
+ */
 export async function unpackTar(tarPath: string, folder: string, members: readonly string[] = []): Promise<void> {
   const args = ['--extract', `--file=${tarPath}`, `--directory=${folder}`, '--no-same-owner', '--exclude=./dev/*'];
   await runCommand('tar', [...args, ...members.map((member) => `./${member}`)]);

@@ -15,8 +15,8 @@ const headerBytes = 5;
 const maxFrameBytes = 64 * 1024;
 
 /**
- * The host's end of one virtio-serial port that commands' output arrives on, one command at a time. Each command starts with
- * a random token: what a killed predecessor left in the stream is skipped.
+ * The host's end of one virtio-serial port that commands' output arrives on, one command at a time. Each command starts
+ * with a random token: what a killed predecessor left in the stream is skipped.
  */
 export class ExecPort {
   readonly name: string;

@@ -13,7 +13,10 @@ export interface BootOptions {
   topology?: Topology;
   /** Puts an Intel IOMMU in front of everything; see `TopologyOptions`. */
   viommu?: boolean;
-  /** QEMU's CPU model. Default `EPYC` under TCG (the guest's kernel then allows P2P through the host bridge), `host` under KVM. */
+  /**
+   * QEMU's CPU model. Default `EPYC` under TCG (the guest's kernel then allows P2P through the
+   * host bridge), `host` under KVM.
+   */
   cpu?: string;
   /** Default 2048. */
   memMiB?: number;
@@ -28,14 +31,22 @@ export interface BootOptions {
   kernelArgs?: readonly string[];
   /** Modules kept from loading by themselves; default `heldBackModules`. */
   blockedModules?: readonly string[];
-  /** From start until the agent has answered and udev has loaded the drivers; default 300 000, for hosts that have other work, too. */
+  /**
+   * From start until the agent has answered and udev has loaded the drivers; default 300 000, for
+   * hosts that have other work, too.
+   */
   bootTimeoutMs?: number;
-  /** A guest whose agent does not answer for this long counts as hung, and is ended; default 60 000: TCG on a busy host is slow. */
+  /**
+   * A guest whose agent does not answer for this long counts as hung, and is ended; default 60
+   * 000: TCG on a busy host is slow.
+   */
   agentTimeoutMs?: number;
   /** The whole serial console is written there. */
   consoleLogPath?: string;
   onProgress?: (text: string) => void;
-  /** Aborting it ends a boot that is under way: QEMU is killed and `bootGuest` rejects. It has no meaning afterwards. */
+  /**
+   * Aborting it ends a boot that is under way: QEMU is killed and `bootGuest` rejects. It has no meaning afterwards.
+   */
   abort?: AbortSignal;
 }
 
@@ -44,7 +55,10 @@ export interface RunOptions {
   onStderr?: (chunk: Buffer) => void;
   /** Given whole at the start; without it the command reads /dev/null. */
   stdin?: Uint8Array;
-  /** The command and its session are killed and `GuestTimeoutError` thrown after this time; default none. The guest lives on. */
+  /**
+   * The command and its session are killed and `GuestTimeoutError` thrown after this time;
+   * default none. The guest lives on.
+   */
   timeoutMs?: number;
   /** Added to PATH, HOME, LANG and TERM. */
   env?: Readonly<Record<string, string>>;
@@ -89,9 +103,14 @@ export interface Guest {
   unplug(id: string, timeoutMs?: number): Promise<void>;
   /** Waits until udev has handled all events so far: drivers are loaded and have probed. */
   settle(timeoutMs?: number): Promise<void>;
-  /** Resolves when the rebooted guest is ready. `reset` resets the machine as the button would; `guest` lets the kernel do it. */
+  /**
+   * Resolves when the rebooted guest is ready. `reset` resets the machine as the button would;
+   * `guest` lets the kernel do it.
+   */
   reboot(how?: 'guest' | 'reset', timeoutMs?: number): Promise<void>;
-  /** Lets the guest's kernel power off (drivers' shutdown handlers run), and kills QEMU when that takes over 15 seconds. */
+  /**
+   * Lets the guest's kernel power off (drivers' shutdown handlers run), and kills QEMU when that takes over 15 seconds.
+   */
   shutdown(): Promise<void>;
   /** Kills QEMU at once; resolves when the process is gone. */
   kill(): Promise<void>;

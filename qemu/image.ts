@@ -33,8 +33,8 @@ export interface ImageOptions {
 }
 
 /**
- * Makes the image for the options, or takes it from the cache. An image stays as it was made, whatever the mirror has since
- * released; removing the cache folder makes a new one.
+ * Makes the image for the options, or takes it from the cache. An image stays as it was made, whatever the mirror has
+ * since released; removing the cache folder makes a new one.
  * @throws HostSetupError when the host lacks what is needed, or a user's kernel is unsuitable.
  */
 export async function ensureImage(options: ImageOptions): Promise<GuestImage> {

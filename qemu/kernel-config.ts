@@ -1,4 +1,7 @@
-/** What can be told of a kernel of the user's own without booting it: how it was configured, and whether modules can be built for it. */
+/**
+ * What can be told of a kernel of the user's own without booting it: how it was configured, and
+ * whether modules can be built for it.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -6,8 +9,8 @@ import { HostSetupError } from './errors.js';
 import { findKernelTree, type KernelTree } from './kernel.js';
 
 /**
- * Without these no guest comes up: its disks and what mounts them (guest-root/init; images are packed with lz4), its console, the ports
- * that commands go through, and what udev works with.
+ * Without these no guest comes up: its disks and what mounts them (guest-root/init; images are packed with lz4), its
+ * console, the ports that commands go through, and what udev works with.
  */
 const bootOptions: readonly string[] = [
   ...['BLK_DEV_INITRD', 'DEVTMPFS', 'TMPFS', 'MODULES', 'BINFMT_SCRIPT', 'UNIX', 'INOTIFY_USER'],
@@ -23,7 +26,10 @@ export interface UserKernel {
   readonly buildTree: string | undefined;
 }
 
-/** @throws HostSetupError when there is no kernel at the path, no configuration near it, or one with which no guest boots. */
+/**
+ * @throws HostSetupError when there is no kernel at the path, no configuration near it, or one
+ * with which no guest boots.
+ */
 export async function describeUserKernel(path: string): Promise<UserKernel> {
   const tree = await findKernelTree(resolve(path));
   const candidates = configPaths(tree);

@@ -12,8 +12,9 @@ export interface KernelComplaint {
   kind: string;
 }
 
-// What the kernel prints: kernel/panic.c __warn, lib/bug.c, arch/x86/kernel/dumpstack.c, kernel/hung_task.c, kernel/rcu/tree_stall.h,
-// kernel/watchdog.c, mm/kasan, kernel/module/main.c (taint), lib/ubsan.c, kernel/locking/lockdep.c.
+// What the kernel prints: kernel/panic.c __warn, lib/bug.c, arch/x86/kernel/dumpstack.c,
+// kernel/hung_task.c, kernel/rcu/tree_stall.h, kernel/watchdog.c, mm/kasan, kernel/module/main.c
+// (taint), lib/ubsan.c, kernel/locking/lockdep.c.
 const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] = [
   ['panic', /Kernel panic/],
   ['oops', /\bOops\b|general protection fault|unable to handle (?:kernel|page fault)|kernel NULL pointer/],
@@ -28,8 +29,8 @@ const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] =
 ];
 
 /**
- * Lines of a kernel log that a clean run must not have, less those that match `allowed`. Each line is named once, by the
- * first kind that fits.
+ * Lines of a kernel log that a clean run must not have, less those that match `allowed`. Each
+ * line is named once, by the first kind that fits.
  */
 export function findKernelComplaints(dmesg: string, allowed: readonly AllowedComplaint[] = []): KernelComplaint[] {
   const complaints: KernelComplaint[] = [];

@@ -37,7 +37,8 @@ export interface KernelTree {
 
 /**
  * The kernel named by `choice`: `lts`, `latest`, or a path. A path may be
- * - a folder as `make dir-pkg` leaves it (`tar-install/`) or a Debian kernel package unpacks to: `boot/vmlinuz-*` and `lib/modules/`,
+ * - a folder as `make dir-pkg` leaves it (`tar-install/`) or a Debian kernel package unpacks to:
+ *   `boot/vmlinuz-*` and `lib/modules/`,
  * - a kernel build tree (`arch/x86/boot/bzImage`) after `make INSTALL_MOD_PATH=. modules_install`,
  * - a bzImage file with `lib/modules/RELEASE` in its own folder or the one above.
  * @throws HostSetupError saying what is missing from a kernel of the user's own.
@@ -131,7 +132,10 @@ async function readKernelRelease(path: string): Promise<string> {
   throw new HostSetupError(`${path} is not an x86 kernel (bzImage).`, 'Give the bzImage, not vmlinux or a package.');
 }
 
-/** @param header The first 32 KiB of the file. Offsets: Linux Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header". */
+/**
+ * @param header The first 32 KiB of the file. Offsets: Linux Documentation/arch/x86/boot.rst,
+ * "The Real-Mode Kernel Header".
+ */
 export function parseKernelRelease(header: Buffer): string | undefined {
   const magicOffset = 0x202;
   const versionPointerOffset = 0x20e;

@@ -16,7 +16,8 @@ export function execPortName(index: number): string {
 export const agentPortId = 'agent';
 
 /**
- * Drivers that no device model here satisfies yet: they are kept from loading by themselves. `modprobe` by name still loads them.
+ * Drivers that no device model here satisfies yet: they are kept from loading by themselves.
+ * `modprobe` by name still loads them.
  */
 export const heldBackModules: readonly string[] = [];
 
@@ -37,7 +38,10 @@ export interface MachineOptions {
   blockedModules: readonly string[];
 }
 
-/** The arguments that make guest RAM a shared memfd, which vfio-user servers map: every QEMU with our functions needs them. */
+/**
+ * The arguments that make guest RAM a shared memfd, which vfio-user servers map: every QEMU with
+ * our functions needs them.
+ */
 export function sharedMemoryArgs(memMiB: number): string[] {
   return ['-object', `memory-backend-memfd,id=ram,size=${memMiB}M,share=on`, '-m', `${memMiB}M`];
 }
@@ -86,8 +90,9 @@ function kernelCommandLine(options: MachineOptions): string {
     'audit=0',
     // A busy host makes the clock's watchdog complain about virtual CPUs that did not run for a while.
     'tsc=nowatchdog',
-    // It also makes the timer's interrupt come too late for a check, with a panic behind an IOMMU (arch/x86/kernel/apic/io_apic.c
-    // timer_irq_works); under KVM the kernel leaves that check out by itself (kvm.c paravirt_ops_setup).
+    // It also makes the timer's interrupt come too late for a check, with a panic behind an IOMMU
+    // (arch/x86/kernel/apic/io_apic.c timer_irq_works); under KVM the kernel leaves that check
+    // out by itself (kvm.c paravirt_ops_setup).
     'no_timer_check',
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,

@@ -26,8 +26,8 @@ export interface FindQemuOptions {
 const programName = 'qemu-system-x86_64';
 
 /**
- * Finds a QEMU with `-device vfio-user-pci`: `$GHOSTBUS_QEMU`, then PATH, then a private one that is unpacked from Debian
- * packages into the user's cache (once).
+ * Finds a QEMU with `-device vfio-user-pci`: `$GHOSTBUS_QEMU`, then PATH, then a private one that is unpacked from
+ * Debian packages into the user's cache (once).
  * @throws HostSetupError when none can be had on this host, or `$GHOSTBUS_QEMU` is set to one that will not do.
  */
 export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {

@@ -6,8 +6,8 @@ import type { Qemu } from './provision.js';
 const stderrKept = 8 * 1024;
 
 /**
- * One QEMU with socket pairs at file descriptors 3 and up. It never outlives us: the kernel kills it when the thread that
- * started it ends in whatever way (PR_SET_PDEATHSIG, by util-linux's setpriv).
+ * One QEMU with socket pairs at file descriptors 3 and up. It never outlives us: the kernel kills it when the thread
+ * that started it ends in whatever way (PR_SET_PDEATHSIG, by util-linux's setpriv).
  */
 export class QemuProcess {
   readonly pid: number;

@@ -26,9 +26,9 @@ interface Waiting {
 }
 
 /**
- * One QMP connection (QEMU docs/interop/qmp-spec.rst): every command carries an `id`, and its answer brings it back, so that
- * an answer that is late or lost belongs to nobody else; events are emitted under their own names with their `data`. The guest
- * agent speaks the same but for greeting and events (QEMU qapi/qmp-dispatch.c, qmp_dispatch).
+ * One QMP connection (QEMU docs/interop/qmp-spec.rst): every command carries an `id`, and its answer brings it back, so
+ * that an answer that is late or lost belongs to nobody else; events are emitted under their own names with their
+ * `data`. The guest agent speaks the same but for greeting and events (QEMU qapi/qmp-dispatch.c, qmp_dispatch).
  */
 export class QmpClient extends EventEmitter {
   readonly #stream: Duplex;
@@ -39,9 +39,10 @@ export class QmpClient extends EventEmitter {
   #synchronizing: number | undefined;
 
   /**
-   * @param pipelined Whether requests are sent before the one in front is answered. Not to qemu-ga: it drops an answer while
-   * input is left in its buffer, because GLib seeks before it writes to a character device (g_io_channel_write_chars), and
-   * the port cannot seek. More than 4096 bytes that arrive at once are enough (qga/main.c, QGA_READ_COUNT_DEFAULT).
+   * @param pipelined Whether requests are sent before the one in front is answered. Not to qemu-ga: it
+   * drops an answer while input is left in its buffer, because GLib seeks before it writes to a character
+   * device (g_io_channel_write_chars), and the port cannot seek. More than 4096 bytes that arrive at once
+   * are enough (qga/main.c, QGA_READ_COUNT_DEFAULT).
    */
   constructor(stream: Duplex, { pipelined = true }: { pipelined?: boolean } = {}) {
     super();

@@ -332,7 +332,10 @@ export class RunningGuest implements Guest {
     }
   }
 
-  /** Notices a helper that ended without saying so, and lets the agent forget it; each question also proves the guest alive. */
+  /**
+   * Notices a helper that ended without saying so, and lets the agent forget it; each question
+   * also proves the guest alive.
+   */
   async #watchProgram(agentPid: number, command: RunningCommand): Promise<void> {
     try {
       for (;;) {

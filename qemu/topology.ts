@@ -8,7 +8,9 @@ export const topologies = ['root-ports', 'switch', 'switch-acs'] as const;
  */
 export type Topology = (typeof topologies)[number];
 
-/** One function served over vfio-user. `id` becomes QEMU's device id: letters, digits, `-`, `_` or `.`, first a letter. */
+/**
+ * One function served over vfio-user. `id` becomes QEMU's device id: letters, digits, `-`, `_` or `.`, first a letter.
+ */
 export interface AttachedFunction {
   id: string;
   /** Absolute path of the UNIX socket that the function is served on. */
@@ -18,8 +20,8 @@ export interface AttachedFunction {
 export interface TopologyOptions {
   topology?: Topology;
   /**
-   * An Intel IOMMU in front of everything. Mappings reach the functions one page at a time, each while a virtual CPU waits:
-   * right, but slow. It also makes the guest's kernel set ACS redirection on root ports.
+   * An Intel IOMMU in front of everything. Mappings reach the functions one page at a time, each while a virtual CPU
+   * waits: right, but slow. It also makes the guest's kernel set ACS redirection on root ports.
    */
   viommu?: boolean;
 }
@@ -45,7 +47,8 @@ export const hotplugBus = 'hotplug-port';
 /** q35's root bus has 32 slots; the host bridge, the ISA bridge and our own devices need some of them. */
 const maxFunctions = 20;
 
-// PCI bridges are found by ids of QEMU's own port models: hw/pci-bridge/gen_pcie_root_port.c (PCI_VENDOR_ID_REDHAT, 0x000c).
+// PCI bridges are found by ids of QEMU's own port models: hw/pci-bridge/gen_pcie_root_port.c
+// (PCI_VENDOR_ID_REDHAT, 0x000c).
 const rootPortIds = '1b36:000c';
 /** Generous enough for a GPU's memory BAR to be plugged in later. */
 const hotplugReservation = { 'mem-reserve': 64 * 2 ** 20, 'pref64-reserve': 64 * 2 ** 30 };
@@ -68,7 +71,8 @@ export function layOutFunctions(functions: readonly AttachedFunction[], options:
     ],
     kernelArgs: [
       ...(options.viommu ? ['intel_iommu=on'] : []),
-      // Bits from the right: SV TB RR CR; `x` leaves one as it is (Documentation/admin-guide/kernel-parameters.txt, pci=config_acs).
+      // Bits from the right: SV TB RR CR; `x` leaves one as it is
+      // (Documentation/admin-guide/kernel-parameters.txt, pci=config_acs).
       ...(topology === 'switch-acs' ? [`pci=config_acs=11xx@pci:${rootPortIds}`] : []),
     ],
   };
@@ -100,8 +104,9 @@ function ports(topology: Topology, count: number): DeviceArgument[] {
 
 function downstreamPort(topology: Topology, id: string, index: number): DeviceArgument {
   const place = { id, bus: 'switch', addr: index.toString(16), chassis: index + 1, slot: index + 1 };
-  // QEMU's switch ports have no ACS capability (hw/pci-bridge/xio3130_downstream.c), its root port has. Below the switch's upstream
-  // port it serves as a downstream port with ACS; Linux accepts the place, and lspci calls it a root port.
+  // QEMU's switch ports have no ACS capability (hw/pci-bridge/xio3130_downstream.c), its root
+  // port has. Below the switch's upstream port it serves as a downstream port with ACS; Linux
+  // accepts the place, and lspci calls it a root port.
   if (topology === 'switch-acs') return { driver: 'pcie-root-port', ...place };
   return { driver: 'xio3130-downstream', ...place };
 }

@@ -42,7 +42,9 @@ export async function ensureUserland(packages: readonly string[], onProgress?: P
   return { imagePath: join(folder, 'userland.squashfs'), busyboxPath: join(folder, 'usr/bin/busybox') };
 }
 
-/** All of both lists, sorted; a package that `added` wants from a suite (`NAME/forky`) replaces the plain one of `base`. */
+/**
+ * All of both lists, sorted; a package that `added` wants from a suite (`NAME/forky`) replaces the plain one of `base`.
+ */
 export function mergePackages(base: readonly string[], added: readonly string[]): string[] {
   const replaced = new Set(added.map((name) => name.split('/')[0]));
   return [...new Set([...base.filter((name) => !replaced.has(name)), ...added])].sort();

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import { GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from '../qemu/index.js';
-import { type RunReport, type RunRequest, runInGuest } from './run-in-guest.js';
+import { type RunRequest, runInGuest } from './run-in-guest.js';
+import { runReport } from './run-report.js';
 import { type FakeBehaviour, FakeTools } from './test/fake-guest.js';
 
 const silentLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
@@ -198,7 +199,7 @@ describe('the report of run --json', () => {
 
   it('holds status, output, guest, functions and timings, and nothing else is on stdout', async () => {
     const { status, stdout } = await run({ run: speaking }, { json: true });
-    const report = JSON.parse(stdout) as RunReport;
+    const report = runReport.parse(JSON.parse(stdout));
     assert.equal(status, 3);
     assert.equal(report.exitStatus, 3);
     assert.equal(report.stdout, 'out\n');
@@ -223,14 +224,14 @@ describe('the report of run --json', () => {
       },
       { json: true },
     );
-    const report = JSON.parse(stdout) as RunReport;
+    const report = runReport.parse(JSON.parse(stdout));
     assert.equal(report.stdout.length, 16 * 2 ** 20);
     assert.equal(report.truncated, true);
   });
 
   it('is printed for a guest that died, too, with the reason', async () => {
     const { stdout } = await run({ run: failing(new QemuExitError('QEMU ended (signal 9).', '')) }, { json: true });
-    const report = JSON.parse(stdout) as RunReport;
+    const report = runReport.parse(JSON.parse(stdout));
     assert.equal(report.exitStatus, 125);
     assert.match(report.error!, /signal 9/);
     assert.deepEqual(

@@ -2,6 +2,7 @@ import type { FunctionState } from '../emulator/emulator.js';
 import { GuestTimeoutError } from '../qemu/index.js';
 import { withCleanup } from './cleanup.js';
 import { CommandTimeoutError, InterruptedError, statusOfCommand, statusOfError } from './exit-status.js';
+import type { RunReport } from './run-report.js';
 import { emulatorFailure, type Session, type SessionContext, startSession } from './session.js';
 import type { EmulatorSettings, GuestSettings } from './settings.js';
 
@@ -19,22 +20,6 @@ export interface RunRequest {
 export interface RunOutput {
   readonly stdout: NodeJS.WritableStream;
   readonly stderr: NodeJS.WritableStream;
-}
-
-/** What `ghostbus run --json` prints. */
-export interface RunReport {
-  readonly exitStatus: number;
-  /** Number of the signal that ended the command. */
-  readonly signal?: number;
-  /** Why the command did not end by itself. */
-  readonly error?: string;
-  readonly stdout: string;
-  readonly stderr: string;
-  readonly truncated: boolean;
-  readonly guest?: { readonly kernelRelease: string; readonly accel: string; readonly qemuVersion: string };
-  /** State and counters of every function after the command. */
-  readonly functions: readonly FunctionState[];
-  readonly timings: Readonly<Record<string, number>>;
 }
 
 /** Keeps the beginning of a stream. */

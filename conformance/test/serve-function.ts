@@ -1,6 +1,6 @@
 /**
- * A vfio-user server in a process of its own: `node serve-function.js SOCKET`. Each line on stdin is a variant as JSON: it
- * serves a fresh function of that kind from then on, and says `ready`. The end of stdin ends it.
+ * A vfio-user server in a process of its own: `node serve-function.js SOCKET`. Each line on stdin is a variant as JSON:
+ * it serves a fresh function of that kind from then on, and says `ready`. The end of stdin ends it.
  */
 import { createInterface } from 'node:readline';
 import { Bus } from '../../emulator/bus.js';

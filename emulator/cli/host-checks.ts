@@ -1,8 +1,10 @@
 /** What this host has and lacks of what ghostbus needs; one function per question. */
+
 import { execFile } from 'node:child_process';
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { z } from 'zod';
 import { cacheFolder, findMirror, findQemu, hostPackages, kvmRunsKernel } from '../../qemu/index.js';
 
 const execute = promisify(execFile);
@@ -12,14 +14,17 @@ const OLDEST_NODE = [20, 19] as const;
 /** A QEMU and guest images for both kernels take about 2 GiB, unpacking them as much again for a while. */
 const CACHE_BYTES_NEEDED = 4 * 2 ** 30;
 
-export interface Finding {
-  readonly what: string;
-  /** `missing` keeps ghostbus from working; `note` does not. */
-  readonly verdict: 'good' | 'note' | 'missing';
-  readonly detail: string;
-  /** The command or step that mends it. */
-  readonly remedy?: string;
-}
+export const finding = z
+  .strictObject({
+    what: z.string(),
+    verdict: z.enum(['good', 'note', 'missing']).describe('missing keeps ghostbus from working; note does not'),
+    detail: z.string(),
+    remedy: z.string().exactOptional().describe('the command or step that mends it'),
+  })
+  .readonly();
+export const findings = z.array(finding).readonly().meta({ title: 'ghostbus doctor --json' });
+
+export type Finding = z.infer<typeof finding>;
 
 export function checkNode(version: string = process.versions.node): Finding {
   const what = 'Node.js';

@@ -60,6 +60,7 @@ function isReady(fd: number, event: number): boolean {
     if (lastErrno() !== ERRNO.EINTR) throw lastError(`polling eventfd ${fd}`);
   }
   const ready = pollRequest.view.getUint16(6, true);
-  // A full eventfd raises POLLERR, so that one must not let the call proceed; a closed descriptor must, to get its error.
+  // A full eventfd raises POLLERR, so that one must not let the call proceed; a closed descriptor
+  // must, to get its error.
   return (ready & event) !== 0 || (ready & POLLNVAL) !== 0;
 }

@@ -4,9 +4,9 @@
  * V8 cannot be told that mapped memory has gone: Node marks external ArrayBuffers untransferable, so they cannot be
  * detached (structuredClone with transfer copies them without a word), and a Uint8Array kept by mistake would touch
  * whatever is mapped there next. Hence two steps: `unmap()` puts private zero pages in place of the file at the same
- * addresses, so the file is released at once and a stale view reads zeros and writes to nowhere; the addresses are given
- * back when the garbage collector has taken the last view. That second step needs a turn of the event loop now and then;
- * a thread that never takes one only spends address space (of which there are 128 TiB), no memory.
+ * addresses, so the file is released at once and a stale view reads zeros and writes to nowhere; the addresses are
+ * given back when the garbage collector has taken the last view. That second step needs a turn of the event loop now
+ * and then; a thread that never takes one only spends address space (of which there are 128 TiB), no memory.
  */
 import { ERRNO, lastError, SystemError } from './errors.js';
 import { closeFd, duplicateFd, statFd } from './fd.js';
@@ -122,7 +122,8 @@ interface Window {
 /**
  * The first `sizeBytes` bytes of a file as memory, however large: mapped 1 GiB at a time, on first use, little-endian.
  * It keeps a descriptor of its own. Every offset is checked against `sizeBytes` (RangeError with the values).
- * Naturally aligned 32-bit and 64-bit accesses are single loads and stores: a guest that polls a fence sees the old value or the new.
+ * Naturally aligned 32-bit and 64-bit accesses are single loads and stores: a guest that polls a
+ * fence sees the old value or the new.
  *
  * The file must not become shorter while it is mapped: see `sealAgainstShrinking`.
  */

@@ -54,7 +54,9 @@ export function sealAgainstShrinking(fd: number): boolean {
   return seals >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) === 0;
 }
 
-/** Gives the memory of a range back to the system; the range reads as zero, the file keeps its size. @throws SystemError */
+/**
+ * Gives the memory of a range back to the system; the range reads as zero, the file keeps its size. @throws SystemError
+ */
 export function punchHole(fd: number, offsetBytes: number, lengthBytes: number): void {
   if (lengthBytes === 0) return;
   if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offsetBytes, lengthBytes) < 0) {

@@ -73,8 +73,8 @@ export interface ServerLimits {
 }
 
 /**
- * The reply: with usual limits 121 bytes. QEMU reserved 214 bytes for it, its request's size. `write_multiple` stays out:
- * it makes QEMU 10.2 take a slower path for every message (vfio-user.md §2.2).
+ * The reply: with usual limits 121 bytes. QEMU reserved 214 bytes for it, its request's size. `write_multiple` stays
+ * out: it makes QEMU 10.2 take a slower path for every message (vfio-user.md §2.2).
  */
 export function encodeVersionReply(id: number, limits: ServerLimits): Buffer {
   const capabilities = {

@@ -9,6 +9,17 @@ import type { BootOptions, Guest, RunOptions, RunResult } from '../../qemu/index
 import type { SignalSource } from '../cleanup.js';
 import type { SessionTools } from '../session.js';
 
+const SERVER: FunctionState['server'] = {
+  connected: true,
+  connections: 1,
+  commands: {},
+  longestBatch: 1,
+  queuedBytes: 0,
+  dmaMapsWithoutFile: 0,
+  dmaMessages: { reads: 0, writes: 0, failures: 0 },
+  unexpectedReplies: 0,
+};
+
 export function fakeState(name: string): FunctionState {
   const counters = {
     guestMemory: emptyTransferCounters(),
@@ -18,7 +29,7 @@ export function fakeState(name: string): FunctionState {
     interrupts: {},
     failedRequests: 0,
   };
-  return { name, connected: true, counters, barAddresses: {}, server: null, model: { of: name } };
+  return { name, connected: true, counters, barAddresses: {}, server: SERVER, model: { of: name } };
 }
 
 export interface FakeBehaviour {

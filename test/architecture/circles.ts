@@ -1,7 +1,9 @@
 /** Files that import each other, directly or through others. */
 import type { ImportGraph } from './imports.js';
 
-/** Every set of two or more files in which each reaches each (Tarjan's strongly connected components), sorted by name. */
+/**
+ * Every set of two or more files in which each reaches each (Tarjan's strongly connected components), sorted by name.
+ */
 export function circles(graph: ImportGraph): readonly (readonly string[])[] {
   const order = new Map<string, number>();
   const lowest = new Map<string, number>();

@@ -1,7 +1,7 @@
 /**
- * The tables of docs/architecture.md as data: which folder may use which. The first column names folders (with a star each
- * folder for itself) and files, the last what they may use: folders of the table, names by which the package exports itself
- * (`ghostbus/kit`), packages of node_modules. The most exact path says where a file belongs.
+ * The tables of docs/architecture.md as data: which folder may use which. The first column names folders (with a star
+ * each folder for itself) and files, the last what they may use: folders of the table, names by which the package
+ * exports itself (`ghostbus/kit`), packages of node_modules. The most exact path says where a file belongs.
  */
 import type { Import, ImportGraph } from './imports.js';
 
@@ -54,7 +54,7 @@ function tablesOf(markdown: string, heading: string): Floor[][] {
 const namesIn = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, name]) => name!);
 
 /** True for specs, and for kits and fixtures of specs, which lie in a folder `test/`. */
-const isTest = (file: string): boolean => /(^|\/)test\/|\.spec\.ts$/.test(file);
+export const isTest = (file: string): boolean => /(^|\/)test\/|\.spec\.ts$/.test(file);
 
 /** The part of `file` that `path` of a table matches, if it does; with a star the one folder that it stood for. */
 function match(path: string, file: string): string | undefined {

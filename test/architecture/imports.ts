@@ -1,6 +1,6 @@
 /**
- * Which file of a TypeScript project imports what, as the compiler's own parser sees it: imports of values and of types,
- * re-exports, `import('…')` as a call and as a type.
+ * Which file of a TypeScript project imports what, as the compiler's own parser sees it: imports of values and of
+ * types, re-exports, `import('…')` as a call and as a type.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';

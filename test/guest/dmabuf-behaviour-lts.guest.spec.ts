@@ -1,7 +1,8 @@
 /**
- * What is left of dmabuf-behaviour.spec.ts on 6.12, which Debian builds without CONFIG_PCI_P2PDMA and CONFIG_DMABUF_MOVE_NOTIFY: amdgpu
- * stages its VRAM in system memory, which stays pinned there as long as it is mapped. habanalabs and vfio-pci do not export to these
- * importers at all (matrix/expectation.ts). One guest for all; a failed test may take those behind it along.
+ * What is left of dmabuf-behaviour.spec.ts on 6.12, which Debian builds without CONFIG_PCI_P2PDMA and
+ * CONFIG_DMABUF_MOVE_NOTIFY: amdgpu stages its VRAM in system memory, which stays pinned there as long as it is
+ * mapped. habanalabs and vfio-pci do not export to these importers at all (matrix/expectation.ts). One guest for all;
+ * a failed test may take those behind it along.
  */
 import assert from 'node:assert/strict';
 import {
@@ -25,8 +26,8 @@ describe('behaviour of dma-bufs, kernel lts', () => {
 
   afterEach(async () => assert.deepEqual(await scene.pairs(), [], 'bytes went from function to function'));
 
-  // drivers/dma-buf/dma-buf.c dma_buf_map_attachment pins where CONFIG_DMABUF_MOVE_NOTIFY is not set, and amdgpu_dma_buf_pin pins to
-  // GTT. That the GTT is full shows in what has to give way in its stead.
+  // drivers/dma-buf/dma-buf.c dma_buf_map_attachment pins where CONFIG_DMABUF_MOVE_NOTIFY is not set, and
+  // amdgpu_dma_buf_pin pins to GTT. That the GTT is full shows in what has to give way in its stead.
   it('no move_notify: a buffer goes to GTT when it is registered, and stays there when all else has to leave', async () => {
     const faults = await scene.pageFaults();
     const { moves, lines } = await scene.movesDuring(

@@ -1,6 +1,7 @@
 /**
- * What the dma-buf matrix does not show by itself: buffers that move, exporters that die, fences, memory without pages, many at once.
- * One guest for all; a failed test may take those behind it along. On 6.12 much is different: dmabuf-behaviour-lts.spec.ts.
+ * What the dma-buf matrix does not show by itself: buffers that move, exporters that die, fences, memory
+ * without pages, many at once. One guest for all; a failed test may take those behind it along. On 6.12
+ * much is different: dmabuf-behaviour-lts.spec.ts.
  */
 import assert from 'node:assert/strict';
 import {
@@ -99,7 +100,10 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
       logLinesBefore = (await log()).length;
     });
 
-    /** The reset comes to its end in the driver's words, the card works again, and the adapter wrote nothing after its writer's end. */
+    /**
+     * The reset comes to its end in the driver's words, the card works again, and the adapter
+     * wrote nothing after its writer's end.
+     */
     async function assertBackAgain(words: RegExp): Promise<void> {
       const written = (await scene.transfer('rdma0p0', 'habana0'))!.bytesWritten;
       await scene.sh(untilTrue(`[ "$(cat ${card()}/hard_reset_cnt)" -gt ${resetsBefore} ]`));
@@ -114,9 +118,10 @@ describe('behaviour of dma-bufs, kernel latest, iommu=pt', () => {
       assert.match((await log()).slice(logLinesBefore).join('\n'), words);
     }
 
-    // A dma-buf holds the card's file (habanalabs/common/memory.c export_dmabuf), and device_kill_open_processes waits for the file's
-    // end: hl_device_reset kills the exporter, then gives way and tries again every 10 s. The test lets go after the first try. After 60
-    // (HL_PENDING_RESET_MAX_TRIALS), 13 minutes in this guest, the driver gives the card up until it is unbound and bound again.
+    // A dma-buf holds the card's file (habanalabs/common/memory.c export_dmabuf), and device_kill_open_processes
+    // waits for the file's end: hl_device_reset kills the exporter, then gives way and tries again every 10 s. The
+    // test lets go after the first try. After 60 (HL_PENDING_RESET_MAX_TRIALS), 13 minutes in this guest, the driver
+    // gives the card up until it is unbound and bound again.
     it('by its driver: the exporter is killed, writes go on, and the reset waits for the importer', async () => {
       const refused = 'Could not reset device (compute_ctx refcount';
       const end = await scene.disturb(

@@ -1,4 +1,7 @@
-/** What the specs of dma-buf behaviour share: a guest with every exporter and importer, and the tests that hold on both kernels. */
+/**
+ * What the specs of dma-buf behaviour share: a guest with every exporter and importer, and the
+ * tests that hold on both kernels.
+ */
 import assert from 'node:assert/strict';
 import type { TransferCounters } from '../../emulator/memory/counters.js';
 import { loadCatalogue } from '../../matrix/catalogue.js';
@@ -21,7 +24,9 @@ export const STOP_WRITER = `kill -TERM "$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p
 const TRACING =
   'cd /sys/kernel/tracing; [ -e kprobe_events ] || { mount -t tracefs tracefs .; cd /sys/kernel/tracing; }';
 
-/** How a disturbed writer ended: its last write, and, if that succeeded, one that it tried after it gave the region up. */
+/**
+ * How a disturbed writer ended: its last write, and, if that succeeded, one that it tried after it gave the region up.
+ */
 export interface WriterEnd {
   readonly status: string;
   readonly afterwards: string | undefined;
@@ -144,7 +149,10 @@ export class BehaviourGuest {
     return { moves, lines };
   }
 
-  /** Whether the first entry of each table that an importer gets has a page, by a return probe on what all of them map with. */
+  /**
+   * Whether the first entry of each table that an importer gets has a page, by a return probe on
+   * what all of them map with.
+   */
   async pagesOf(exporter: string): Promise<boolean[]> {
     const probe = 'r:mapped dma_buf_map_attachment link=+0(+0($retval)):x64';
     await this.sh(`${TRACING}; echo > trace; echo '${probe}' > kprobe_events; echo 1 > events/kprobes/mapped/enable`);
@@ -208,8 +216,8 @@ export function fencesAndManyBuffers(scene: BehaviourGuest, { imported }: Amdgpu
     assert.equal((await scene.transfer('rdma0p0', 'gpu0'))?.bytesRead, expected);
   });
 
-  // amdgpu_dma_buf_map moves the buffer for an importer that cannot reach VRAM, and amdgpu_cs_bo_validate wants it back in VRAM for
-  // the GPU's own job once nobody is attached.
+  // amdgpu_dma_buf_map moves the buffer for an importer that cannot reach VRAM, and amdgpu_cs_bo_validate wants it back
+  // in VRAM for the GPU's own job once nobody is attached.
   it(`a buffer registered again and again is in ${imported} for the adapter, in VRAM for its GPU alone, and no byte is stale`, async () => {
     const rounds = 3;
     const { moves, lines } = await scene.movesDuring(
@@ -285,8 +293,9 @@ async function assertBindsAgain(
 }
 
 /**
- * amdgpu_pci_remove waits for nobody, and the buffer stays as long as somebody holds it. So do the old instance's files in sysfs, for
- * want of which a new one does not come up (amdgpu_gfx_sysfs_init: -EEXIST): nobody else gets the memory meanwhile.
+ * amdgpu_pci_remove waits for nobody, and the buffer stays as long as somebody holds it. So do the old
+ * instance's files in sysfs, for want of which a new one does not come up (amdgpu_gfx_sysfs_init:
+ * -EEXIST): nobody else gets the memory meanwhile.
  */
 export function unboundAmdgpu(scene: BehaviourGuest): void {
   it('while an adapter writes, amdgpu is unbound: it lets go at once, writes go on, and it can be bound again', async () => {
@@ -305,7 +314,10 @@ export function unboundAmdgpu(scene: BehaviourGuest): void {
   });
 }
 
-/** habanalabs/common/device.c hl_device_fini kills the exporter and waits until its file is closed, which the dma-buf holds. */
+/**
+ * habanalabs/common/device.c hl_device_fini kills the exporter and waits until its file is
+ * closed, which the dma-buf holds.
+ */
 export function unboundHabana(scene: BehaviourGuest): void {
   it('while an adapter writes, habanalabs is unbound: it waits for the importer, and can be bound again', async () => {
     const address = scene.address('habana0');

@@ -1,7 +1,7 @@
 /**
- * Peer-to-peer with a translating IOMMU in the guest. amdgpu maps a peer's VRAM with dma_map_resource (amdgpu_vram_mgr.c
- * amdgpu_vram_mgr_alloc_sgt), so the importer is given an IOVA, below a switch too. QEMU tells a function no address for
- * it: only a DMA message, which QEMU translates, gets there.
+ * Peer-to-peer with a translating IOMMU in the guest. amdgpu maps a peer's VRAM with dma_map_resource
+ * (amdgpu_vram_mgr.c amdgpu_vram_mgr_alloc_sgt), so the importer is given an IOVA, below a switch too. QEMU tells a
+ * function no address for it: only a DMA message, which QEMU translates, gets there.
  */
 import assert from 'node:assert/strict';
 import { assertCleanKernelLog, sh, withMachine } from './support.js';

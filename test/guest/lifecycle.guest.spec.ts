@@ -74,8 +74,8 @@ for (const kernel of KERNELS) {
         try {
           await unplugAndPlug(guest, emulator, before, 'MSI-X');
         } catch (error) {
-          // hw/vfio-user/pci.c vfio_user_instance_finalize (11.1.3): takes the pending-bit region out of a BAR that is gone
-          // already, so device_del of any vfio-user function with MSI-X aborts QEMU. No server can prevent it.
+          // hw/vfio-user/pci.c vfio_user_instance_finalize (11.1.3): takes the pending-bit region out of a BAR that is
+          // gone already, so device_del of any vfio-user function with MSI-X aborts QEMU. No server can prevent it.
           assert.match(
             String((error as Error).message),
             /memory_region_del_subregion: Assertion .subregion->container == mr/,
@@ -109,7 +109,9 @@ for (const kernel of KERNELS) {
   });
 }
 
-/** Takes every function with that kind of interrupt out of the machine, puts it in again elsewhere, and takes it out. */
+/**
+ * Takes every function with that kind of interrupt out of the machine, puts it in again elsewhere, and takes it out.
+ */
 async function unplugAndPlug(
   guest: Guest,
   emulator: Emulator,

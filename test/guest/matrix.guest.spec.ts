@@ -1,6 +1,6 @@
 /**
- * A part of the dma-buf matrix that fits in continuous integration: one topology of each outcome, all pairs, the small sizes.
- * `ghostbus matrix` runs all of it.
+ * A part of the dma-buf matrix that fits in continuous integration: one topology of each outcome, all pairs, the
+ * small sizes. `ghostbus matrix` runs all of it.
  */
 import assert from 'node:assert/strict';
 import { loadCatalogue } from '../../matrix/catalogue.js';

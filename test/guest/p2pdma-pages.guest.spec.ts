@@ -1,8 +1,9 @@
 /**
- * Device memory with struct pages (ZONE_DEVICE, MEMORY_DEVICE_PCI_P2PDMA). No stock driver of Debian's kernels gives such pages to a
- * function that is emulated here: in 7.3 pci_p2pdma_add_resource is called by nvme for its controller memory buffer, and by habanalabs
- * only with CONFIG_HL_HLDIO. So the example's own driver does as nvme does; everything from there on is the kernel's: p2pmem/allocate
- * in sysfs (drivers/pci/p2pdma.c), on-demand paging of mlx5 (mm/hmm.c hmm_dma_map_pfn).
+ * Device memory with struct pages (ZONE_DEVICE, MEMORY_DEVICE_PCI_P2PDMA). No stock driver of Debian's kernels
+ * gives such pages to a function that is emulated here: in 7.3 pci_p2pdma_add_resource is called by nvme for
+ * its controller memory buffer, and by habanalabs only with CONFIG_HL_HLDIO. So the example's own driver does
+ * as nvme does; everything from there on is the kernel's: p2pmem/allocate in sysfs (drivers/pci/p2pdma.c),
+ * on-demand paging of mlx5 (mm/hmm.c hmm_dma_map_pfn).
  */
 import assert from 'node:assert/strict';
 import {
@@ -27,7 +28,8 @@ const RING_BYTES = 64 * 1024;
 
 /** Refusals of regions that pin. */
 const PINNED = [
-  // mm/gup.c writable_file_mapping_allowed: the mapping of a file of sysfs has a page_mkwrite (fs/kernfs/file.c kernfs_vm_ops).
+  // mm/gup.c writable_file_mapping_allowed: the mapping of a file of sysfs has a page_mkwrite
+  // (fs/kernfs/file.c kernfs_vm_ops).
   { pinned: 'to be written', errno: 'EFAULT' },
   // mm/gup.c try_grab_folio: no FOLL_PCI_P2PDMA, which FOLL_LONGTERM excludes (is_valid_gup_args).
   { pinned: 'to be read', errno: 'EREMOTEIO' },
@@ -68,7 +70,10 @@ async function moveThroughPages(guest: Guest, ...more: readonly string[]): Promi
     .map((line) => JSON.parse(line));
 }
 
-/** Exactly the payload went between the adapter that has the region and the example, and none of it through guest memory. */
+/**
+ * Exactly the payload went between the adapter that has the region and the example, and none of
+ * it through guest memory.
+ */
 async function assertPeerToPeer({ emulator }: ServedMachine): Promise<void> {
   const { counters } = await emulator.stateOf('rdma0p0');
   const { peers, guestMemory, messages } = counters;
@@ -80,7 +85,10 @@ async function assertPeerToPeer({ emulator }: ServedMachine): Promise<void> {
   assert.deepEqual((await emulator.stateOf('rdma0p1')).counters.peers, {});
 }
 
-/** Puts a probe on what the kernel calls for each p2pdma page that it maps (include/linux/pci-p2pdma.h pci_p2pdma_state). */
+/**
+ * Puts a probe on what the kernel calls for each p2pdma page that it maps
+ * (include/linux/pci-p2pdma.h pci_p2pdma_state).
+ */
 async function watchPages(guest: Guest): Promise<void> {
   await sh(
     guest,

@@ -12,6 +12,7 @@ import { givenSocketFolder, newSocketFolder } from '../../../session/socket-fold
 import { type Emulator, startEmulator } from '../../emulator.js';
 import type { GuestFile } from '../../plugin/index.js';
 import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
+import type { ServeFacts } from '../serve-facts.js';
 
 function options(yargs: Argv) {
   return machineOptions(emulatorOptions(yargs))
@@ -67,8 +68,8 @@ function describeServing(emulator: Emulator, machine: MachineSettings, format: A
   const attached = functions.map(({ name, socketPath }) => ({ id: name, socketPath }));
   const text = renderAttachment(format, attached, machine);
   if (format !== 'json') return text;
-  const facts = {
-    ...JSON.parse(text),
+  const facts: ServeFacts = {
+    ...(JSON.parse(text) as Omit<ServeFacts, 'functions' | 'controlSocketPath' | 'guestFilePaths'>),
     functions,
     controlSocketPath: join(socketDirectory, CONTROL_SOCKET_NAME),
     guestFilePaths: guestFiles.map(({ path }) => path),
