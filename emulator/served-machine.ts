@@ -1,5 +1,5 @@
 import type { Log } from './ambient/log.js';
-import type { FunctionState } from './bus-messages.js';
+import type { FunctionState } from './function-state.js';
 import type { EmulatedFunction } from './function.js';
 import type { Machine } from './machine.js';
 import type { CreatedFunction } from './plugin/plugin.js';

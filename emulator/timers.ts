@@ -1,5 +1,7 @@
 import type { Clock, Timer } from './ambient/clock.js';
 
+const NS_PER_MS = 1_000_000n;
+
 interface Entry {
   readonly dueNs: bigint;
   readonly order: number;
@@ -42,7 +44,7 @@ export class TimerQueue implements Clock {
     const dueNs = this.nextDueNs;
     if (dueNs === undefined) return -1;
     const waitNs = dueNs - this.nowNs();
-    return waitNs <= 0n ? 0 : Math.min(Number((waitNs + 999_999n) / 1_000_000n), 0x7fffffff);
+    return waitNs <= 0n ? 0 : Math.min(Number((waitNs + NS_PER_MS - 1n) / NS_PER_MS), 0x7fffffff);
   }
 
   /**

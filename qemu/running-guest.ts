@@ -27,6 +27,8 @@ const panicPrintMs = 3_000;
 const powerOffMs = 15_000;
 /** An exit frame that the agent's word of the exit has overtaken arrives within this. */
 const lateFrameMs = 5_000;
+/** How soon the end of an interactive shell is noticed. */
+const SHELL_POLL_MS = 300;
 const killedCommandMs = 10_000;
 
 interface Parts {
@@ -196,7 +198,7 @@ export class RunningGuest implements Guest {
     try {
       const environment = { TERM: process.env.TERM ?? 'linux' };
       const pid = await this.#startProgram('/bin/sh', ['-c', script], environment);
-      while (!(await this.#programState(pid)).exited) await delay(300);
+      while (!(await this.#programState(pid)).exited) await delay(SHELL_POLL_MS);
     } finally {
       leave();
     }

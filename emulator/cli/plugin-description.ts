@@ -32,7 +32,7 @@ const pluginDescription = z
     drivers: z.array(z.string()).readonly().describe('stock kernel modules that drive it'),
     options: z.array(option).readonly(),
     functions: z.array(describedFunction).readonly(),
-    commands: z.array(command).readonly().describe('for ghostbus ctl'),
+    commands: z.array(command).readonly().exactOptional().describe('for ghostbus ctl'),
   })
   .readonly();
 

@@ -5,7 +5,7 @@ import { API } from 'typescript/unstable/sync';
 import { isTest } from '../architecture/floors.js';
 
 /** Smaller ones are counts, widths, shifts and the like, and are read at a glance. */
-const SMALLEST = 100;
+const SMALLEST = 256;
 /** A number below one of these has a name, or is one of a table's. */
 const NAMED = new Set([
   SyntaxKind.PropertyDeclaration,
@@ -36,7 +36,7 @@ export function bareNumbers(folder: string): string[] {
 }
 
 function bareIn(node: Node): Node[] {
-  if (NAMED.has(node.kind) || isConstantTable(node)) return [];
+  if (NAMED.has(node.kind) || isConstant(node)) return [];
   if (node.kind === SyntaxKind.NumericLiteral || node.kind === SyntaxKind.BigIntLiteral) {
     return isPlain(node.getText()) ? [] : [node];
   }
@@ -47,9 +47,11 @@ function bareIn(node: Node): Node[] {
   return found;
 }
 
-/** A constant of the whole file. */
-const isConstantTable = (node: Node): boolean =>
-  node.kind === SyntaxKind.VariableStatement && node.parent?.kind === SyntaxKind.SourceFile;
+/** A constant of the whole file, or a local name for one number. */
+const isConstant = (node: Node): boolean =>
+  node.kind === SyntaxKind.VariableStatement
+    ? node.parent?.kind === SyntaxKind.SourceFile
+    : node.kind === SyntaxKind.VariableDeclaration && /= [\dA-Fa-fx_]+n?$/.test(node.getText());
 
 function isPlain(text: string): boolean {
   const digits = text.replaceAll('_', '').replace(/n$/, '');

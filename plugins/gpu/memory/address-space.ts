@@ -23,6 +23,8 @@ interface SpaceSource extends TranslationSource {
 }
 
 /** What a fill writes at once. */
+/** Times a byte: a dword of nothing else. */
+const EACH_BYTE = 0x0101_0101;
 const PATTERN_BYTES = 64 * 1024;
 
 /** One VMID's view of memory through one hub, as one of the hub's clients has it. */
@@ -134,7 +136,7 @@ export class AddressSpace {
   /** Fills with a repeated 32-bit value; the first byte written is its lowest, also at an odd length. */
   fill(address: number, value: number, lengthBytes: number): void {
     const byte = value & 0xff;
-    const uniform = value >>> 0 === byte * 0x0101_0101;
+    const uniform = value >>> 0 === byte * EACH_BYTE;
     this.#forEach(address, lengthBytes, 'write', (extent, done) => {
       if (extent.target === 'prt') return;
       if (uniform && isLocal(extent)) {

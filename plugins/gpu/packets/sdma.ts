@@ -190,12 +190,16 @@ function conditionalExecution(context: SdmaContext, packet: Packet): Outcome {
   return 'next';
 }
 
+/** Times a byte, a word: a dword of nothing else. */
+const EACH_BYTE = 0x0101_0101;
+const EACH_WORD = 0x1_0001;
+
 /** FILLSIZE 0: bytes, 1: 16-bit words, 2: dwords (ROCr's blit kernels and IGT use 2 for dwords). */
 function constantFill(context: SdmaContext, packet: Packet, header: number): Outcome {
   const data = packet.dword(3);
   const sizeCode = HEADER.CONST_FILL.get(header, 'FILLSIZE');
   if (sizeCode === 3) return 'error';
-  const value = sizeCode === 0 ? (data & 0xff) * 0x0101_0101 : sizeCode === 1 ? (data & 0xffff) * 0x1_0001 : data;
+  const value = sizeCode === 0 ? (data & 0xff) * EACH_BYTE : sizeCode === 1 ? (data & 0xffff) * EACH_WORD : data;
   const destination = address48(packet.dword(1), packet.dword(2));
   return inPieces(context.queue, FIELD.BYTE_COUNT.get(packet.dword(4), 'COUNT') + 1, BYTES, (start, count) =>
     packet.space.fill(destination + start, value, count),

@@ -68,12 +68,18 @@ export function tpcErrorEvent(index: number): number {
 /** GAUDI_EVENT_SIZE. */
 export const EVENT_TYPES = 663;
 
+/** Queues of TPC, MME and DMA; queues of the NICs and DMA cores. */
+const ENGINE_INTERRUPTS = [
+  [421, 439],
+  [443, 460],
+] as const;
+const EVENT_OF_ENGINE_INTERRUPT = 151;
+
 /**
  * The event that the firmware makes of an engine's error interrupt; undefined for an interrupt no engine raises. From
  * TPC0_QM (cpu_id 421) to DMA7_CORE (460) the two numbers differ by the same amount.
  */
 export function eventOfInterrupt(interrupt: number): number | undefined {
-  const isTpcOrMmeOrDmaQueue = interrupt >= 421 && interrupt <= 439;
-  const isNicQueueOrDmaCore = interrupt >= 443 && interrupt <= 460;
-  return isTpcOrMmeOrDmaQueue || isNicQueueOrDmaCore ? interrupt + 151 : undefined;
+  const isEngine = ENGINE_INTERRUPTS.some(([first, last]) => interrupt >= first && interrupt <= last);
+  return isEngine ? interrupt + EVENT_OF_ENGINE_INTERRUPT : undefined;
 }

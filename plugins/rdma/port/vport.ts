@@ -307,11 +307,13 @@ function queryPkeys(call: CommandCall): void {
   if (index === 0 || index === ALL_ENTRIES) call.output.setUint32(PKEY_START, DEFAULT_PKEY);
 }
 
+const LINK_LOCAL_PREFIX = 0xfe80;
+
 /** fe80::/64 and the port's GUID (IB volume 1 §4.1.1). */
 function linkLocalGid({ guid, mac }: Profile): GidEntry {
   const gid = new Uint8Array(GID_BYTES);
   const view = new DataView(gid.buffer);
-  view.setUint16(0, 0xfe80);
+  view.setUint16(0, LINK_LOCAL_PREFIX);
   view.setBigUint64(8, guid);
   return { gid, mac, isVersion2: false, isIpv4: false };
 }

@@ -1,5 +1,8 @@
 /** Bad weather on the wire: losses, duplicates, reordering and corruption, repeatable by their seed. */
 
+/** What the generator adds to its state. */
+const MULBERRY32_STEP = 0x6d2b79f5;
+
 /** Probabilities between 0 and 1, tried in this order for every packet. */
 interface FaultRates {
   readonly loss: number;
@@ -47,7 +50,7 @@ export class WireFaults {
 
   /** The generator "mulberry32": 32 bits of state are plenty for weather. */
   #random(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    this.#state = (this.#state + MULBERRY32_STEP) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state);
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
