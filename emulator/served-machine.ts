@@ -1,6 +1,6 @@
 import type { Log } from './ambient/log.js';
-import type { FunctionState } from './function-state.js';
 import type { EmulatedFunction } from './function.js';
+import type { FunctionState } from './function-state.js';
 import type { Machine } from './machine.js';
 import type { CreatedFunction } from './plugin/plugin.js';
 import { type AnsweringGate, FunctionServer } from './vfio-user/server.js';
