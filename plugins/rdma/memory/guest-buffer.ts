@@ -12,8 +12,8 @@ export class GuestBuffer {
   readonly #budget: HeapBudget;
 
   /**
-   * Takes the page list `pas` of a command. `logPageSize` counts from 4 KiB; `pageOffset` is in 64ths of a page (mlx5
-   * reference §5.2). Throws {@link CommandError} when the list is shorter than the buffer or costs too much.
+   * Takes the page list `pas` of a command. `logPageSize` counts from 4 KiB; `pageOffset` is in 64ths of a page
+   * (mlx5.md §5.2). Throws {@link CommandError} when the list is shorter than the buffer or costs too much.
    */
   constructor(
     dma: Dma,
