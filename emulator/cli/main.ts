@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { runCli } from './cli.js';
 
 /** As a program that SIGPIPE ended: whoever read our output has gone. */
