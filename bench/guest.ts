@@ -1,5 +1,5 @@
 /** Runs what devices measure of themselves, each in a guest of its own on the latest kernel. */
-import type { DeviceSpec } from '../emulator/device-spec.js';
+import { type DeviceSpec, resolveDevices } from '../emulator/device-spec.js';
 import type { BenchMachine, Benchmark } from '../emulator/plugin/index.js';
 import type { Guest } from '../qemu/index.js';
 import { withCleanup } from '../session/cleanup.js';
@@ -12,10 +12,10 @@ import { quiet } from './quiet-log.js';
 /** Boots a guest with the device, measures, and ends it. */
 export async function measureInGuest(device: DeviceSpec, benchmark: Benchmark): Promise<void> {
   const { options, packages = [] } = benchmark;
-  const devices = [{ ...device, options: { ...options, ...device.options } }];
+  const devices = await resolveDevices([{ ...device, options: { ...options, ...device.options } }]);
   await withCleanup(async (cleanup) => {
     const { guest, emulator } = await startSession(
-      { devices, spinUs: undefined, logLevel: 'warn', logJson: false },
+      { devices },
       { ...ORDINARY_GUEST, kernel: 'latest', packages },
       { tools: sessionTools, log: quiet, progress: (text) => console.error(text), cleanup },
     );

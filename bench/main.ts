@@ -10,8 +10,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin, parseDeviceSpec } from '../emulator/device-spec.js';
+import { type DeviceSpec, parseDeviceSpec, resolveDevices } from '../emulator/device-spec.js';
 import { startEmulator } from '../emulator/emulator.js';
+import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
 import type { Benchmark } from '../emulator/plugin/index.js';
 import { measureDma } from './dma.js';
 import { measureInGuest } from './guest.js';
@@ -47,7 +48,7 @@ async function echoRoundTrip(program: string, folder: string): Promise<number> {
 
 /** Mean nanoseconds of one read of a trapped register. */
 async function registerRoundTrip(program: string, spinUs: number): Promise<number> {
-  const emulator = await startEmulator({ devices: [DEVICE], log: quiet, spinUs });
+  const emulator = await startEmulator({ devices: await resolveDevices([DEVICE]), log: quiet, spinUs });
   try {
     const path = emulator.functions[0]!.socketPath;
     return Number((await run(program, ['client', path, String(READS), 'vfio-user'])).stdout);
@@ -99,7 +100,7 @@ async function guestBenchmarks(added: readonly DeviceSpec[]): Promise<(readonly 
   const devices = [...BUILT_IN_PLUGINS.map((plugin) => ({ plugin, options: {} })), ...added];
   const measured = await Promise.all(
     devices.map(async (device) => {
-      const { bench = [] } = await loadPlugin(device.plugin);
+      const { bench = [] } = (await loadPlugin(device.plugin)).plugin;
       return bench.map((benchmark) => [device, benchmark] as const);
     }),
   );

@@ -1,4 +1,4 @@
-import { parseDeviceSpec } from '../emulator/device-spec.js';
+import { resolveDevices } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import type { Guest, GuestImage } from '../qemu/index.js';
 import { withCleanup } from '../session/cleanup.js';
@@ -38,12 +38,7 @@ export async function withDemoMachine(
   show: (machine: DemoMachine) => Promise<void>,
 ): Promise<void> {
   const logLevel = options.verbose ? 'info' : 'error';
-  const emulatorSettings = {
-    devices: options.devices.map(parseDeviceSpec),
-    spinUs: undefined,
-    logLevel,
-    logJson: false,
-  } as const;
+  const emulatorSettings = { devices: await resolveDevices(options.devices) };
   const guestSettings = { ...ORDINARY_GUEST, kernel: options.kernel };
   await withCleanup(async (cleanup) => {
     const { emulator, guest, image, qemu, timings } = await startSession(emulatorSettings, guestSettings, {

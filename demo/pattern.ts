@@ -1,4 +1,4 @@
-/** The pattern that `qemu/guest/amdgpu-p2p.c` writes, and where it lies in a GPU's memory on the host. */
+/** The pattern that `plugins/gpu/guest/amdgpu-p2p.c` writes, and where it lies in a GPU's memory on the host. */
 import type { Emulator } from '../emulator/emulator.js';
 
 export const PAGE_BYTES = 4096;

@@ -4,8 +4,10 @@ import type { Identity } from './plugin/index.js';
 
 /** One device instance to create on the bus thread. */
 export interface DeviceInstance {
-  readonly plugin: string;
-  readonly options: Readonly<Record<string, string>>;
+  /** The module whose default export is the plugin. */
+  readonly moduleUrl: string;
+  /** As the plugin's schema parsed them. */
+  readonly options: unknown;
   /** Name of the instance, for example `gpu0`. */
   readonly name: string;
   /** Position among the instances of the same plugin. */

@@ -12,7 +12,7 @@ import type {
   DeviceInstance,
   ServedFunction,
 } from './bus-messages.js';
-import { loadPlugin, parseOptions } from './device-spec.js';
+import { importPlugin } from './find-plugin.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
 import { ServedMachine } from './served-machine.js';
@@ -43,14 +43,14 @@ function plain(value: unknown): unknown {
 }
 
 async function addDevice(served: ServedMachine, device: DeviceInstance): Promise<ServedFunction[]> {
-  const plugin = await loadPlugin(device.plugin);
+  const plugin = await importPlugin(device.moduleUrl);
   const context = served.machine.context(device.name, device.instance, logFor(device.name));
-  const created = plugin.create(parseOptions(plugin, device.options), context);
+  const created = plugin.create(device.options, context);
   const models = Array.isArray(created) ? created : [created];
   return models.map((model) => {
     const name = `${device.name}${model.nameSuffix ?? ''}`;
     const socketPath = join(data.socketDirectory, `${name}.sock`);
-    served.add(name, model, socketPath, logFor(name));
+    served.add(name, model, { socketPath, log: logFor(name), commands: plugin.commands });
     return { name, plugin: plugin.name, identity: model.identity, socketPath };
   });
 }

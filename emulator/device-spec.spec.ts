@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { z } from 'zod';
-import { BUILT_IN_PLUGINS, loadPlugin, parseDeviceSpec, parseOptions } from './device-spec.js';
+import { parseDeviceSpec, parseOptions, resolveOptions } from './device-spec.js';
 import { definePlugin } from './plugin/index.js';
 import { byteSize } from './plugin/options.js';
 
@@ -14,6 +11,7 @@ describe('device specs', () => {
       ['gpu,vram=16G', 'gpu', { vram: '16G' }],
       ['gpu,vram=16G,serial=a=b', 'gpu', { vram: '16G', serial: 'a=b' }],
       ['./my-plugin,empty=', './my-plugin', { empty: '' }],
+      ['gpu,constructor=1', 'gpu', { constructor: '1' }],
     ];
     for (const [text, plugin, options] of rows) assert.deepEqual(parseDeviceSpec(text), { plugin, options }, text);
   });
@@ -54,56 +52,30 @@ describe('plugin options', () => {
   });
 });
 
-describe('plugin loading', () => {
-  let folder = '';
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'ghostbus-spec-'));
-  });
-  afterEach(() => rmSync(folder, { recursive: true }));
+describe('options on their way to the bus thread', () => {
+  const resolveWith = (made: unknown) =>
+    resolveOptions(
+      {
+        plugin: definePlugin({
+          name: 'toy',
+          description: '',
+          options: z.object({}).transform(() => made),
+          create: () => [],
+        }),
+        moduleUrl: 'file:///toy.js',
+      },
+      {},
+    );
 
-  const source = (name: string) =>
-    `export default { name: '${name}', description: '', options: {}, create: () => [] };\n`;
-
-  it('finds a plugin by file, by folder with an index, and by folder with a package', async () => {
-    writeFileSync(join(folder, 'one.mjs'), source('one'));
-    mkdirSync(join(folder, 'two'));
-    writeFileSync(join(folder, 'two', 'index.mjs'), source('two'));
-    mkdirSync(join(folder, 'three'));
-    writeFileSync(join(folder, 'three', 'package.json'), JSON.stringify({ main: 'start.mjs' }));
-    writeFileSync(join(folder, 'three', 'start.mjs'), source('three'));
-    assert.equal((await loadPlugin(join(folder, 'one.mjs'))).name, 'one');
-    assert.equal((await loadPlugin(join(folder, 'two'))).name, 'two');
-    assert.equal((await loadPlugin(join(folder, 'three'))).name, 'three');
-  });
-
-  it('finds a package of the current folder, with and without our prefix', async () => {
-    const before = process.cwd();
-    for (const name of ['ghostbus-plugin-prefixed', 'plain']) {
-      mkdirSync(join(folder, 'node_modules', name), { recursive: true });
-      writeFileSync(join(folder, 'node_modules', name, 'package.json'), JSON.stringify({ name, main: 'index.mjs' }));
-      writeFileSync(join(folder, 'node_modules', name, 'index.mjs'), source(name));
-    }
-    process.chdir(folder);
-    try {
-      assert.equal((await loadPlugin('prefixed')).name, 'ghostbus-plugin-prefixed');
-      assert.equal((await loadPlugin('plain')).name, 'plain');
-    } finally {
-      process.chdir(before);
-    }
+  it('are copied, lists, maps, dates and bytes too', () => {
+    const made = { list: [1, 2n], map: new Map([['a', new Date(0)]]), bytes: new Uint8Array(2) };
+    assert.deepEqual(resolveWith(made).options, made);
+    assert.notEqual(resolveWith(made).options, made);
   });
 
-  it('says where it looked, and what is wrong with what it found', async () => {
-    writeFileSync(join(folder, 'empty.mjs'), 'export default {};\n');
-    writeFileSync(join(folder, 'broken.mjs'), 'throw new Error("its own fault");\n');
-    mkdirSync(join(folder, 'bare'));
-    await assert.rejects(loadPlugin('nobody-has-this'), /ours are gpu, .*ghostbus-plugin-nobody-has-this/);
-    await assert.rejects(loadPlugin(join(folder, 'absent.js')), /absent\.js does not exist/);
-    await assert.rejects(loadPlugin(join(folder, 'empty.mjs')), /has no plugin: .*definePlugin/);
-    await assert.rejects(loadPlugin(join(folder, 'broken.mjs')), /could not be loaded: its own fault/);
-    await assert.rejects(loadPlugin(join(folder, 'bare')), /neither a package\.json with "main" nor an index/);
-  });
-
-  it('loads every plugin of ours under its own name', async () => {
-    for (const name of BUILT_IN_PLUGINS) assert.equal((await loadPlugin(name)).name, name);
+  it('are refused when they are no plain data', () => {
+    class Colour {}
+    const message = /^Error: device toy: its options cannot be passed to the bus thread: .*create\(\)$/;
+    for (const made of [{ paint: () => 1 }, { colour: new Colour() }]) assert.throws(() => resolveWith(made), message);
   });
 });

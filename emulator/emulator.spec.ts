@@ -5,14 +5,16 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { resolveDevices } from './device-spec.js';
 import { type Emulator, type EmulatorLog, startEmulator } from './emulator.js';
 import { closeFd, connectUnix } from './host/index.js';
 
 /** A plugin that misbehaves on request, as a user's own would: a file with no build step. */
 const PLUGIN = `
 import { existsSync } from 'node:fs';
+import { definePlugin } from ${JSON.stringify(new URL('./plugin/index.js', import.meta.url).href)};
 const memory = (context) => context.createMemory('memory', 2 * 1024 * 1024);
-export default {
+export default definePlugin({
   name: 'stub',
   description: 'for a spec',
   options: { safeParse: (data) => ({ success: true, data }) },
@@ -33,7 +35,7 @@ export default {
       },
     };
   },
-};
+});
 `;
 
 class Recorder implements EmulatorLog {
@@ -79,7 +81,7 @@ describe('startEmulator', () => {
   });
 
   const start = async (count = 1): Promise<Emulator> => {
-    const devices = Array.from({ length: count }, () => ({ plugin, options: {} }));
+    const devices = await resolveDevices(Array.from({ length: count }, () => plugin));
     emulator = await startEmulator({ devices, log });
     return emulator;
   };
@@ -137,10 +139,11 @@ describe('startEmulator', () => {
   // One second, for the bus thread to fall asleep; on a machine where that takes longer, this shows less.
   it('does not keep a process that crashes', async () => {
     const program = `
+      import { resolveDevices } from ${JSON.stringify(new URL('./device-spec.js', import.meta.url).href)};
       import { startEmulator } from ${JSON.stringify(new URL('./emulator.js', import.meta.url).href)};
       const nothing = () => undefined;
       const log = { debug: nothing, info: nothing, warn: nothing, error: nothing };
-      await startEmulator({ devices: [{ plugin: ${JSON.stringify(plugin)}, options: {} }], log, socketDirectory: ${JSON.stringify(folder)} });
+      await startEmulator({ devices: await resolveDevices([${JSON.stringify(plugin)}]), log, socketDirectory: ${JSON.stringify(folder)} });
       setTimeout(() => { throw new Error('crash'); }, 1000);`;
     const path = join(folder, 'crash.mjs');
     writeFileSync(path, program);
@@ -155,8 +158,8 @@ describe('startEmulator', () => {
   it('refuses a plugin that is none, and an unknown one, with what to do', async () => {
     writeFileSync(plugin, 'export const something = 1;');
     await assert.rejects(start(), /its default export must be what definePlugin/);
-    const missing = startEmulator({ devices: [{ plugin: 'no-such-thing', options: {} }], log });
-    await assert.rejects(missing, /no plugin "no-such-thing": ours are gpu, habana, rdma, example/);
+    const missing = resolveDevices(['no-such-thing']);
+    await assert.rejects(missing, /no plugin "no-such-thing": ours are example, gpu, habana, rdma/);
   });
 
   it('answers commands after its end with a refusal, and can be stopped twice', async () => {

@@ -3,12 +3,11 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { BusCommand, BusReport, BusThreadData, DeviceInstance, ServedFunction } from './bus-messages.js';
-import { type DeviceSpec, loadPlugin, parseOptions } from './device-spec.js';
+import type { ResolvedDevice } from './device-spec.js';
 import type { FunctionState } from './function-state.js';
 import { HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
 import type { PeerRouting } from './memory/fabric.js';
-import type { GuestFile } from './plugin/index.js';
 
 export type { ServedFunction } from './bus-messages.js';
 export type { FunctionState } from './function-state.js';
@@ -26,11 +25,14 @@ export interface EmulatorLog {
 }
 
 export interface EmulatorOptions {
-  readonly devices: readonly DeviceSpec[];
+  /** See `resolveDevices`. */
+  readonly devices: readonly ResolvedDevice[];
   readonly log: EmulatorLog;
   /** Folder for the sockets, private to the user. Default: a new one under $XDG_RUNTIME_DIR or the temporary folder. */
   readonly socketDirectory?: string;
-  /** Look for requests this long before sleeping, in microseconds. Default 50 where at least four cores exist, else 0. */
+  /**
+   * Look for requests this long before sleeping, in microseconds. Default 50 where at least four cores exist, else 0.
+   */
   readonly spinUs?: number;
   /**
    * How a peer's BAR is reached. Default `address`; `iommu` when every request passes a translating IOMMU of the guest
@@ -47,25 +49,16 @@ interface Pending {
 /** Serves functions from a bus thread; this is the main thread's handle of it. */
 export class Emulator {
   readonly functions: readonly ServedFunction[];
-  /** Files that the plugins want in every guest. */
-  readonly guestFiles: readonly GuestFile[];
   readonly socketDirectory: string;
   readonly #thread: BusThread;
   readonly #removeSockets: () => void;
   #stopping: Promise<void> | undefined;
 
   /** Use {@link startEmulator}. */
-  constructor(
-    thread: BusThread,
-    functions: readonly ServedFunction[],
-    guestFiles: readonly GuestFile[],
-    directory: string,
-    removeSockets: () => void,
-  ) {
+  constructor(thread: BusThread, functions: readonly ServedFunction[], directory: string, removeSockets: () => void) {
     this.#thread = thread;
     this.#removeSockets = removeSockets;
     this.functions = functions;
-    this.guestFiles = guestFiles;
     this.socketDirectory = directory;
   }
 
@@ -106,8 +99,8 @@ export class Emulator {
   }
 
   /**
-   * Closes every socket, ends the bus thread and removes the sockets, with their folder unless it was given. Can be called
-   * twice.
+   * Closes every socket, ends the bus thread and removes the sockets, with their folder unless it was given. Can be
+   * called twice.
    */
   stop(): Promise<void> {
     this.#stopping ??= this.#thread.stop().finally(this.#removeSockets);
@@ -176,8 +169,8 @@ class BusThread {
   }
 
   /**
-   * Ends the thread where it is. Node joins its threads before it exits, after an uncaught exception too, and would wait for one
-   * that sleeps in epoll_wait.
+   * Ends the thread where it is. Node joins its threads before it exits, after an uncaught exception too, and would
+   * wait for one that sleeps in epoll_wait.
    */
   end(): void {
     void this.#worker.terminate();
@@ -213,31 +206,18 @@ function watchHandlers(
   return setInterval(look, WATCH_INTERVAL_MS).unref();
 }
 
-/** Gives each spec its instance name: the plugin's name and a number. */
-function nameInstances(specs: readonly DeviceSpec[], names: readonly string[]): DeviceInstance[] {
+/** Gives each device its instance name: the plugin's name and a number. */
+function nameInstances(devices: readonly ResolvedDevice[]): DeviceInstance[] {
   const counts = new Map<string, number>();
-  return specs.map((spec, index) => {
-    const pluginName = names[index]!;
-    const instance = counts.get(pluginName) ?? 0;
-    counts.set(pluginName, instance + 1);
-    return { plugin: spec.plugin, options: spec.options, name: `${pluginName}${instance}`, instance };
+  return devices.map(({ plugin, moduleUrl, options }) => {
+    const instance = counts.get(plugin.name) ?? 0;
+    counts.set(plugin.name, instance + 1);
+    return { moduleUrl, options, name: `${plugin.name}${instance}`, instance };
   });
 }
 
-/**
- * Loads the plugins, checks their options, and serves their functions. Rejects with a message for people when a plugin
- * or an option is wrong, or a socket cannot be made.
- */
+/** Serves the functions of the devices. Rejects with a message for people when one cannot be made, or a socket. */
 export async function startEmulator(options: EmulatorOptions): Promise<Emulator> {
-  const plugins = await Promise.all(options.devices.map((spec) => loadPlugin(spec.plugin)));
-  const guestFiles = options.devices.flatMap((spec, index) => {
-    const plugin = plugins[index]!;
-    return plugin.guestFiles?.(parseOptions(plugin, spec.options)) ?? [];
-  });
-  const instances = nameInstances(
-    options.devices,
-    plugins.map((plugin) => plugin.name),
-  );
   const directory = options.socketDirectory ?? mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), 'ghostbus-'));
   let resolveStarted: (functions: readonly ServedFunction[]) => void = () => undefined;
   let rejectStarted: (error: Error) => void = () => undefined;
@@ -247,7 +227,7 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
   });
   const thread = new BusThread(
     {
-      devices: instances,
+      devices: nameInstances(options.devices),
       socketDirectory: directory,
       spinUs: options.spinUs ?? (availableParallelism() >= SPINNING_CORES ? SPIN_US : 0),
       peerRouting: options.peerRouting ?? 'address',
@@ -264,7 +244,7 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
   );
   try {
     const functions = await started;
-    return new Emulator(thread, functions, guestFiles, directory, () => removeSockets(options, functions, directory));
+    return new Emulator(thread, functions, directory, () => removeSockets(options, functions, directory));
   } catch (error) {
     await thread.stop();
     if (options.socketDirectory === undefined) rmSync(directory, { recursive: true, force: true });

@@ -15,6 +15,7 @@ import type { BarWindow, MemoryPart } from './memory/windows.js';
 import type { BarShape } from './pci/bar.js';
 import { type BarRegisters, validateBarParts } from './pci/bar-parts.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace, type ResetKind } from './pci/config-space.js';
+import { type Commands, runCommand } from './plugin/command.js';
 import type { FunctionModel, PcieFunction, PowerOnCause } from './plugin/function.js';
 import { type IrqInfo, REGION, type RegionInfo, type VfioDevice } from './vfio-user/device.js';
 
@@ -23,6 +24,7 @@ export interface FunctionSurroundings {
   readonly fabric: Fabric;
   readonly log: Log;
   readonly sibling: (name: string) => PcieFunction | undefined;
+  readonly commands?: Commands;
   readonly observer?: FunctionObserver;
 }
 
@@ -38,12 +40,13 @@ export interface FunctionObserver {
 const CONFIG_SHAPE: BarShape = { index: 0, kind: 'memory32', sizeBytes: CONFIG_SPACE_BYTES };
 
 /**
- * One function as the machine sees it: configuration space, BARs, interrupts and DMA around a plugin's model. It faces the
- * vfio-user server as a {@link VfioDevice} and the fabric as a {@link FabricMember}. The model is made by the plugin's card
- * when the function is put on the bus, and thrown away and made anew at every reset, each with a {@link ModelPort} of its own.
+ * One function as the machine sees it: configuration space, BARs, interrupts and DMA around a plugin's model. It faces
+ * the vfio-user server as a {@link VfioDevice} and the fabric as a {@link FabricMember}. The model is made by the
+ * plugin's card when the function is put on the bus, and thrown away and made anew at every reset, each with a {@link
+ * ModelPort} of its own.
  *
- * A fault of the model stays inside: the function is then broken (reads give all ones, writes are dropped, no work runs)
- * until the machine resets it.
+ * A fault of the model stays inside: the function is then broken (reads give all ones, writes are dropped, no work
+ * runs) until the machine resets it.
  */
 export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly name: string;
@@ -61,6 +64,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   readonly #rom: Uint8Array;
   readonly #configBar = new FunctionBar('configuration', CONFIG_SPACE_BYTES);
   readonly #interrupts: InterruptLines;
+  readonly #commands: Commands | undefined;
   readonly #observer: FunctionObserver;
   readonly #portHost: PortHost;
   #port!: ModelPort;
@@ -74,6 +78,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.name = name;
     this.card = card;
     this.#log = surroundings.log;
+    this.#commands = surroundings.commands;
     this.#observer = surroundings.observer ?? {};
     this.dmaSpace = new DmaSpace({ onShrinkableFile: () => this.#warnOfShrinkableFile() });
     if (card.linkMemory !== undefined) requireBacked(card.linkMemory, `${name}: linkMemory`);
@@ -202,8 +207,11 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
 
   // --- the machine's side
 
+  /** Runs a command of the device on the model of the time. Throws with a message for people when it refuses. */
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    if (this.#model?.control === undefined) throw new Error(`${this.name} has no commands`);
+    if (this.#model === undefined) throw new Error(`${this.name} has no model: the last reset could not make one`);
+    if (this.#commands !== undefined) return runCommand(this.#commands, this.#model, command, args);
+    if (this.#model.control === undefined) throw new Error(`${this.name} has no commands`);
     return this.#model.control(command, args);
   }
 
@@ -221,7 +229,9 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
 
   // --- the model: made, broken, thrown away
 
-  /** Makes a model and puts it behind the BARs. Throws what the card throws, or what is wrong with the model's parts. */
+  /**
+   * Makes a model and puts it behind the BARs. Throws what the card throws, or what is wrong with the model's parts.
+   */
   #powerOn(cause: PowerOnCause): void {
     const port = new ModelPort(this.#portHost);
     this.#port = port;
@@ -303,7 +313,10 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#log.info(`${this.name} is gone from the bus, as a card that is pulled out`);
   }
 
-  /** Code of a model threw. What a model does after its end touches nobody but is told, unless it only met its closed port. */
+  /**
+   * Code of a model threw. What a model does after its end touches nobody but is told, unless it only met its closed
+   * port.
+   */
   #fault(port: ModelPort, error: unknown, what: string): void {
     if (!port.isClosed) {
       this.#break(error, what);

@@ -4,9 +4,18 @@ import { EmulatedFunction, type FunctionObserver } from './function.js';
 import { Fabric, type PeerRouting } from './memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion } from './memory/region.js';
 import { memoryOffsetOf } from './pci/bar-parts.js';
+import type { Commands } from './plugin/command.js';
 import type { PcieFunction } from './plugin/function.js';
 import { asPcieFunction, unwrapLegacy } from './plugin/legacy.js';
 import type { CreateContext, CreatedFunction } from './plugin/plugin.js';
+
+/** What a function is put on the bus with. */
+export interface FunctionSettings {
+  readonly log: Log;
+  /** Those of its plugin. */
+  readonly commands?: Commands | undefined;
+  readonly observer?: FunctionObserver;
+}
 
 /** Every function of one emulator, and what they share: the bus runs them, the fabric connects them. */
 export class Machine {
@@ -47,13 +56,14 @@ export class Machine {
   }
 
   /** Puts a function on the bus. Throws when there is one of that name, or the card or its model is wrong. */
-  add(name: string, created: CreatedFunction, log: Log, observer?: FunctionObserver): EmulatedFunction {
+  add(name: string, created: CreatedFunction, { log, commands, observer }: FunctionSettings): EmulatedFunction {
     if (this.#functions.has(name)) throw new Error(`there are two functions called ${name}`);
     const emulated = new EmulatedFunction(name, asPcieFunction(created), {
       bus: this.bus,
       fabric: this.#fabric,
       log,
       sibling: (other) => this.#sibling(other),
+      ...(commands && { commands }),
       ...(observer && { observer }),
     });
     this.#functions.set(name, emulated);

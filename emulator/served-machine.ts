@@ -1,9 +1,13 @@
-import type { Log } from './ambient/log.js';
 import type { EmulatedFunction } from './function.js';
 import type { FunctionState } from './function-state.js';
-import type { Machine } from './machine.js';
+import type { FunctionSettings, Machine } from './machine.js';
 import type { CreatedFunction } from './plugin/plugin.js';
 import { type AnsweringGate, FunctionServer } from './vfio-user/server.js';
+
+/** What a function is served with. */
+export interface ServedFunctionSettings extends Omit<FunctionSettings, 'observer'> {
+  readonly socketPath: string;
+}
 
 /** The functions of a machine with the sockets on which QEMU finds them. */
 export class ServedMachine {
@@ -15,10 +19,12 @@ export class ServedMachine {
     this.machine = machine;
   }
 
-  /** Puts a function on the bus and serves it on a socket. Throws when the socket cannot be made or the model is wrong. */
-  add(name: string, created: CreatedFunction, socketPath: string, log: Log): void {
+  /**
+   * Puts a function on the bus and serves it on a socket. Throws when the socket cannot be made or the model is wrong.
+   */
+  add(name: string, created: CreatedFunction, { socketPath, log, commands }: ServedFunctionSettings): void {
     const { bus } = this.machine;
-    const server = new FunctionServer(this.machine.add(name, created, log), socketPath, {
+    const server = new FunctionServer(this.machine.add(name, created, { log, commands }), socketPath, {
       log,
       watcher: bus,
       gate: this.#gate,

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { resolveDevices } from '../emulator/device-spec.js';
 import { startEmulator } from '../emulator/emulator.js';
 import { WatchedLog } from '../session/watched-log.js';
 import { catalogueOf, driversOf, loadCatalogue } from './catalogue.js';
@@ -28,7 +29,7 @@ describe('the matrix’s catalogue', () => {
   });
 
   it('has the functions that export and import', async () => {
-    const emulator = await startEmulator({ devices: builtIn.devices, log: new WatchedLog() });
+    const emulator = await startEmulator({ devices: await resolveDevices(builtIn.devices), log: new WatchedLog() });
     const served = names(emulator.functions);
     await emulator.stop();
     assert.deepEqual(served, ['gpu0', 'gpu1', 'habana0', 'rdma0p0', 'rdma0p1', 'example0', 'example1']);

@@ -1,5 +1,6 @@
 /** Who takes part: the devices of every machine, and all that exports and imports in it. */
-import { BUILT_IN_PLUGINS, type DeviceSpec, loadPlugin, parseOptions } from '../emulator/device-spec.js';
+import { type DeviceSpec, parseOptions } from '../emulator/device-spec.js';
+import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
 import type { Exporter, Importer, MatrixDriver, Plugin } from '../emulator/plugin/index.js';
 import { guestMemoryExporters } from './guest-memory.js';
 
@@ -25,15 +26,25 @@ export interface Participant {
  * @throws Error when one cannot be loaded, refuses its options or brings nothing to the matrix, or two take one name
  */
 export async function loadCatalogue(added: readonly DeviceSpec[] = []): Promise<MatrixCatalogue> {
-  const load = async (spec: DeviceSpec) => ({ spec, plugin: await loadPlugin(spec.plugin) });
+  const load = async (spec: DeviceSpec) => ({ spec, plugin: (await loadPlugin(spec.plugin)).plugin });
   const ours = await Promise.all(BUILT_IN_PLUGINS.map((plugin) => load({ plugin, options: {} })));
   const others = await Promise.all(added.map(load));
-  const participants = [...ours.filter(({ plugin }) => plugin.matrix !== undefined), ...others];
+  const partakers = ours.filter(({ plugin }) => plugin.matrix !== undefined);
+  // Devices that the matrix drives by other drivers than their own come after the rest.
+  const participants = [
+    ...partakers.filter(hasOwnDriver),
+    ...partakers.filter((each) => !hasOwnDriver(each)),
+    ...others,
+  ];
   const catalogue = catalogueOf(participants);
   for (const { spec, plugin } of participants) {
     for (const device of instancesOf({ spec, plugin })) parseOptions(plugin, device.options);
   }
   return catalogue;
+}
+
+function hasOwnDriver({ plugin }: Participant): boolean {
+  return plugin.matrix?.ownDriver !== false;
 }
 
 function instancesOf({ spec, plugin }: Participant): DeviceSpec[] {

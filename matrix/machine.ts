@@ -1,9 +1,11 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
+import { resolveDevices } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import type { GuestPlaces, MatrixDriver } from '../emulator/plugin/index.js';
-import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+import { findKernelComplaints, type Guest } from '../qemu/index.js';
 import { statusOfCommand } from '../session/exit-status.js';
 import { guestAddresses } from '../session/guest-addresses.js';
+import { HARMLESS_COMPLAINTS } from '../session/guest-checks.js';
 import { type Session, type SessionContext, startSession } from '../session/session.js';
 import { type GuestSettings, ORDINARY_GUEST } from '../session/settings.js';
 import { WatchedLog } from '../session/watched-log.js';
@@ -18,19 +20,14 @@ import type { TopologyPlan } from './topologies.js';
 const CELL_TIMEOUT_MS = 600_000;
 const LOG_MARK = '---- kernel log ----';
 
-const HARMLESS: readonly AllowedComplaint[] = [
-  {
-    pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
-    reason: 'kernel/time/clocksource.c compares clocks of virtual CPUs, one of which the host did not run meanwhile',
-  },
-];
-
 /** What a machine is made of. */
 interface MachineChoice {
   readonly catalogue: MatrixCatalogue;
   /** As in `--kernel`. */
   readonly kernel: string;
   readonly plan: TopologyPlan;
+  /** Folders of further C programs for the guest. */
+  readonly programs?: readonly string[];
 }
 
 /** One kernel in one topology. */
@@ -55,7 +52,7 @@ export class MatrixMachine {
   static async start(choice: MachineChoice, context: Omit<SessionContext, 'log'>): Promise<MatrixMachine> {
     const log = new WatchedLog();
     const session = await startSession(
-      { devices: choice.catalogue.devices, spinUs: undefined, logLevel: 'warn', logJson: false },
+      { devices: await resolveDevices(choice.catalogue.devices) },
       guestSettings(choice),
       { ...context, log },
     );
@@ -101,7 +98,7 @@ export class MatrixMachine {
       kernelLog,
       complaints: [
         ...this.#log.complaints.splice(0),
-        ...findKernelComplaints(kernelLog.join('\n'), HARMLESS).map(({ line }) => line),
+        ...findKernelComplaints(kernelLog.join('\n'), HARMLESS_COMPLAINTS).map(({ line }) => line),
         ...states.flatMap(({ name, broken }) => (broken === undefined ? [] : [`${name} is broken: ${broken}`])),
       ],
     };
@@ -119,10 +116,12 @@ function usableDrivers(catalogue: MatrixCatalogue, kernel: MatrixKernel, { iommu
   );
 }
 
-function guestSettings({ kernel, plan }: MachineChoice): GuestSettings {
+function guestSettings({ kernel, plan, catalogue, programs = [] }: MachineChoice): GuestSettings {
   const { topology, cpu, iommu } = plan;
   const kernelArgs = iommu === 'passthrough' ? ['iommu=pt'] : [];
-  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu: iommu !== 'none', kernelArgs, ownDrivers: false };
+  const { withoutOwnDriver } = catalogue;
+  const viommu = iommu !== 'none';
+  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu, kernelArgs, withoutOwnDriver, programs };
 }
 
 function parseLines(output: string): ProgramLine[] {

@@ -6,7 +6,7 @@ import type { Writable } from 'node:stream';
 import { kvmRunsKernel } from './accel.js';
 import type { BootOptions, Guest } from './guest.js';
 import { overlayArchive } from './image.js';
-import { execPortCount, heldBackModules, inheritedFds, machineArgs } from './machine.js';
+import { execPortCount, inheritedFds, machineArgs } from './machine.js';
 import { QemuProcess } from './qemu-process.js';
 import { RunningGuest } from './running-guest.js';
 import { layOutFunctions } from './topology.js';
@@ -34,7 +34,7 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
       smp: options.smp ?? 2,
       shareDir: options.shareDir,
       kernelArgs: options.kernelArgs ?? [],
-      blockedModules: options.blockedModules ?? heldBackModules,
+      blockedModules: options.blockedModules ?? [],
     });
     options.onProgress?.(`Booting kernel ${image.kernelRelease} (QEMU ${qemu.version}, ${accel})`);
     const log = await openConsoleLog(options);

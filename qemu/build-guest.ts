@@ -1,13 +1,13 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
+import type { GuestFile } from '../emulator/plugin/guest.js';
+import { packageFile } from '../emulator/plugin/package-file.js';
 import { compilerRoot, kernelBuildRoot, runInRoot, withScratchFolder } from './builder-root.js';
 import { cachedFolder, contentHash } from './cache.js';
 import { HostSetupError } from './errors.js';
-import type { GuestFile } from './guest-file.js';
 import type { GuestImage } from './image.js';
 import { userBuildTree } from './kernel-config.js';
-import { packageRoot } from './package-root.js';
 import type { Progress } from './provision.js';
 import { CommandError, runCommand } from './run-command.js';
 
@@ -17,10 +17,12 @@ export interface GuestBuildOptions {
    * user's own, in the tree it was built in.
    */
   image: GuestImage;
-  /** C files or folders of C files; each file becomes /usr/local/bin/NAME. Default: `qemu/guest` of this package. */
+  /** C files or folders of C files, beside those of `qemu/guest`; each file becomes /usr/local/bin/NAME. */
   programs?: readonly string[];
   /** Folders with a Kbuild file (or a Makefile for kbuild); their modules go to /usr/lib/modules/RELEASE/extra. */
   moduleFolders?: readonly string[];
+  /** Debian packages that the programs are compiled with. */
+  buildPackages?: readonly string[];
   onProgress?: Progress;
 }
 
@@ -28,19 +30,17 @@ export interface GuestBuildOptions {
  * Compiles programs and kernel modules for the guest with Debian 13's own compiler, or takes them from the cache. The
  * result is passed to `bootGuest` as `extraFiles`.
  *
- * A program is one C file; headers beside it may be included. Of its leading `//` lines, `// link:
- * -ldrm -ldrm_amdgpu` adds compiler flags and `// headers: ../../plugins/NAME/guest-driver` a
- * folder, relative to the file, with further headers.
+ * A program is one C file; headers beside it and those of `qemu/guest` may be included. Of its leading `//` lines, `//
+ * link: -lfoo` adds compiler flags and `// headers: ../driver` a folder, relative to the file, with further headers.
  * @throws Error with the compiler's output when something does not compile.
  */
 export async function buildGuestPrograms(options: GuestBuildOptions): Promise<GuestFile[]> {
+  const common = packageFile(import.meta.url, 'qemu/guest');
   const files: GuestFile[] = [];
-  for (const source of options.programs ?? [join(packageRoot(), 'qemu/guest')]) {
-    for (const path of (await programPaths(source)).sort()) {
-      files.push(await buildProgram(await readProgram(path), options.onProgress));
-    }
+  for (const path of await programPaths([common, ...(options.programs ?? [])])) {
+    files.push(await buildProgram(await readProgram(path, common), options));
   }
-  const folders = options.moduleFolders ?? [];
+  const folders = [...new Set(options.moduleFolders)];
   if (folders.length > 0) files.push(...(await buildModules(folders, options)));
   return files;
 }
@@ -64,7 +64,7 @@ async function writeSources(sources: ReadonlyMap<string, string>, folder: string
   }
 }
 
-/** The words after `// KEY:` among a program's leading comment lines, for example of `// link: -ldrm`. */
+/** The words after `// KEY:` among a program's leading comment lines, for example of `// link: -lfoo`. */
 export function parseDirective(source: string, key: 'link' | 'headers'): string[] {
   for (const line of source.split('\n')) {
     if (!line.startsWith('//')) break;
@@ -88,7 +88,8 @@ interface ProgramSources {
   flags: readonly string[];
 }
 
-async function readProgram(path: string): Promise<ProgramSources> {
+/** @param common The folder whose headers every program may include. */
+async function readProgram(path: string, common: string): Promise<ProgramSources> {
   const text = await readFile(path, 'utf8');
   const files = new Map<string, string>([[basename(path), text]]);
   const flags = parseDirective(text, 'link');
@@ -102,19 +103,38 @@ async function readProgram(path: string): Promise<ProgramSources> {
     await addHeaders(resolve(dirname(path), folder), `headers${index}`);
     flags.push(`-Iheaders${index}`);
   }
+  if (dirname(path) !== common) {
+    await addHeaders(common, 'common');
+    flags.push('-Icommon');
+  }
   return { name: basename(path, '.c'), main: basename(path), files, flags };
 }
 
-async function programPaths(source: string): Promise<string[]> {
-  if ((await stat(source)).isFile()) return [source];
-  const names = await readdir(source);
-  return names.filter((name) => name.endsWith('.c')).map((name) => join(source, name));
+/** Each program's path once. @throws Error when two would have one name in the guest */
+export async function programPaths(sources: readonly string[]): Promise<string[]> {
+  const paths = new Map<string, string>();
+  for (const source of new Set(sources)) {
+    const isFile = (await stat(source)).isFile();
+    const names = isFile ? [basename(source)] : (await readdir(source)).filter((name) => name.endsWith('.c')).sort();
+    for (const name of names) {
+      const path = join(isFile ? dirname(source) : source, name);
+      const other = paths.get(name);
+      if (other !== undefined && other !== path) {
+        throw new Error(
+          `two programs for the guest are called ${basename(name, '.c')}: ${other} and ${path}; rename one`,
+        );
+      }
+      paths.set(name, path);
+    }
+  }
+  return [...paths.values()];
 }
 
-async function buildProgram(program: ProgramSources, onProgress?: Progress): Promise<GuestFile> {
+async function buildProgram(program: ProgramSources, options: GuestBuildOptions): Promise<GuestFile> {
   const { name, main, files, flags } = program;
-  const folder = await cachedFolder('program', { recipe: 1, main, flags, files: [...files] }, async (target) => {
-    const root = await compilerRoot(onProgress);
+  const { buildPackages, onProgress } = options;
+  const folder = await cachedFolder('program', { recipe: 2, main, flags, files: [...files] }, async (target) => {
+    const root = await compilerRoot(buildPackages, onProgress);
     onProgress?.(`Compiling ${main} for the guest`);
     await withScratchFolder(root, async (outside, inside) => {
       await writeSources(files, outside);
@@ -129,7 +149,7 @@ async function buildProgram(program: ProgramSources, onProgress?: Progress): Pro
 
 const compileScript =
   'cd "$1" && out=$2 && in=$3 && shift 3 && ' +
-  'exec gcc -std=gnu17 -O2 -g -Wall -Wextra -I/usr/include/libdrm -o "$out" "$in" -pthread "$@"';
+  'exec gcc -std=gnu17 -O2 -g -Wall -Wextra -o "$out" "$in" -pthread "$@"';
 
 function compilerError(error: unknown, what: string): unknown {
   return error instanceof CommandError ? new Error(`${what} does not compile for the guest:\n${error.output}`) : error;
@@ -137,22 +157,25 @@ function compilerError(error: unknown, what: string): unknown {
 
 async function buildModules(folders: readonly string[], options: GuestBuildOptions): Promise<GuestFile[]> {
   const { image, onProgress } = options;
-  const make = await moduleMaker(image, onProgress);
-  const sources = await Promise.all(folders.map(sourceFiles));
-  const inputs = {
-    recipe: 1,
-    kernel: contentHash([image.kernelPath, image.modulesPath]),
-    sources: sources.map((files) => [...files]),
-  };
-  const built = await cachedFolder('modules', inputs, async (target) => {
-    for (const [index, files] of sources.entries()) {
-      onProgress?.(`Compiling the kernel module in ${folders[index]}`);
-      await makeModule(make, files, target);
-    }
+  const make = await moduleMaker(options);
+  const kernel = contentHash([image.kernelPath, image.modulesPath]);
+  const built: string[] = [];
+  for (const folder of folders) {
+    const sources = await sourceFiles(folder);
+    const inputs = { recipe: 2, kernel, sources: [...sources] };
+    built.push(
+      await cachedFolder('module', inputs, async (target) => {
+        onProgress?.(`Compiling the kernel module in ${folder}`);
+        await makeModule(make, sources, target);
+      }),
+    );
+  }
+  const index = await cachedFolder('module-index', { recipe: 1, kernel, built }, async (target) => {
     onProgress?.('Indexing the kernel modules');
-    await indexModules(image, target);
+    await indexModules(image, built, target);
   });
-  return moduleFiles(built, image.kernelRelease);
+  const files = await Promise.all([...built, index].map((folder) => moduleFiles(folder, image.kernelRelease)));
+  return files.flat();
 }
 
 /** Writes sources to a folder, builds them there, and lets `work` take what came out. */
@@ -168,10 +191,10 @@ const KBUILD_ARGUMENTS = ['CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules'];
  * Debian's kernels have headers to build against, in a root of our own. A user's has the tree
  * that it was built in, on this host.
  */
-async function moduleMaker(image: GuestImage, onProgress?: Progress): Promise<ModuleMaker> {
+async function moduleMaker({ image, buildPackages, onProgress }: GuestBuildOptions): Promise<ModuleMaker> {
   if (image.kernel === 'lts' || image.kernel === 'latest') {
     return async (sources, work) => {
-      const root = await kernelBuildRoot(image.kernel, image.kernelRelease, onProgress);
+      const root = await kernelBuildRoot(image, buildPackages, onProgress);
       const script = `exec make -s -C "/usr/src/linux-headers-$1" M="$2" ${KBUILD_ARGUMENTS.join(' ')} 2>&1`;
       await withScratchFolder(root, async (outside, inside) => {
         await writeSources(sources, outside);
@@ -212,13 +235,13 @@ async function makeModule(make: ModuleMaker, sources: ReadonlyMap<string, string
 }
 
 /** Runs depmod over the image's modules and ours together, so that `modprobe` and udev find ours too. */
-async function indexModules(image: GuestImage, target: string): Promise<void> {
+async function indexModules(image: GuestImage, built: readonly string[], target: string): Promise<void> {
   const scratch = await mkdtemp(join(tmpdir(), 'ghostbus-depmod-'));
   try {
     const root = join(scratch, 'root');
     await runCommand('unsquashfs', ['-no-progress', '-quiet', '-dest', root, image.modulesPath, 'usr/lib/modules']);
     const modules = join(root, 'usr/lib/modules', image.kernelRelease);
-    await cp(join(target, 'extra'), join(modules, 'extra'), { recursive: true });
+    for (const folder of built) await cp(join(folder, 'extra'), join(modules, 'extra'), { recursive: true });
     await symlink('usr/lib', join(root, 'lib'));
     await runCommand('depmod', ['-b', root, image.kernelRelease]);
     const indexes = (await readdir(modules)).filter((name) => name.endsWith('.bin'));

@@ -1,24 +1,20 @@
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cachedFolder } from './cache.js';
-import { fromBackports, makeDebianRoot, unpackTar } from './debian.js';
+import { fromBackports, makeDebianRoot, mergePackages, unpackTar } from './debian.js';
 import { HostSetupError } from './errors.js';
+import type { GuestImage } from './image.js';
 import type { Progress } from './provision.js';
 import { runCommand } from './run-command.js';
 
-const compilerPackages: readonly string[] = [
-  'gcc',
-  'libc6-dev',
-  'libdrm-dev',
-  'libibverbs-dev',
-  'librdmacm-dev',
-  'make',
-];
+const basePackages: readonly string[] = ['gcc', 'libc6-dev', 'make'];
 
 /**
- * A Debian 13 root folder with a compiler and the libraries that guest programs use. Commands run in it by `runInRoot`.
+ * A Debian 13 root folder with a compiler and further packages, such as libraries that guest programs use. Commands run
+ * in it by `runInRoot`.
  */
-export async function compilerRoot(onProgress?: Progress): Promise<string> {
+export async function compilerRoot(packages: readonly string[] = [], onProgress?: Progress): Promise<string> {
+  const compilerPackages = mergePackages(basePackages, packages);
   return cachedFolder('compiler', { recipe: 3, compilerPackages }, async (target) => {
     onProgress?.("Making a folder with the guest's compiler from Debian packages (once)");
     const tarPath = `${target}.tar`;
@@ -33,11 +29,15 @@ export async function compilerRoot(onProgress?: Progress): Promise<string> {
 }
 
 /**
- * The compiler's root with the headers of one of Debian's kernels added.
+ * The compiler's root with the headers of the image's kernel added, which is one of Debian's.
  * @throws HostSetupError when the mirror does not have the headers of just this release (any more).
  */
-export async function kernelBuildRoot(kernel: string, release: string, onProgress?: Progress): Promise<string> {
-  const compiler = await compilerRoot(onProgress);
+export async function kernelBuildRoot(
+  { kernel, kernelRelease: release }: Pick<GuestImage, 'kernel' | 'kernelRelease'>,
+  packages?: readonly string[],
+  onProgress?: Progress,
+): Promise<string> {
+  const compiler = await compilerRoot(packages, onProgress);
   const name = `linux-headers-${release}`;
   return cachedFolder('kernel-headers', { recipe: 1, compiler, name }, async (target) => {
     onProgress?.(`Fetching the headers of kernel ${release} (once)`);
@@ -62,8 +62,8 @@ export async function kernelBuildRoot(kernel: string, release: string, onProgres
  * The folder of that kernel's source tree as far as Debian's headers package has it: `include/` and more below.
  * @throws HostSetupError as {@link kernelBuildRoot}
  */
-export async function kernelHeaderTree(kernel: string, release: string, onProgress?: Progress): Promise<string> {
-  const sources = join(await kernelBuildRoot(kernel, release, onProgress), 'usr/src');
+export async function kernelHeaderTree(...request: Parameters<typeof kernelBuildRoot>): Promise<string> {
+  const sources = join(await kernelBuildRoot(...request), 'usr/src');
   const found = (await readdir(sources)).filter((name) => name.endsWith('-common'));
   if (found.length === 1) return join(sources, found[0]!);
   throw new Error(`${sources} has ${found.length} folders of a kernel's common headers; remove it and try again`);

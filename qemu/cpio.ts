@@ -1,4 +1,4 @@
-import type { GuestFile } from './guest-file.js';
+import type { GuestFile } from '../emulator/plugin/guest.js';
 
 // Field order and widths: Linux Documentation/driver-api/early-userspace/buffer-format.rst ("newc").
 const magic = '070701';

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { parseMirror, parseTransportSettings, suitesOf } from './debian.js';
-import { mergePackages } from './userland.js';
+import { mergePackages, parseMirror, parseTransportSettings, suitesOf } from './debian.js';
 
 describe('debian', () => {
   it("finds the mirror of the host's own suite, not a third party's or the security archive", () => {

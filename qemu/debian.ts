@@ -6,12 +6,6 @@ import { CommandError, runCommand } from './run-command.js';
 const guestSuite = 'trixie';
 const backportsSuite = `${guestSuite}-backports`;
 
-/**
- * Among the documentation, which guests do without: folders with tests (python3-pyverbs brings those of rdma-core).
- * dpkg makes the folders above a pattern only when its first wildcard follows the package's own folder.
- */
-const keptDocumentation: readonly string[] = ['rdma-core'];
-
 /** Debian packages that a Debian 12 or 13 host needs for everything in this folder. */
 export const hostPackages: readonly string[] = [
   'mmdebstrap', // unpacks Debian packages into our own folders
@@ -29,6 +23,8 @@ export interface DebianRootRequest {
   /** `unpacked` only extracts the packages; `configured` runs their maintainer scripts as a real installation does. */
   state: 'unpacked' | 'configured';
   preferBackports?: boolean;
+  /** Folders of /usr/share/doc that are kept; all others are left out. */
+  documentation?: readonly string[];
   /** Where the tar archive is written. */
   tarPath: string;
 }
@@ -113,7 +109,8 @@ export async function makeDebianRoot(request: DebianRootRequest): Promise<void> 
     '--aptopt=APT::Install-Recommends "false";',
     ...settings.map((setting) => `--aptopt=${setting}`),
     ...['doc', 'man', 'locale', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`),
-    ...keptDocumentation.map((name) => `--dpkgopt=path-include=/usr/share/doc/${name}/*`),
+    // dpkg makes the folders above a pattern only when its first wildcard follows the package's own folder.
+    ...(request.documentation ?? []).map((name) => `--dpkgopt=path-include=/usr/share/doc/${name}/*`),
     `--include=${request.packages.join(',')}`,
     guestSuite,
     request.tarPath,
@@ -144,4 +141,12 @@ function explainFailure(error: unknown, packages: readonly string[]): unknown {
 export async function unpackTar(tarPath: string, folder: string, members: readonly string[] = []): Promise<void> {
   const args = ['--extract', `--file=${tarPath}`, `--directory=${folder}`, '--no-same-owner', '--exclude=./dev/*'];
   await runCommand('tar', [...args, ...members.map((member) => `./${member}`)]);
+}
+
+/**
+ * All of both lists, sorted; a package that `added` wants from a suite (`NAME/forky`) replaces the plain one of `base`.
+ */
+export function mergePackages(base: readonly string[], added: readonly string[]): string[] {
+  const replaced = new Set(added.map((name) => name.split('/')[0]));
+  return [...new Set([...base.filter((name) => !replaced.has(name)), ...added])].sort();
 }

@@ -1,4 +1,4 @@
-import type { GuestFile } from './guest-file.js';
+import type { GuestFile } from '../emulator/plugin/guest.js';
 import type { GuestImage } from './image.js';
 import type { Qemu } from './provision.js';
 import type { AttachedFunction, Topology } from './topology.js';
@@ -29,7 +29,7 @@ export interface BootOptions {
   extraFiles?: readonly GuestFile[];
   /** Added to the kernel's command line. */
   kernelArgs?: readonly string[];
-  /** Modules kept from loading by themselves; default `heldBackModules`. */
+  /** Modules kept from loading by themselves; `modprobe` by name still loads them. */
   blockedModules?: readonly string[];
   /**
    * From start until the agent has answered and udev has loaded the drivers; default 300 000, for

@@ -1,10 +1,10 @@
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { GuestFile } from '../emulator/plugin/guest.js';
+import { packageFile } from '../emulator/plugin/package-file.js';
 import { cachedFolder, contentHash } from './cache.js';
 import { writeCpio } from './cpio.js';
-import type { GuestFile } from './guest-file.js';
 import { ensureKernel, type GuestKernel } from './kernel.js';
-import { packageRoot } from './package-root.js';
 import type { Progress } from './provision.js';
 import { ensureUserland, type Userland } from './userland.js';
 
@@ -29,6 +29,8 @@ export interface ImageOptions {
   kernel: string;
   /** Debian packages to add to user space. */
   packages?: readonly string[];
+  /** Folders of /usr/share/doc to keep: some packages have their tests there. */
+  documentation?: readonly string[];
   onProgress?: Progress;
 }
 
@@ -39,7 +41,7 @@ export interface ImageOptions {
  */
 export async function ensureImage(options: ImageOptions): Promise<GuestImage> {
   const kernel = await ensureKernel(options.kernel, options.onProgress);
-  const userland = await ensureUserland(options.packages ?? [], options.onProgress);
+  const userland = await ensureUserland(options);
   return {
     kernelPath: kernel.bzImagePath,
     kernelRelease: kernel.release,
@@ -96,7 +98,7 @@ async function initrdFiles(kernel: GuestKernel, userland: Userland): Promise<Gue
 
 /** The files of qemu/guest-root: the init itself at the top, all others for the guest's root. */
 async function ownFiles(): Promise<GuestFile[]> {
-  const root = join(packageRoot(), 'qemu/guest-root');
+  const root = packageFile(import.meta.url, 'qemu/guest-root');
   const names = await readdir(root, { recursive: true, withFileTypes: true });
   const files: GuestFile[] = [];
   for (const name of names.filter((entry) => entry.isFile())) {

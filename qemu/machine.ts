@@ -15,12 +15,6 @@ export function execPortName(index: number): string {
 /** The device id that VSERPORT_CHANGE events name. */
 export const agentPortId = 'agent';
 
-/**
- * Drivers that no device model here satisfies yet: they are kept from loading by themselves.
- * `modprobe` by name still loads them.
- */
-export const heldBackModules: readonly string[] = [];
-
 /** Drivers of the machine's own parts that no one needs here; each costs time at boot. */
 const unneededModules: readonly string[] = ['lpc_ich', 'iTCO_wdt', 'pcspkr'];
 

@@ -1,22 +1,18 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cachedFolder } from './cache.js';
-import { makeDebianRoot, unpackTar } from './debian.js';
+import { makeDebianRoot, mergePackages, unpackTar } from './debian.js';
 import type { Progress } from './provision.js';
 import { runCommand } from './run-command.js';
 
 const basePackages: readonly string[] = [
   'busybox-static', // process 1, and all of the initial RAM disk
-  'ibverbs-providers',
-  'ibverbs-utils',
   'iproute2',
   'kmod',
-  'libdrm-amdgpu1',
   'pciutils',
   'procps',
   'python3',
   'qemu-guest-agent',
-  'rdma-core',
   'udev',
 ];
 
@@ -27,27 +23,31 @@ export interface Userland {
   busyboxPath: string;
 }
 
+export interface UserlandOptions {
+  packages?: readonly string[];
+  /** Folders of /usr/share/doc that are kept; all others are left out. */
+  documentation?: readonly string[];
+  onProgress?: Progress | undefined;
+}
+
 /** Debian 13 user space with the packages, from the cache or made now. */
-export async function ensureUserland(packages: readonly string[], onProgress?: Progress): Promise<Userland> {
+export async function ensureUserland({
+  packages = [],
+  documentation = [],
+  onProgress,
+}: UserlandOptions): Promise<Userland> {
   const all = mergePackages(basePackages, packages);
-  const folder = await cachedFolder('userland', { recipe: 2, packages: all }, async (target) => {
+  const inputs = { recipe: 2, packages: all, ...(documentation.length > 0 && { documentation }) };
+  const folder = await cachedFolder('userland', inputs, async (target) => {
     onProgress?.(`Making the guest's user space from Debian packages (once)`);
     const tarPath = join(target, 'root.tar');
-    await makeDebianRoot({ packages: all, state: 'configured', tarPath });
+    await makeDebianRoot({ packages: all, documentation, state: 'configured', tarPath });
     await unpackTar(tarPath, target, ['usr/bin/busybox']);
     onProgress?.(`Packing the guest's user space`);
     await packTar(tarPath, join(target, 'userland.squashfs'));
     await rm(tarPath);
   });
   return { imagePath: join(folder, 'userland.squashfs'), busyboxPath: join(folder, 'usr/bin/busybox') };
-}
-
-/**
- * All of both lists, sorted; a package that `added` wants from a suite (`NAME/forky`) replaces the plain one of `base`.
- */
-export function mergePackages(base: readonly string[], added: readonly string[]): string[] {
-  const replaced = new Set(added.map((name) => name.split('/')[0]));
-  return [...new Set([...base.filter((name) => !replaced.has(name)), ...added])].sort();
 }
 
 /** From the archive rather than from a folder: that keeps owners and device nodes without needing root. */

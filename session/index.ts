@@ -1,6 +1,34 @@
-/** Guests with functions, from a program of one's own: what the command line, the matrix, the benchmarks and the tests stand on. */
+/**
+ * Guests with functions, from a program of one's own (`ghostbus/session`): what the command line, the matrix, the
+ * benchmarks and the tests stand on. For a test, {@link withGuest} is all that is needed.
+ */
+export { type DeviceSpec, type ResolvedDevice, resolveDevices } from '../emulator/device-spec.js';
+export type { Emulator, EmulatorLog, FunctionState, ServedFunction } from '../emulator/emulator.js';
+export {
+  type Accelerator,
+  type AllowedComplaint,
+  type BootOptions,
+  type CapturedResult,
+  findKernelComplaints,
+  type Guest,
+  GuestError,
+  GuestPanicError,
+  GuestTimeoutError,
+  HostSetupError,
+  hotplugBus,
+  type KernelComplaint,
+  QemuExitError,
+  type RunOptions,
+  type RunResult,
+  type Topology,
+} from '../qemu/index.js';
 export { Cleanup, withCleanup } from './cleanup.js';
+export { guestAddresses } from './guest-addresses.js';
+export { assertCleanKernelLog, sh } from './guest-checks.js';
 export { createLog, type LogLevel, logLevels } from './log.js';
-export { type Session, type SessionContext, startSession } from './session.js';
+export { kernelHeaders } from './prepared-guest.js';
+export { type GuestMachine, type Session, type SessionContext, serveMachine, startSession } from './session.js';
 export { type EmulatorSettings, type GuestSettings, type MachineSettings, ORDINARY_GUEST } from './settings.js';
 export { sessionTools } from './tools.js';
+export { WatchedLog } from './watched-log.js';
+export { KERNELS, type Kernel, type MachineOptions, type TestMachine, withGuest, withMachine } from './with-machine.js';

@@ -1,13 +1,12 @@
 /** What can be asked of a session: the emulator's side and the guest's. */
-import type { DeviceSpec } from '../emulator/device-spec.js';
+import type { ResolvedDevice } from '../emulator/device-spec.js';
+import type { PeerRouting } from '../emulator/memory/fabric.js';
 import type { Accelerator, Topology } from '../qemu/index.js';
-import type { LogLevel } from './log.js';
 
 export interface EmulatorSettings {
-  readonly devices: readonly DeviceSpec[];
-  readonly spinUs: number | undefined;
-  readonly logLevel: LogLevel;
-  readonly logJson: boolean;
+  readonly devices: readonly ResolvedDevice[];
+  /** See `EmulatorOptions.spinUs`. */
+  readonly spinUs?: number | undefined;
 }
 
 export interface MachineSettings {
@@ -22,14 +21,22 @@ export interface GuestSettings extends MachineSettings {
   readonly smp: number;
   readonly accel: Accelerator;
   readonly packages: readonly string[];
+  /** Folders of /usr/share/doc that the guest has; some packages have their tests there. */
+  readonly documentation?: readonly string[];
+  /** Folders of C programs, beside those of the devices. */
+  readonly programs?: readonly string[];
   readonly moduleFolders: readonly string[];
   readonly workarounds: boolean;
-  /** Build our driver for example devices; default true. */
-  readonly ownDrivers?: boolean;
+  /** Names of plugins whose own drivers stay out of the guest. */
+  readonly withoutOwnDriver?: readonly string[];
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
   /** Added to the kernel's command line. */
   readonly kernelArgs?: readonly string[];
+  /** Modules kept from loading by themselves. */
+  readonly blockedModules?: readonly string[];
+  /** How a peer's BAR is reached. Default: as topology and IOMMU have it. */
+  readonly peerRouting?: PeerRouting;
 }
 
 /** A guest about which nothing is asked but its kernel. */

@@ -1,4 +1,6 @@
-/** The command as people start it: `bin/ghostbus`, from anywhere, through links, and in a checkout that is not ready. */
+/**
+ * The command as people start it: `bin/ghostbus`, from anywhere, through links, and in a checkout that is not ready.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,34 +1,18 @@
 import { z } from 'zod';
 import { parseOptions } from '../device-spec.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
-import type { BarShape, CreatedFunction, Log, Plugin } from '../plugin/index.js';
+import type { BarShape, Commands, CreatedFunction, Log, Plugin } from '../plugin/index.js';
 import { formatByteSize } from '../plugin/options.js';
+import type {
+  CommandDescription,
+  FunctionDescription,
+  OptionDescription,
+  PluginDescription,
+} from './plugin-description.js';
 
-export interface OptionDescription {
-  readonly key: string;
-  /** For example `size`, `integer`, `true|false`, or the choices. */
-  readonly type: string;
-  /** As it would be written after `key=`. */
-  readonly default?: string;
-  readonly description: string;
-}
-
-export interface FunctionDescription {
-  /** `vendor:device`, four hexadecimal digits each, as lspci writes them. */
-  readonly id: string;
-  readonly subsystem: string;
-  /** Six hexadecimal digits. */
-  readonly classCode: string;
-  readonly revision: string;
-  readonly bars: readonly string[];
-}
-
-export interface PluginDescription {
-  readonly name: string;
-  readonly description: string;
-  readonly drivers: readonly string[];
-  readonly options: readonly OptionDescription[];
-  readonly functions: readonly FunctionDescription[];
+interface ObjectSchema {
+  readonly properties?: Readonly<Record<string, PropertySchema>>;
+  readonly required?: readonly string[];
 }
 
 interface PropertySchema {
@@ -39,16 +23,24 @@ interface PropertySchema {
   readonly description?: string;
 }
 
-/** What `key=value` pairs a plugin takes, from its schema. */
+/** What `key=value` pairs a plugin or a command takes, from its schema. */
 export function describeOptions(options: z.ZodType): OptionDescription[] {
-  const schema = z.toJSONSchema(options, { io: 'input', unrepresentable: 'any' }) as {
-    readonly properties?: Readonly<Record<string, PropertySchema>>;
-  };
-  return Object.entries(schema.properties ?? {}).map(([key, property]) => ({
+  const schema = z.toJSONSchema(options, { io: 'input', unrepresentable: 'any' });
+  const { properties = {}, required = [] } = schema as ObjectSchema;
+  return Object.entries(properties).map(([key, property]) => ({
     key,
     type: typeOf(property),
     ...(property.default === undefined ? {} : { default: String(property.default) }),
+    ...(required.includes(key) ? { required: true } : {}),
     description: property.description ?? '',
+  }));
+}
+
+function describeCommands(commands: Commands): CommandDescription[] {
+  return Object.entries(commands).map(([name, { description, arguments: schema }]) => ({
+    name,
+    description,
+    arguments: describeOptions(schema),
   }));
 }
 
@@ -83,9 +75,10 @@ export function describePlugin(plugin: Plugin): PluginDescription {
     return {
       name: plugin.name,
       description: plugin.description,
-      drivers: plugin.drivers ?? [],
+      drivers: plugin.guest?.drivers ?? [],
       options: describeOptions(plugin.options),
       functions: functions.map(describeFunction),
+      commands: describeCommands(plugin.commands ?? {}),
     };
   } finally {
     for (const region of regions) region.close();

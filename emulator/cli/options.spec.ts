@@ -26,15 +26,17 @@ async function parse(...argv: string[]): Promise<EmulatorArguments & GuestArgume
     GuestArguments;
 }
 
+/** Names of the chosen devices' plugins, and their parsed options. */
+async function chosen(args: EmulatorArguments) {
+  const { devices } = await emulatorSettings(args);
+  return devices.map(({ plugin, options }) => [plugin.name, options as Record<string, unknown>] as const);
+}
+
 describe('options of run, shell and serve', () => {
   it('have defaults that need no thought', async () => {
     const args = await parse();
-    assert.deepEqual(await emulatorSettings(args), {
-      devices: [],
-      spinUs: undefined,
-      logLevel: 'warn',
-      logJson: false,
-    });
+    assert.deepEqual(await emulatorSettings(args), { devices: [], spinUs: undefined });
+    assert.deepEqual([args.logLevel, args.logJson, args.verbose], ['warn', false, false]);
     assert.deepEqual(guestSettings(args), {
       topology: 'root-ports',
       viommu: false,
@@ -63,19 +65,20 @@ describe('options of run, shell and serve', () => {
       '--',
       'ls',
     );
-    assert.deepEqual((await emulatorSettings(args)).devices, [
-      { plugin: 'example', options: {} },
-      { plugin: 'example', options: { memory: '4M' } },
+    assert.deepEqual(await chosen(args), [
+      ['example', { memory: 16 * 2 ** 20 }],
+      ['example', { memory: 4 * 2 ** 20 }],
     ]);
     assert.deepEqual(guestSettings(args).packages, ['fio', 'perftest']);
   });
 
   it('record the frames of rdma functions', async () => {
-    const { devices } = await emulatorSettings(await parse('-d', 'rdma', '-d', 'example', '--pcap', '/tmp/wire.pcap'));
-    assert.deepEqual(devices, [
-      { plugin: 'rdma', options: { pcap: '/tmp/wire.pcap' } },
-      { plugin: 'example', options: {} },
-    ]);
+    const devices = ['-d', 'rdma', '-d', 'example', '-d', 'rdma,pcap=own.pcap'];
+    const options = (await chosen(await parse(...devices, '--pcap', '/tmp/wire.pcap'))).map(([, given]) => given);
+    assert.deepEqual(
+      options.map(({ pcap }) => pcap),
+      ['/tmp/wire.pcap', undefined, 'own.pcap'],
+    );
     await assert.rejects(emulatorSettings(await parse('-d', 'example', '--pcap', 'x')), /--device rdma/);
   });
 

@@ -4,11 +4,14 @@ import { resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv } from 'yargs';
 import { type Accelerator, type Topology, topologies } from '../../qemu/index.js';
 import { UsageError } from '../../session/exit-status.js';
-import { type LogLevel, logLevels } from '../../session/log.js';
+import { createLog, type LogLevel, logLevels } from '../../session/log.js';
 import type { EmulatorSettings, GuestSettings, MachineSettings } from '../../session/settings.js';
 import { writableFile } from '../../session/writable-file.js';
-import { type DeviceSpec, loadPlugin, parseDeviceSpec, parseOptions } from '../device-spec.js';
+import { parseDeviceSpec, type ResolvedDevice, resolveOptions } from '../device-spec.js';
+import type { EmulatorLog } from '../emulator.js';
+import { BUILT_IN_PLUGINS, type LoadedPlugin, loadPlugin } from '../find-plugin.js';
 import { parseByteSize } from '../plugin/options.js';
+import { describeOptions } from './describe-plugin.js';
 
 const MIB = 2 ** 20;
 /** Less than this and Debian's kernel does not reach user space. */
@@ -35,7 +38,7 @@ export function emulatorOptions<T>(yargs: Argv<T>) {
     pcap: {
       type: 'string',
       requiresArg: true,
-      description: 'Record in this file what rdma functions send each other, as Ethernet frames',
+      description: 'Record in this file what functions with a network send each other, as Ethernet frames',
     },
     'log-level': { choices: logLevels, default: 'warn' as LogLevel, description: 'What to tell on stderr' },
     'log-json': { type: 'boolean', default: false, description: 'Write log records as JSON lines' },
@@ -103,29 +106,40 @@ export type EmulatorArguments = Options<typeof emulatorOptions>;
 export type MachineArguments = Options<typeof machineOptions>;
 export type GuestArguments = Options<typeof guestOptions>;
 
-/** Checks the devices against their plugins. @throws UsageError */
+/** Loads the devices' plugins and checks their options. @throws UsageError */
 export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
-  const devices = await usage(async () => {
-    const specs = withCapture(args.device.map(parseDeviceSpec), args.pcap);
-    for (const spec of specs) parseOptions(await loadPlugin(spec.plugin), spec.options);
-    return specs;
-  });
-  return {
-    devices,
-    spinUs: args.spin === undefined ? undefined : args.spin ? SPIN_US : 0,
-    logLevel: args.verbose ? 'debug' : args.logLevel,
-    logJson: args.logJson,
-  };
+  const devices = await usage(() => chosenDevices(args.device, args.pcap));
+  return { devices, spinUs: args.spin === undefined ? undefined : args.spin ? SPIN_US : 0 };
 }
 
-/** `--pcap` is short for the option of that name of every rdma function. @throws UsageError */
-function withCapture(specs: readonly DeviceSpec[], pcap: string | undefined): DeviceSpec[] {
-  if (pcap === undefined) return [...specs];
-  if (!specs.some(({ plugin }) => plugin === 'rdma')) {
-    throw new UsageError('--pcap records frames of rdma functions, and there is none: add --device rdma');
+/** Where the log goes that `args` ask for. */
+export function chosenLog({ verbose, logLevel, logJson }: EmulatorArguments): EmulatorLog {
+  return createLog(verbose ? 'debug' : logLevel, logJson);
+}
+
+async function chosenDevices(texts: readonly string[], pcap: string | undefined): Promise<ResolvedDevice[]> {
+  const chosen = await Promise.all(
+    texts.map(async (text) => {
+      const { plugin, options } = parseDeviceSpec(text);
+      return { loaded: await loadPlugin(plugin), options };
+    }),
+  );
+  const captures = chosen.map(({ loaded }) => pcap !== undefined && canCapture(loaded));
+  if (pcap !== undefined && !captures.includes(true)) {
+    const ours = (await Promise.all(BUILT_IN_PLUGINS.map((name) => loadPlugin(name)))).filter(canCapture);
+    const names = ours.map(({ plugin }) => `--device ${plugin.name}`).join(' or ');
+    throw new UsageError(`--pcap records frames of functions with a network, and there is none: add ${names}`);
   }
-  const path = resolve(pcap);
-  return specs.map((spec) => (spec.plugin === 'rdma' ? { ...spec, options: { pcap: path, ...spec.options } } : spec));
+  return chosen.map(({ loaded, options }, index) =>
+    resolveOptions(loaded, captures[index] ? { [CAPTURE_OPTION]: resolve(pcap!), ...options } : options),
+  );
+}
+
+/** What `--pcap` is short for, of every device that has it. */
+const CAPTURE_OPTION = 'pcap';
+
+function canCapture({ plugin }: LoadedPlugin): boolean {
+  return describeOptions(plugin.options).some(({ key }) => key === CAPTURE_OPTION);
 }
 
 /** @throws UsageError */

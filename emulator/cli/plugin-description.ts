@@ -29,10 +29,10 @@ const pluginDescription = z
   .strictObject({
     name: z.string(),
     description: z.string(),
-    drivers: z.array(z.string()).readonly().describe('stock kernel modules that drive it'),
+    drivers: z.array(z.string()).readonly().describe('kernel modules that drive it'),
     options: z.array(option).readonly(),
     functions: z.array(describedFunction).readonly(),
-    commands: z.array(command).readonly().exactOptional().describe('for ghostbus ctl'),
+    commands: z.array(command).readonly().describe('for ghostbus ctl'),
   })
   .readonly();
 

@@ -1,14 +1,14 @@
 /**
  * The public plugin API: everything a device plugin is written against.
  *
- * A plugin is a plain object made by {@link definePlugin}. Its `create` returns {@link PcieFunction}s, the cards: each states
- * what it looks like on the bus (identity, BARs, capabilities) and makes its {@link FunctionModel} at power-on, anew after
- * every reset. A model behaves through register handlers and gets one {@link FunctionPort}: DMA, interrupts, clock, log,
- * deferred work. A plugin never sees a socket, a file descriptor or the vfio-user protocol, and runs unchanged on the test
- * bus of `ghostbus/testing`.
+ * A plugin is a plain object made by {@link definePlugin}. Its `create` returns {@link PcieFunction}s, the cards: each
+ * states what it looks like on the bus (identity, BARs, capabilities) and makes its {@link FunctionModel} at power-on,
+ * anew after every reset. A model behaves through register handlers and gets one {@link FunctionPort}: DMA, interrupts,
+ * clock, log, deferred work. A plugin never sees a socket, a file descriptor or the vfio-user protocol, and runs
+ * unchanged on the test bus of `ghostbus/testing`.
  *
- * Numbers: bus addresses, offsets and sizes are `number` (exact below 2^53; the emulator refuses anything larger before it
- * gets here). 64-bit register values are `bigint`.
+ * Numbers: bus addresses, offsets and sizes are `number` (exact below 2^53; the emulator refuses anything larger before
+ * it gets here). 64-bit register values are `bigint`.
  */
 
 export type { Clock, Timer } from '../ambient/clock.js';
@@ -26,6 +26,8 @@ export type { ResetKind } from '../pci/config-space.js';
 export type { Identity } from '../pci/identity.js';
 export type { RegisterHandler } from '../pci/register-handler.js';
 export { type BenchMachine, type Benchmark, median } from './bench.js';
+export { API_VERSION } from './brand.js';
+export { type Command, type Commands, command } from './command.js';
 export {
   type FunctionModel,
   type FunctionPort,
@@ -34,6 +36,7 @@ export {
   type PrivateLink,
   SLICE_BYTES,
 } from './function.js';
+export type { GuestFile, GuestKernel, GuestModule, PluginGuest } from './guest.js';
 export type { LegacyBar, LegacyFunction } from './legacy.js';
 export {
   type Exporter,
@@ -52,7 +55,8 @@ export {
   type WithoutDevice,
 } from './matrix.js';
 export { type ByteSizeLimits, byteSize, formatByteSize, parseByteSize } from './options.js';
-export { type CreateContext, type CreatedFunction, definePlugin, type GuestFile, type Plugin } from './plugin.js';
+export { packageFile } from './package-file.js';
+export { type CreateContext, type CreatedFunction, type DefinedPlugin, definePlugin, type Plugin } from './plugin.js';
 export {
   RegisterBlock,
   type RegisterBlockOptions,

@@ -4,6 +4,7 @@ import { Machine } from '../machine.js';
 import type { PeerRouting } from '../memory/fabric.js';
 import { type BackedMemoryRegion, createMemoryRegion, type MemoryRegion } from '../memory/region.js';
 import type { BarShape } from '../pci/bar.js';
+import type { Commands } from '../plugin/command.js';
 import type { FunctionModel, PcieFunction } from '../plugin/function.js';
 import type { LegacyFunction } from '../plugin/legacy.js';
 import type { CreateContext } from '../plugin/plugin.js';
@@ -11,7 +12,9 @@ import { ManualClock } from './manual-clock.js';
 import { RecordingLog } from './recording-log.js';
 import { TestFunction } from './test-function.js';
 
-/** First bus address of each kind of BAR: as on a machine, 64-bit ones are above guest memory, 32-bit ones below 4 GiB. */
+/**
+ * First bus address of each kind of BAR: as on a machine, 64-bit ones are above guest memory, 32-bit ones below 4 GiB.
+ */
 const FIRST_ADDRESS: Readonly<Record<BarShape['kind'], number>> = {
   memory64: 0x10_0000_0000,
   memory32: 0xc000_0000,
@@ -32,9 +35,9 @@ export function openTestBuses(): TestBus[] {
 }
 
 /**
- * The real bus, fabric and functions without QEMU: a test is the CPU, the clock and whoever owns guest memory, which starts at
- * bus address 0. Every BAR decodes, bus mastering and all interrupt vectors are on, as a driver finds it. The functions belong to
- * one virtual machine, so they reach each other's BARs by DMA.
+ * The real bus, fabric and functions without QEMU: a test is the CPU, the clock and whoever owns guest memory, which
+ * starts at bus address 0. Every BAR decodes, bus mastering and all interrupt vectors are on, as a driver finds it. The
+ * functions belong to one virtual machine, so they reach each other's BARs by DMA.
  *
  * A fault of a model is thrown by the call in which it happened, so that no test goes on without noticing.
  */
@@ -79,15 +82,26 @@ export class TestBus {
     return this.context('test').createMemory(name, sizeBytes);
   }
 
-  /** Puts a function on the bus. Throws what is wrong with it. */
-  add<Model extends FunctionModel>(name: string, card: PcieFunction<Model>): TestFunction<Model>;
-  add(name: string, created: PcieFunction | LegacyFunction): TestFunction;
-  add(name: string, created: PcieFunction | LegacyFunction): TestFunction {
+  /**
+   * Puts a function on the bus. Throws what is wrong with it.
+   * @param commands Those of its plugin, for {@link TestFunction.control}.
+   */
+  add<Model extends FunctionModel>(
+    name: string,
+    card: PcieFunction<Model>,
+    commands?: Commands<Model>,
+  ): TestFunction<Model>;
+  add(name: string, created: PcieFunction | LegacyFunction, commands?: Commands): TestFunction;
+  add(name: string, created: PcieFunction | LegacyFunction, commands?: Commands): TestFunction {
     const log = new RecordingLog();
     const interrupts: number[] = [];
-    const emulated = this.#machine.add(name, created, log, {
-      broke: (error) => this.#faults.push(error),
-      interrupted: (vector) => interrupts.push(vector),
+    const emulated = this.#machine.add(name, created, {
+      log,
+      commands,
+      observer: {
+        broke: (error) => this.#faults.push(error),
+        interrupted: (vector) => interrupts.push(vector),
+      },
     });
     const guest = { address: 0, sizeBytes: this.#guest.sizeBytes, readable: true, writable: true, offset: 0 };
     emulated.dmaMap(guest, duplicateFd(this.#guest.fd));
@@ -103,8 +117,8 @@ export class TestBus {
   }
 
   /**
-   * Runs posted work, and what it posts, until none is left; timers run that are due already. Returns how many pieces of work ran.
-   * Throws after `limit` pieces: an engine that never rests.
+   * Runs posted work, and what it posts, until none is left; timers run that are due already. Returns how many pieces
+   * of work ran. Throws after `limit` pieces: an engine that never rests.
    */
   run(limit = 1_000_000): number {
     let pieces = 0;

@@ -139,9 +139,9 @@ export class TestFunction<Model extends FunctionModel = FunctionModel> {
   }
 
   /**
-   * Resets the function: `device` as the machine does, `flr` as the guest does through Device Control. Afterwards BARs and
-   * COMMAND are what they were, as after Linux's pci_reset_function(); with `restoreConfig: false` decode and bus mastering stay
-   * off, as the reset left them.
+   * Resets the function: `device` as the machine does, `flr` as the guest does through Device Control. Afterwards BARs
+   * and COMMAND are what they were, as after Linux's pci_reset_function(); with `restoreConfig: false` decode and bus
+   * mastering stay off, as the reset left them.
    */
   reset(kind: ResetKind = 'device', { restoreConfig = true } = {}): void {
     if (kind === 'device') this.#access('a reset', () => this.#emulated.reset());
@@ -149,7 +149,7 @@ export class TestFunction<Model extends FunctionModel = FunctionModel> {
     if (restoreConfig) this.#configure();
   }
 
-  /** {@link FunctionModel.control}. */
+  /** Runs a command of the device, as `ghostbus ctl` does. */
   control(command: string, args: Readonly<Record<string, unknown>> = {}): unknown {
     return this.#emulated.control(command, args);
   }
@@ -165,7 +165,9 @@ export class TestFunction<Model extends FunctionModel = FunctionModel> {
     this.writeConfig(express + DEVICE_CONTROL, this.readConfig(express + DEVICE_CONTROL, 2) | INITIATE_FLR, 2);
   }
 
-  /** What firmware and kernel do before a driver is there: BARs get addresses, decode and bus mastering are switched on. */
+  /**
+   * What firmware and kernel do before a driver is there: BARs get addresses, decode and bus mastering are switched on.
+   */
   #configure(): void {
     for (const { index, kind } of this.#shapes()) {
       const address = this.barAddress(index);

@@ -1,6 +1,6 @@
 /**
  * The descriptor: 32 bytes in a ring in guest memory, little-endian. Driver and engine share this layout; its twin is
- * `guest-driver/ghostbus_example.h`.
+ * `guest/driver/ghostbus_example.h`.
  *
  * | offset | size | field                                                                      |
  * |--------|------|----------------------------------------------------------------------------|

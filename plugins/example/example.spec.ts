@@ -35,7 +35,7 @@ class Driver {
     this.ring = ring;
     const created = plugin.create({ memory: 16 * MIB }, bus.context(name));
     assert.ok('bars' in created);
-    this.fn = bus.add(name, created);
+    this.fn = bus.add(name, created, plugin.commands);
   }
 
   start(): void {

@@ -1,9 +1,10 @@
 /** A small DMA copy engine: the tutorial for plugin authors. Start with README.md beside this file. */
 
-import { byteSize, definePlugin } from 'ghostbus';
+import { byteSize, command, definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { ExampleFunction } from './function.js';
 import { matrix } from './matrix/index.js';
+import type { ExampleModel } from './model.js';
 
 const MIB = 2 ** 20;
 
@@ -15,7 +16,29 @@ export default definePlugin({
       .prefault('16M')
       .describe('device memory behind BAR2; at least 2M, so that the guest kernel can share it peer-to-peer'),
   }),
-  drivers: ['ghostbus_example'],
+  guest: {
+    drivers: ['ghostbus_example'],
+    programs: [packageFile(import.meta.url, 'plugins/example/guest')],
+    modules: () => [
+      {
+        folder: packageFile(import.meta.url, 'plugins/example/guest/driver'),
+        purpose: 'driver',
+        why: 'no stock driver knows this device',
+      },
+    ],
+  },
+  commands: {
+    'fail-next': command({
+      description: 'makes the next descriptor complete with an error: error paths need no broken hardware',
+      arguments: z.strictObject({
+        status: z.int('needs a status from 2 to 65535').min(2).max(0xffff).describe('what the descriptor says then'),
+      }),
+      run: (model: ExampleModel, { status }) => {
+        model.failNext(status);
+        return { status };
+      },
+    }),
+  },
   create: (options, context) => new ExampleFunction(context, options.memory),
   matrix,
 });

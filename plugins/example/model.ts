@@ -50,15 +50,9 @@ export class ExampleModel implements FunctionModel {
     };
   }
 
-  /** `fail-next` with `{ status }` makes the next descriptor complete with that status: error paths need no broken hardware. */
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    if (command !== 'fail-next') throw new Error(`unknown command ${JSON.stringify(command)}; known: fail-next`);
-    const { status } = args;
-    if (typeof status !== 'number' || !Number.isInteger(status) || status < 2 || status > 0xffff) {
-      throw new Error(`fail-next needs a status from 2 to 65535, not ${JSON.stringify(status)}`);
-    }
+  /** The next descriptor completes with this status. */
+  failNext(status: number): void {
     this.#engine.failNext(status);
-    return { status };
   }
 
   inspect(): unknown {

@@ -2,23 +2,15 @@
  * An AMD data-centre GPU that the stock amdgpu driver accepts. What is and is not modelled: README.md beside this file.
  */
 
-import { byteSize, definePlugin, type GuestFile } from 'ghostbus';
+import { byteSize, definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
 import { Gpu } from './gpu.js';
 import { firmwareFiles } from './guest/firmware-stubs.js';
 import { matrix } from './matrix/index.js';
-import { PRODUCTS, type ProductId } from './product/product.js';
+import { PRODUCTS } from './product/product.js';
 
 const size = byteSize({ minBytes: 2 ** 28, maxBytes: 2 ** 36, powerOfTwo: true });
-
-/** Module parameters that a product needs reach modprobe as its own options do. */
-function moduleOptions(id: ProductId): readonly GuestFile[] {
-  const { moduleParameters } = PRODUCTS[id];
-  if (moduleParameters === undefined) return [];
-  const contents = Buffer.from(`# For the emulated ${id}.\noptions amdgpu ${moduleParameters}\n`);
-  return [{ path: '/etc/modprobe.d/ghostbus-amdgpu.conf', contents }];
-}
 
 export default definePlugin({
   name: 'gpu',
@@ -35,9 +27,18 @@ export default definePlugin({
       .optional()
       .describe('names of the GPUs of an XGMI hive in order, gpu0+gpu1; needs id=740f on each'),
   }),
-  drivers: ['amdgpu'],
+  guest: {
+    drivers: ['amdgpu'],
+    files: ({ id }) => firmwareFiles(id),
+    moduleOptions: ({ id }): Record<string, string> => {
+      const { moduleParameters } = PRODUCTS[id];
+      return moduleParameters === undefined ? {} : { amdgpu: moduleParameters };
+    },
+    programs: [packageFile(import.meta.url, 'plugins/gpu/guest')],
+    packages: ['libdrm-amdgpu1'],
+    buildPackages: ['libdrm-dev'],
+  },
   create: (options, context) => new Gpu(context, options),
-  guestFiles: ({ id }) => [...firmwareFiles(id), ...moduleOptions(id)],
   matrix,
   bench,
 });

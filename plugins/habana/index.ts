@@ -1,11 +1,12 @@
 /** A first-generation Gaudi accelerator for the stock driver habanalabs. Start with README.md beside this file. */
 
-import { byteSize, definePlugin } from 'ghostbus';
+import { byteSize, definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
 import { BOOT_FAILURES } from './firmware/boot-failure.js';
-import { firmwareStubs, workaroundConfiguration } from './firmware/files.js';
+import { firmwareStubs } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
+import { workaroundConfiguration, workaroundModules } from './guest/open-defect.js';
 import { HBM_BYTES } from './interconnect/address-map.js';
 import { matrix } from './matrix/index.js';
 
@@ -34,9 +35,13 @@ export default definePlugin({
       .default('none')
       .describe('stage at which the firmware fails to boot'),
   }),
-  drivers: ['habanalabs'],
+  guest: {
+    drivers: ['habanalabs'],
+    files: () => [...firmwareStubs(), workaroundConfiguration()],
+    programs: [packageFile(import.meta.url, 'plugins/habana/guest')],
+    modules: workaroundModules,
+  },
   create: (options, context) => new HabanaFunction(context, options),
-  guestFiles: () => [...firmwareStubs(), workaroundConfiguration()],
   matrix,
   bench,
 });

@@ -1,6 +1,6 @@
 /** A ConnectX-7 adapter for the stock drivers mlx5_core and mlx5_ib. */
 
-import { definePlugin } from 'ghostbus';
+import { definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
 import { RdmaFunction } from './function.js';
@@ -37,7 +37,12 @@ export default definePlugin({
   name: 'rdma',
   description: 'a ConnectX-7 RDMA adapter (15b3:1021) for mlx5_core and mlx5_ib',
   options,
-  drivers: ['mlx5_core', 'mlx5_ib'],
+  guest: {
+    drivers: ['mlx5_core', 'mlx5_ib'],
+    programs: [packageFile(import.meta.url, 'plugins/rdma/guest')],
+    packages: ['ibverbs-providers', 'ibverbs-utils', 'rdma-core'],
+    buildPackages: ['libibverbs-dev', 'librdmacm-dev'],
+  },
   create: (given, context) => {
     if (given.pcap !== undefined && given.link === 'ib') {
       throw new Error('rdma: pcap records Ethernet frames; use link=roce');

@@ -68,7 +68,7 @@ export class FakeTools {
 
   async #startEmulator(options: EmulatorOptions): Promise<Emulator> {
     const directory = options.socketDirectory ?? mkdtempSync(join(tmpdir(), 'ghostbus-spec-'));
-    const names = options.devices.map(({ plugin }, index) => `${plugin}${index}`);
+    const names = options.devices.map(({ plugin }, index) => `${plugin.name}${index}`);
     const ended = new Promise<void>((_, reject) => {
       this.failEmulator = reject;
     });
@@ -80,7 +80,6 @@ export class FakeTools {
         identity: { vendorId: 1, deviceId: 2, subsystemVendorId: 3, subsystemId: 4, classCode: 5, revisionId: 6 },
         socketPath: join(directory, `${name}.sock`),
       })),
-      guestFiles: [{ path: '/lib/firmware/stub.bin', contents: new Uint8Array(4) }],
       socketDirectory: directory,
       ended,
       state: async () => names.map(fakeState),

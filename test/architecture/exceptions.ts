@@ -9,8 +9,6 @@ const MIGRATING = 'device code moves to the public faces';
 
 export const EXCEPTIONS: readonly Exception[] = [
   { from: 'plugins/', to: 'emulator/', reason: MIGRATING },
-  { from: 'plugins/', to: 'qemu/', reason: MIGRATING },
-  { from: 'plugins/', to: 'test/guest/support.ts', reason: 'until the session boots guests for specs' },
   { from: 'plugins/', to: 'demo/', reason: MIGRATING },
   { from: 'plugins/habana/test/', to: 'plugins/rdma/test/', reason: 'a spec of two devices belongs to neither' },
   { from: 'emulator/cli/', to: 'emulator/memory/', reason: 'devices are described without a memory of their own' },

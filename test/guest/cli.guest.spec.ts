@@ -3,10 +3,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { packageFile } from 'ghostbus';
 import { runReport } from '../../session/run-report.js';
 
-const PROGRAM = fileURLToPath(new URL('../../emulator/cli/main.js', import.meta.url));
+const PROGRAM = packageFile(import.meta.url, 'bin/ghostbus');
 
 interface Ended {
   readonly status: number | null;
@@ -23,7 +23,7 @@ class Run {
   #onOutput: () => void = () => undefined;
 
   constructor(runtimeFolder: string, args: readonly string[]) {
-    this.#child = spawn(process.execPath, [PROGRAM, ...args], {
+    this.#child = spawn(PROGRAM, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, XDG_RUNTIME_DIR: runtimeFolder },
     });

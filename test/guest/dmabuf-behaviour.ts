@@ -3,14 +3,13 @@
  * tests that hold on both kernels.
  */
 import assert from 'node:assert/strict';
+import { assertCleanKernelLog, Cleanup, type Kernel, sessionTools, sh } from 'ghostbus/session';
 import type { TransferCounters } from '../../emulator/memory/counters.js';
 import { loadCatalogue } from '../../matrix/catalogue.js';
 import { MatrixMachine } from '../../matrix/machine.js';
 import { topologies } from '../../matrix/topologies.js';
-import { OUR_MODULE } from '../../plugins/habana/test/guest-kit.js';
-import { Cleanup } from '../../session/cleanup.js';
-import { sessionTools } from '../../session/tools.js';
-import { assertCleanKernelLog, type Kernel, progress, sh } from './support.js';
+import { UNBINDING } from '../../plugins/habana/test/guest-kit.js';
+import { PROGRAMS, progress } from './support.js';
 
 export const MIB = 2 ** 20;
 export const PATIENCE_S = 120;
@@ -50,7 +49,7 @@ export class BehaviourGuest {
 
   async start(kernel: Kernel, topology: string): Promise<void> {
     const plan = topologies.find(({ name }) => name === topology)!;
-    const choice = { catalogue: await loadCatalogue(), kernel, plan };
+    const choice = { catalogue: await loadCatalogue(), kernel, plan, programs: [PROGRAMS] };
     this.#machine = await MatrixMachine.start(choice, { tools: sessionTools, progress, cleanup: this.#cleanup });
   }
 
@@ -184,7 +183,7 @@ export function useGuest(scene: BehaviourGuest, kernel: Kernel, topology: string
   before(() => scene.start(kernel, topology));
   beforeEach(() => scene.machine.emulator.resetCounters());
   afterEach(async () => {
-    await assertCleanKernelLog(scene.machine.guest, [OUR_MODULE]);
+    await assertCleanKernelLog(scene.machine.guest, [UNBINDING]);
     const states = await scene.machine.emulator.state();
     assert.deepEqual(
       states.filter(({ broken }) => broken !== undefined),

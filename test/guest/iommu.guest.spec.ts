@@ -4,7 +4,7 @@
  * function no address for it: only a DMA message, which QEMU translates, gets there.
  */
 import assert from 'node:assert/strict';
-import { assertCleanKernelLog, sh, withMachine } from './support.js';
+import { assertCleanKernelLog, sh, withMachine } from 'ghostbus/session';
 
 const BYTES = 2 ** 20;
 const GPUS = ['gpu,vram=256M', 'gpu,vram=256M'];
@@ -15,23 +15,18 @@ describe('peer-to-peer behind a translating IOMMU, kernel latest', () => {
     ['switch', 'address'],
   ] as const) {
     it(`moves every byte of a dma-buf by DMA messages (${topology})`, async () => {
-      await withMachine(
-        'latest',
-        GPUS,
-        async ({ emulator, boot, log }) => {
-          const guest = await boot({ viommu: true, topology });
-          await sh(guest, 'modprobe amdgpu');
-          await emulator.resetCounters();
-          await sh(guest, `amdgpu-p2p --bytes ${BYTES}`);
-          const { messages, peers } = (await emulator.stateOf('gpu1')).counters;
-          assert.deepEqual([messages.bytesRead, messages.bytesWritten], [BYTES, BYTES]);
-          assert.deepEqual(peers, {});
-          await assertCleanKernelLog(guest);
-          assert.deepEqual(log.complaints, []);
-          await guest.shutdown();
-        },
-        { peerRouting },
-      );
+      await withMachine({ kernel: 'latest', devices: GPUS, peerRouting }, async ({ emulator, boot, log }) => {
+        const guest = await boot({ viommu: true, topology });
+        await sh(guest, 'modprobe amdgpu');
+        await emulator.resetCounters();
+        await sh(guest, `amdgpu-p2p --bytes ${BYTES}`);
+        const { messages, peers } = (await emulator.stateOf('gpu1')).counters;
+        assert.deepEqual([messages.bytesRead, messages.bytesWritten], [BYTES, BYTES]);
+        assert.deepEqual(peers, {});
+        await assertCleanKernelLog(guest);
+        assert.deepEqual(log.complaints, []);
+        await guest.shutdown();
+      });
     });
   }
 });

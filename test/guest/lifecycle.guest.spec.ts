@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
-import type { Emulator } from '../../emulator/emulator.js';
-import { type Guest, topologies } from '../../qemu/index.js';
-import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from './support.js';
+import {
+  assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  guestAddresses,
+  KERNELS,
+  sh,
+  withMachine,
+} from 'ghostbus/session';
+import { UNBINDING } from '../../plugins/habana/test/guest-kit.js';
+import { topologies } from '../../qemu/index.js';
 
 const DEVICES = ['gpu', 'habana', 'rdma', 'example'];
 
@@ -12,9 +20,9 @@ for (const kernel of KERNELS) {
   describe(`every function's life, kernel ${kernel}`, () => {
     for (const topology of topologies) {
       it(`boots behind ${topology}, with configuration space that lspci finds nothing odd in`, async () => {
-        await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+        await withMachine({ kernel, devices: DEVICES }, async ({ emulator, boot, log }) => {
           const guest = await boot({ topology });
-          for (const [name, address] of await addressesOf(guest, emulator)) {
+          for (const [name, address] of await guestAddresses(guest, emulator)) {
             const text = await sh(guest, `lspci -vvv -s ${address} 2>&1`);
             assert.doesNotMatch(text, /chain looped|!!!|unknown header|access denied|pcilib:/i, `${name}:\n${text}`);
             assert.match(text, /Capabilities: \[[0-9a-f]+\] Express/, name);
@@ -23,7 +31,7 @@ for (const kernel of KERNELS) {
             assert.equal(state.connected, true);
             assert.equal(state.broken, undefined);
           }
-          await assertCleanKernelLog(guest);
+          await assertCleanKernelLog(guest, [UNBINDING]);
           assert.deepEqual(log.complaints, []);
           await guest.shutdown();
         });
@@ -31,9 +39,9 @@ for (const kernel of KERNELS) {
     }
 
     it('survives remove and rescan, unbind, FLR, reboot, reset and hot-plug', async () => {
-      await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+      await withMachine({ kernel, devices: DEVICES }, async ({ emulator, boot, log }) => {
         const guest = await boot();
-        const before = await addressesOf(guest, emulator);
+        const before = await guestAddresses(guest, emulator);
         for (const [name, address] of before) {
           const device = `/sys/bus/pci/devices/${address}`;
           const placed = await sh(guest, resources(address));
@@ -54,23 +62,23 @@ for (const kernel of KERNELS) {
           );
           assert.equal((await emulator.stateOf(name)).broken, undefined);
         }
-        await assertCleanKernelLog(guest);
+        await assertCleanKernelLog(guest, [UNBINDING]);
         for (const how of ['guest', 'reset'] as const) {
           await guest.reboot(how);
-          assert.deepEqual(await addressesOf(guest, emulator), before, `after a reboot by ${how}`);
-          await assertCleanKernelLog(guest);
+          assert.deepEqual(await guestAddresses(guest, emulator), before, `after a reboot by ${how}`);
+          await assertCleanKernelLog(guest, [UNBINDING]);
         }
         await unplugAndPlug(guest, emulator, before, 'MSI');
-        await assertCleanKernelLog(guest);
+        await assertCleanKernelLog(guest, [UNBINDING]);
         assert.deepEqual(log.complaints, []);
         await guest.shutdown();
       });
     });
 
     it('hot-plugs functions with MSI-X as far as QEMU can', async () => {
-      await withMachine(kernel, DEVICES, async ({ emulator, boot }) => {
+      await withMachine({ kernel, devices: DEVICES }, async ({ emulator, boot }) => {
         const guest = await boot();
-        const before = await addressesOf(guest, emulator);
+        const before = await guestAddresses(guest, emulator);
         try {
           await unplugAndPlug(guest, emulator, before, 'MSI-X');
         } catch (error) {
@@ -83,13 +91,13 @@ for (const kernel of KERNELS) {
         }
         await guest.kill();
         const next = await boot();
-        await addressesOf(next, emulator);
+        await guestAddresses(next, emulator);
         await next.kill();
       });
     });
 
     it('is ready for the next QEMU whenever one is killed', async () => {
-      await withMachine(kernel, DEVICES, async ({ emulator, boot, log }) => {
+      await withMachine({ kernel, devices: DEVICES }, async ({ emulator, boot, log }) => {
         for (const afterMs of [50, 400, 1500, 4000]) {
           const abort = new AbortController();
           const timer = setTimeout(() => abort.abort(), afterMs);
@@ -100,8 +108,8 @@ for (const kernel of KERNELS) {
           clearTimeout(timer);
         }
         const guest = await boot();
-        await addressesOf(guest, emulator);
-        await assertCleanKernelLog(guest);
+        await guestAddresses(guest, emulator);
+        await assertCleanKernelLog(guest, [UNBINDING]);
         assert.deepEqual(log.complaints, []);
         await guest.kill();
       });

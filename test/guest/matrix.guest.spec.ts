@@ -3,10 +3,10 @@
  * small sizes. `ghostbus matrix` runs all of it.
  */
 import assert from 'node:assert/strict';
+import { sessionTools } from 'ghostbus/session';
 import { loadCatalogue } from '../../matrix/catalogue.js';
 import { generateCells } from '../../matrix/cells.js';
 import { runMatrix } from '../../matrix/run.js';
-import { sessionTools } from '../../session/tools.js';
 import { progress } from './support.js';
 
 /** Refusals and staging are the same for all sizes. */

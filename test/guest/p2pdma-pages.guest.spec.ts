@@ -7,14 +7,15 @@
  */
 import assert from 'node:assert/strict';
 import {
-  driverReady,
-  portsActive,
-  RDMA_PACKAGES,
-  rdmaDeviceNames,
-  untilTrue,
-} from '../../plugins/rdma/test/guest-kit.js';
-import type { BootOptions, Guest } from '../../qemu/index.js';
-import { assertCleanKernelLog, type ServedMachine, sh, withMachine } from './support.js';
+  assertCleanKernelLog,
+  type BootOptions,
+  type Guest,
+  sh,
+  type TestMachine,
+  withMachine,
+} from 'ghostbus/session';
+import { driverReady, portsActive, RDMA_GUEST, rdmaDeviceNames, untilTrue } from '../../plugins/rdma/test/guest-kit.js';
+import { PROGRAMS } from './support.js';
 
 const MIB = 2 ** 20;
 /** Of 16 MiB, the example's default; at the end of its memory. */
@@ -46,7 +47,7 @@ async function offerPages(guest: Guest): Promise<void> {
 }
 
 /** Boots with pages on offer and both ports up. */
-async function bootWithPages(machine: ServedMachine, options: Partial<BootOptions> = {}): Promise<Guest> {
+async function bootWithPages(machine: TestMachine, options: Partial<BootOptions> = {}): Promise<Guest> {
   const guest = await machine.boot(options);
   await offerPages(guest);
   await driverReady(guest, 2);
@@ -74,7 +75,7 @@ async function moveThroughPages(guest: Guest, ...more: readonly string[]): Promi
  * Exactly the payload went between the adapter that has the region and the example, and none of
  * it through guest memory.
  */
-async function assertPeerToPeer({ emulator }: ServedMachine): Promise<void> {
+async function assertPeerToPeer({ emulator }: TestMachine): Promise<void> {
   const { counters } = await emulator.stateOf('rdma0p0');
   const { peers, guestMemory, messages } = counters;
   assert.deepEqual(peers, {
@@ -112,17 +113,15 @@ async function pagesSeen(guest: Guest): Promise<{ page: bigint; type: string }[]
 }
 
 describe('device memory as p2pdma pages', () => {
-  const latest = (options: Partial<BootOptions>, use: (machine: ServedMachine, guest: Guest) => Promise<void>) =>
+  const latest = (options: Partial<BootOptions>, use: (machine: TestMachine, guest: Guest) => Promise<void>) =>
     withMachine(
-      'latest',
-      ['example', 'rdma,functions=2'],
+      { kernel: 'latest', devices: ['example', 'rdma,functions=2'], ...RDMA_GUEST, programs: [PROGRAMS] },
       async (machine) => {
         const guest = await bootWithPages(machine, options);
         await use(machine, guest);
         await assertCleanKernelLog(guest);
         await guest.shutdown();
       },
-      { packages: RDMA_PACKAGES },
     );
 
   it('latest, host bridge: an adapter reaches them past the CPU, and no region can pin them', () =>
@@ -159,7 +158,7 @@ describe('device memory as p2pdma pages', () => {
     }));
 
   it('lts, built without CONFIG_PCI_P2PDMA: the driver says so and keeps its memory to itself', () =>
-    withMachine('lts', ['example'], async ({ boot }) => {
+    withMachine({ kernel: 'lts', devices: ['example'] }, async ({ boot }) => {
       const guest = await boot();
       await offerPages(guest);
       assert.match(await guest.dmesg(), /8 of 16 MiB cannot become peer-to-peer pages: -95$/m);

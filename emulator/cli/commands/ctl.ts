@@ -16,7 +16,8 @@ function options(yargs: Argv) {
     .positional('name', {
       type: 'string',
       demandOption: true,
-      describe: 'state, inspect, reset-counters (of all functions), or a command of the device (see its README)',
+      describe:
+        'state, inspect, reset-counters (of all functions), or a command of the device; `ghostbus devices NAME` lists them',
     })
     .positional('args', { type: 'string', array: true, default: [] as string[], describe: 'Arguments of that command' })
     .options({

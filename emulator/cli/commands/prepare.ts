@@ -1,6 +1,8 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { buildGuestPrograms, ensureImage, findQemu } from '../../../qemu/index.js';
-import { EXAMPLE_DRIVER } from '../../../session/session.js';
+import { prepareGuest } from '../../../session/prepared-guest.js';
+import { sessionTools } from '../../../session/tools.js';
+import { resolveDevices } from '../../device-spec.js';
+import { BUILT_IN_PLUGINS } from '../../find-plugin.js';
 import { printProgress } from '../progress.js';
 
 function options(yargs: Argv) {
@@ -28,11 +30,9 @@ function options(yargs: Argv) {
 type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
 
 async function handler(args: Arguments): Promise<void> {
-  const onProgress = printProgress;
-  await findQemu({ onProgress });
+  const devices = await resolveDevices(BUILT_IN_PLUGINS);
   for (const kernel of args.kernels) {
-    const image = await ensureImage({ kernel, packages: args.package, onProgress });
-    await buildGuestPrograms({ image, moduleFolders: [EXAMPLE_DRIVER], onProgress });
+    await prepareGuest(devices, { kernel, packages: args.package }, { tools: sessionTools, progress: printProgress });
   }
 }
 

@@ -1,9 +1,8 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { EXIT_STATUS_HELP, UsageError } from '../../../session/exit-status.js';
-import { createLog } from '../../../session/log.js';
 import { runInGuest } from '../../../session/run-in-guest.js';
 import { sessionTools } from '../../../session/tools.js';
-import { emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
+import { chosenLog, emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
 import { printProgress } from '../progress.js';
 
 function options(yargs: Argv) {
@@ -44,7 +43,7 @@ async function handler(args: Arguments): Promise<void> {
   };
   const context = {
     tools: sessionTools,
-    log: createLog(emulator.logLevel, emulator.logJson),
+    log: chosenLog(args),
     progress: printProgress,
   };
   process.exitCode = await runInGuest(request, context, process);

@@ -5,13 +5,13 @@ import { type AttachFormat, attachFormats, renderAttachment } from '../../../qem
 import { withCleanup } from '../../../session/cleanup.js';
 import { CONTROL_SOCKET_NAME } from '../../../session/control-socket.js';
 import { UsageError } from '../../../session/exit-status.js';
-import { createLog } from '../../../session/log.js';
+import { guestFiles } from '../../../session/guest-parts.js';
 import { routingOf, startServing } from '../../../session/session.js';
 import type { MachineSettings } from '../../../session/settings.js';
 import { givenSocketFolder, newSocketFolder } from '../../../session/socket-folder.js';
 import { type Emulator, startEmulator } from '../../emulator.js';
 import type { GuestFile } from '../../plugin/index.js';
-import { emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
+import { chosenLog, emulatorOptions, emulatorSettings, machineOptions, machineSettings } from '../options.js';
 import type { ServeFacts } from '../serve-facts.js';
 
 function options(yargs: Argv) {
@@ -48,14 +48,15 @@ async function handler(args: Arguments): Promise<void> {
   if (emulatorPart.devices.length === 0) throw new UsageError('nothing to serve: name at least one --device');
   const machine = machineSettings(args);
   const folder = args.socketDir === undefined ? await newSocketFolder() : await givenSocketFolder(args.socketDir);
-  const log = createLog(emulatorPart.logLevel, emulatorPart.logJson);
+  const log = chosenLog(args);
   await withCleanup(async (cleanup) => {
     const emulator = await startServing(
       { ...emulatorPart, folder, peerRouting: routingOf(machine) },
       { tools: { startEmulator }, log, cleanup },
     );
-    if (args.writeGuestFiles !== undefined) writeGuestFiles(args.writeGuestFiles, emulator.guestFiles);
-    process.stdout.write(describeServing(emulator, machine, args.format));
+    const files = guestFiles(emulatorPart.devices);
+    if (args.writeGuestFiles !== undefined) writeGuestFiles(args.writeGuestFiles, files);
+    process.stdout.write(describeServing(emulator, files, machine, args.format));
     const names = emulator.functions.map(({ name }) => name).join(', ');
     process.stderr.write(`ghostbus: serving ${names}; end with Ctrl-C\n`);
     await emulator.ended;
@@ -63,8 +64,12 @@ async function handler(args: Arguments): Promise<void> {
   });
 }
 
-function describeServing(emulator: Emulator, machine: MachineSettings, format: AttachFormat): string {
-  const { functions, guestFiles, socketDirectory } = emulator;
+function describeServing(
+  { functions, socketDirectory }: Emulator,
+  files: readonly GuestFile[],
+  machine: MachineSettings,
+  format: AttachFormat,
+): string {
   const attached = functions.map(({ name, socketPath }) => ({ id: name, socketPath }));
   const text = renderAttachment(format, attached, machine);
   if (format !== 'json') return text;
@@ -72,7 +77,7 @@ function describeServing(emulator: Emulator, machine: MachineSettings, format: A
     ...(JSON.parse(text) as Omit<ServeFacts, 'functions' | 'controlSocketPath' | 'guestFilePaths'>),
     functions,
     controlSocketPath: join(socketDirectory, CONTROL_SOCKET_NAME),
-    guestFilePaths: guestFiles.map(({ path }) => path),
+    guestFilePaths: files.map(({ path }) => path),
   };
   return `${JSON.stringify(facts, undefined, 2)}\n`;
 }

@@ -1,10 +1,9 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { withCleanup } from '../../../session/cleanup.js';
 import { UsageError } from '../../../session/exit-status.js';
-import { createLog } from '../../../session/log.js';
 import { emulatorFailure, startSession } from '../../../session/session.js';
 import { sessionTools } from '../../../session/tools.js';
-import { emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
+import { chosenLog, emulatorOptions, emulatorSettings, guestOptions, guestSettings } from '../options.js';
 import { printProgress } from '../progress.js';
 
 function options(yargs: Argv) {
@@ -26,7 +25,7 @@ async function handler(args: Arguments): Promise<void> {
   const guest = guestSettings(args);
   const context = {
     tools: sessionTools,
-    log: createLog(emulator.logLevel, emulator.logJson),
+    log: chosenLog(args),
     progress: printProgress,
   };
   await withCleanup(async (cleanup) => {

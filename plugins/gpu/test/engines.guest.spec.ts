@@ -1,7 +1,6 @@
 /** The GPU's engines and memory under the stock amdgpu driver: our own programs, and IGT's as Debian packages them. */
 import assert from 'node:assert/strict';
-import type { Guest } from '../../../qemu/index.js';
-import { assertCleanKernelLog, KERNELS, type ServedMachine, sh, withMachine } from '../../../test/guest/support.js';
+import { assertCleanKernelLog, type Guest, KERNELS, sh, type TestMachine, withMachine } from 'ghostbus/session';
 
 const MIB = 2 ** 20;
 /** Little VRAM and much memory behind it: eviction then takes seconds, and everything that is evicted fits. */
@@ -73,7 +72,7 @@ async function igtProblems(guest: Guest, { program, subtests }: IgtRun): Promise
  * Buffers of twice the VRAM displace each other: what does not fit must have left through the function's DMA, and come
  * back.
  */
-async function memoryProblems({ emulator }: ServedMachine, guest: Guest): Promise<string[]> {
+async function memoryProblems({ emulator }: TestMachine, guest: Guest): Promise<string[]> {
   await emulator.resetCounters();
   const { exitCode, stdout, stderr } = await guest.capture(['amdgpu-memory', '--total', `${PRESSURE_BYTES / MIB}M`]);
   if (exitCode !== 0) return [`amdgpu-memory:\n${stdout}\n${stderr}`];
@@ -85,26 +84,18 @@ async function memoryProblems({ emulator }: ServedMachine, guest: Guest): Promis
 for (const kernel of KERNELS) {
   describe(`gpu engines with the stock driver, kernel ${kernel}`, () => {
     it("passes the driver's ring tests, our memory program and IGT", async () => {
-      await withMachine(
-        kernel,
-        [DEVICE],
-        async (machine) => {
-          const guest = await machine.boot({ memMiB: GUEST_MIB });
-          await sh(
-            guest,
-            'modprobe amdgpu; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug',
-          );
-          assert.match(await sh(guest, 'cat /sys/kernel/debug/dri/0000:*/amdgpu_test_ib'), /ib ring tests passed/);
-          const problems = await memoryProblems(machine, guest);
-          for (const run of IGT_RUNS) problems.push(...(await igtProblems(guest, run)));
-          assert.deepEqual(problems, []);
-          assert.equal(await sh(guest, 'cat /proc/sys/kernel/tainted'), '0\n');
-          await assertCleanKernelLog(guest);
-          assert.deepEqual(machine.log.complaints, []);
-          await guest.shutdown();
-        },
-        { packages: IGT_PACKAGES },
-      );
+      await withMachine({ kernel, devices: [DEVICE], packages: IGT_PACKAGES }, async (machine) => {
+        const guest = await machine.boot({ memMiB: GUEST_MIB });
+        await sh(guest, 'modprobe amdgpu; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug');
+        assert.match(await sh(guest, 'cat /sys/kernel/debug/dri/0000:*/amdgpu_test_ib'), /ib ring tests passed/);
+        const problems = await memoryProblems(machine, guest);
+        for (const run of IGT_RUNS) problems.push(...(await igtProblems(guest, run)));
+        assert.deepEqual(problems, []);
+        assert.equal(await sh(guest, 'cat /proc/sys/kernel/tainted'), '0\n');
+        await assertCleanKernelLog(guest);
+        assert.deepEqual(machine.log.complaints, []);
+        await guest.shutdown();
+      });
     });
   });
 }

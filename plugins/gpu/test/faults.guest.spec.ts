@@ -1,16 +1,17 @@
 /** The GPU fails, and the stock amdgpu driver says so and goes on: `npm run test:guest`. One boot per kernel. */
 import assert from 'node:assert/strict';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { AllowedComplaint, Guest } from '../../../qemu/index.js';
 import {
-  addressesOf,
+  type AllowedComplaint,
   assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  guestAddresses,
   KERNELS,
   type Kernel,
-  type ServedMachine,
   sh,
+  type TestMachine,
   withMachine,
-} from '../../../test/guest/support.js';
+} from 'ghostbus/session';
 
 /** What the driver prints about faults that this test provokes. */
 const PROVOKED: readonly AllowedComplaint[] = [
@@ -180,10 +181,10 @@ async function removal(scene: Scene, address: string): Promise<void> {
   await scene.stillWorks();
 }
 
-async function everyFault(machine: ServedMachine, kernel: Kernel): Promise<void> {
+async function everyFault(machine: TestMachine, kernel: Kernel): Promise<void> {
   const guest = await machine.boot();
   const scene = new Scene(guest, machine.emulator);
-  const addresses = await addressesOf(guest, machine.emulator);
+  const addresses = await guestAddresses(guest, machine.emulator);
   const debugfs = `/sys/kernel/debug/dri/${addresses.get('gpu0')}`;
   await sh(guest, 'modprobe amdgpu; mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug');
   assert.match(await sh(guest, `cat ${debugfs}/amdgpu_test_ib`), /ib ring tests passed/);
@@ -206,7 +207,7 @@ async function everyFault(machine: ServedMachine, kernel: Kernel): Promise<void>
 for (const kernel of KERNELS) {
   describe(`gpu faults, kernel ${kernel}`, () => {
     it('reports page faults, survives lost interrupts, hangs and a card that is pulled out', async () => {
-      await withMachine(kernel, ['gpu', 'gpu'], (machine) => everyFault(machine, kernel));
+      await withMachine({ kernel, devices: ['gpu', 'gpu'] }, (machine) => everyFault(machine, kernel));
     });
   });
 }

@@ -2,10 +2,15 @@
  * What the guest tests of the GPU share: a driver that is ready, a dma-buf moved between two GPUs, where its bytes are.
  */
 import assert from 'node:assert/strict';
+import {
+  assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  guestAddresses,
+  sh,
+  type TestMachine,
+} from 'ghostbus/session';
 import { patternBytes } from '../../../demo/pattern.js';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { Guest } from '../../../qemu/index.js';
-import { addressesOf, assertCleanKernelLog, type ServedMachine, sh } from '../../../test/guest/support.js';
 
 const BYTES = 4 * 2 ** 20;
 const SEED = 20260101;
@@ -78,12 +83,12 @@ interface Move {
  * another.
  */
 export async function moveDmaBuf(
-  { emulator }: ServedMachine,
+  { emulator }: TestMachine,
   guest: Guest,
   way: Way,
   { first, second, options = '' }: Move = { first: 'gpu0', second: 'gpu1' },
 ): Promise<void> {
-  const addresses = await addressesOf(guest, emulator);
+  const addresses = await guestAddresses(guest, emulator);
   await emulator.resetCounters();
   await sh(guest, `rm -f ${RELEASE}`);
   const gpus = `${addresses.get(first)} ${addresses.get(second)}`;

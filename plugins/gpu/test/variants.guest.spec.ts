@@ -1,15 +1,16 @@
 /** The GPU in its variants under the stock amdgpu driver: several at once, a real product's id, a hive, a small BAR. */
 import assert from 'node:assert/strict';
-import type { AllowedComplaint, Guest } from '../../../qemu/index.js';
 import {
-  addressesOf,
+  type AllowedComplaint,
   assertCleanKernelLog,
+  type Guest,
+  guestAddresses,
   KERNELS,
   type Kernel,
-  type ServedMachine,
   sh,
+  type TestMachine,
   withMachine,
-} from '../../../test/guest/support.js';
+} from 'ghostbus/session';
 import { assertUntainted, driverReady, moveDmaBuf, outputUntil, startUntil, vramExtents } from './guest-kit.js';
 
 /** gpu0 and gpu1 in one hive, gpu2 outside, gpu3 with a BAR smaller than its VRAM. */
@@ -33,8 +34,8 @@ const TAINTING: AllowedComplaint = {
 const BOOT = { lts: { cpu: 'EPYC,-hypervisor' }, latest: {} } as const;
 
 /** What the CPU does not see is filled and read by SDMA, and moved by the driver when the CPU touches it. */
-async function useInvisibleVram({ emulator }: ServedMachine, guest: Guest, gpu: string): Promise<void> {
-  const address = (await addressesOf(guest, emulator)).get(gpu);
+async function useInvisibleVram({ emulator }: TestMachine, guest: Guest, gpu: string): Promise<void> {
+  const address = (await guestAddresses(guest, emulator)).get(gpu);
   await sh(guest, `rm -f ${RELEASE}`);
   const lines = await startUntil(guest, `amdgpu-visible --hold ${RELEASE} ${address}`, 'placed');
   const { vram, visible, bar0 } = lines[0] as Record<'vram' | 'visible' | 'bar0', number>;
@@ -65,7 +66,7 @@ async function useInvisibleVram({ emulator }: ServedMachine, guest: Guest, gpu: 
   await outputUntil(guest, 'result');
 }
 
-async function variantsAtOnce(machine: ServedMachine, kernel: Kernel): Promise<void> {
+async function variantsAtOnce(machine: TestMachine, kernel: Kernel): Promise<void> {
   const guest = await machine.boot(BOOT[kernel]);
   await driverReady(guest, VARIANTS.length);
   const log = await guest.dmesg();
@@ -84,12 +85,12 @@ async function variantsAtOnce(machine: ServedMachine, kernel: Kernel): Promise<v
 }
 
 /** Four synthetic GPUs without a parameter come and go as the machine and its owner please. */
-async function comeAndGo(machine: ServedMachine): Promise<void> {
+async function comeAndGo(machine: TestMachine): Promise<void> {
   const guest = await machine.boot();
   await driverReady(guest, 4);
   await sh(guest, 'test -c /dev/kfd');
   assert.equal(await sh(guest, 'cat /sys/class/kfd/kfd/topology/nodes/*/gpu_id | grep -cv ^0'), '4\n');
-  const addresses = await addressesOf(guest, machine.emulator);
+  const addresses = await guestAddresses(guest, machine.emulator);
   const driver = '/sys/bus/pci/drivers/amdgpu';
   const second = addresses.get('gpu1');
   await sh(guest, `echo ${second} > ${driver}/unbind; echo ${second} > ${driver}/bind`);
@@ -113,11 +114,11 @@ async function moveFrom(guest: Guest): Promise<void> {
 for (const kernel of KERNELS) {
   describe(`variants of the gpu with the stock driver, kernel ${kernel}`, () => {
     it('a hive, a GPU outside it and one with a small BAR: each buffer goes the way that the driver chose', async () => {
-      await withMachine(kernel, VARIANTS, (machine) => variantsAtOnce(machine, kernel));
+      await withMachine({ kernel, devices: VARIANTS }, (machine) => variantsAtOnce(machine, kernel));
     });
 
     it('four at once: unbind and bind, reload, reboot, without parameter or taint', async () => {
-      await withMachine(kernel, ['gpu', 'gpu', 'gpu', 'gpu'], comeAndGo);
+      await withMachine({ kernel, devices: ['gpu', 'gpu', 'gpu', 'gpu'] }, comeAndGo);
     });
   });
 }

@@ -18,9 +18,3 @@ export function firmwareStubs(): GuestFile[] {
     return { path: `/lib/firmware/habanalabs/gaudi/${name}`, contents };
   });
 }
-
-/** Where the image has the workaround for the driver's `open()` defect (docs/upstream), it is loaded with the driver. */
-export function workaroundConfiguration(): GuestFile {
-  const text = 'softdep habanalabs pre: ghostbus_habana_open\n';
-  return { path: '/etc/modprobe.d/ghostbus-habana.conf', contents: new TextEncoder().encode(text) };
-}

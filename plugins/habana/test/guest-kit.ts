@@ -1,41 +1,38 @@
 /** What the guest specs of the Gaudi share: a booted card, and waiting for what its driver says. */
 import assert from 'node:assert/strict';
-import { fileURLToPath } from 'node:url';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { AllowedComplaint, Guest } from '../../../qemu/index.js';
-import { type Kernel, type ServedMachine, sh, withMachine } from '../../../test/guest/support.js';
+import {
+  type AllowedComplaint,
+  type Emulator,
+  type Guest,
+  type Kernel,
+  type MachineOptions,
+  sh,
+  type TestMachine,
+  withMachine,
+} from 'ghostbus/session';
 
-export const WORKAROUND = fileURLToPath(new URL('../../../../plugins/habana/guest-workaround', import.meta.url));
-
-export const OUR_MODULE: AllowedComplaint = {
-  pattern: /ghostbus_habana_open: .* taint/,
-  reason: 'the workaround is built out of the kernel tree and not signed',
+export const UNBINDING: AllowedComplaint = {
+  pattern: /habanalabs [0-9a-f:.]+: Waiting for all processes to exit \(timeout of/,
+  reason: 'drivers/accel/habanalabs/common/device.c hl_device_fini announces at unbind how long it would wait',
 };
 
-interface HabanaOptions {
-  /** Debian packages for the guest. */
-  readonly packages?: readonly string[];
-  readonly boot?: Parameters<ServedMachine['boot']>[0];
+interface HabanaOptions extends Partial<MachineOptions> {
+  readonly boot?: Parameters<TestMachine['boot']>[0];
 }
 
 /** Boots a guest with `devices`, the workaround for the driver's defect, and a first card that works. */
 export const withHabana = (
   kernel: Kernel,
   devices: readonly string[],
-  use: (machine: ServedMachine, guest: Guest) => Promise<void>,
-  { packages = [], boot = {} }: HabanaOptions = {},
+  use: (machine: TestMachine, guest: Guest) => Promise<void>,
+  { boot = {}, ...more }: HabanaOptions = {},
 ) =>
-  withMachine(
-    kernel,
-    devices,
-    async (machine) => {
-      const guest = await machine.boot(boot);
-      await sh(guest, 'modprobe habanalabs');
-      await operational(guest);
-      await use(machine, guest);
-    },
-    { packages, moduleFolders: [WORKAROUND] },
-  );
+  withMachine({ kernel, devices, ...more }, async (machine) => {
+    const guest = await machine.boot(boot);
+    await sh(guest, 'modprobe habanalabs');
+    await operational(guest);
+    await use(machine, guest);
+  });
 
 /** Waits until a card's driver says what it should. */
 export async function operational(guest: Guest, wanted = 'Operational', card = 0): Promise<void> {

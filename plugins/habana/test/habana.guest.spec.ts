@@ -1,18 +1,16 @@
 /** The Gaudi under the stock habanalabs driver, what it does and what it reports: `npm run test:guest`. */
 import assert from 'node:assert/strict';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { AllowedComplaint, Guest } from '../../../qemu/index.js';
-import { assertCleanKernelLog, KERNELS, sh } from '../../../test/guest/support.js';
+import { type AllowedComplaint, assertCleanKernelLog, type Emulator, type Guest, KERNELS, sh } from 'ghostbus/session';
 import {
   ask,
   cardComesTo,
   cardState,
   filesOf,
   logged,
-  OUR_MODULE,
   operational,
   passes,
   resets,
+  UNBINDING,
   withHabana,
 } from './guest-kit.js';
 
@@ -23,7 +21,10 @@ const COLLECTIVE: AllowedComplaint = {
   reason: 'hl-test tries one and expects the refusal',
 };
 
-/** drivers/accel/habanalabs/common/hwmon.c shows what the card lists: millivolts, milliamperes, millidegrees, microwatts. */
+/**
+ * drivers/accel/habanalabs/common/hwmon.c shows what the card lists: millivolts, milliamperes, millidegrees,
+ * microwatts.
+ */
 const SENSORS = {
   name: 'HL205',
   temp1_input: '51000',
@@ -44,7 +45,10 @@ const SENSORS = {
   power1_input: '60000000',
 };
 
-/** Every readable attribute of the driver's groups: common/sysfs.c hl_dev_attrs, hl_dev_clk_attrs; gaudi.c gaudi_vrm_dev_attrs. */
+/**
+ * Every readable attribute of the driver's groups: common/sysfs.c hl_dev_attrs, hl_dev_clk_attrs; gaudi.c
+ * gaudi_vrm_dev_attrs.
+ */
 const ATTRIBUTES = {
   armcp_kernel_ver: 'Linux version 5.10.18-hl-gaudi-1.0.0-fw-58.2.1-sec-9 (ghostbus)',
   armcp_ver: 'hl-gaudi-1.0.0-fw-58.2.1-sec-9',
@@ -85,8 +89,8 @@ const REPORTS: readonly (readonly [command: string, args: Record<string, unknown
 ];
 
 /**
- * The driver's debugfs reads HBM through its BAR and by a DMA engine that it starts by hand (gaudi_debugfs_read_dma), and fills all of
- * it in the same way (gaudi_scrub_device_dram).
+ * The driver's debugfs reads HBM through its BAR and by a DMA engine that it starts by hand (gaudi_debugfs_read_dma),
+ * and fills all of it in the same way (gaudi_scrub_device_dram).
  */
 async function checkDebugfs(guest: Guest, emulator: Emulator): Promise<void> {
   const first = 0x20000000;
@@ -127,7 +131,7 @@ for (const kernel of KERNELS) {
         await passes(guest, 'hl-test 0 16');
         await checkDebugfs(guest, emulator);
         await cardComesTo(guest, emulator, 'a heartbeat', (state) => state.cpuTests > cpuTests);
-        await assertCleanKernelLog(guest, [OUR_MODULE, COLLECTIVE]);
+        await assertCleanKernelLog(guest, [UNBINDING, COLLECTIVE]);
         assert.equal((await emulator.stateOf('habana0')).broken, undefined);
         assert.deepEqual((await cardState(emulator)).unimplemented, []);
         assert.deepEqual(log.complaints, []);

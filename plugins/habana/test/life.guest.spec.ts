@@ -1,13 +1,20 @@
 /** The Gaudi's comings and goings under the stock habanalabs driver: `npm run test:guest`. */
 import assert from 'node:assert/strict';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { Guest } from '../../../qemu/index.js';
-import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from '../../../test/guest/support.js';
-import { logged, operational, passes, resets, withHabana } from './guest-kit.js';
+import {
+  assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  guestAddresses,
+  KERNELS,
+  sh,
+  withMachine,
+} from 'ghostbus/session';
+import { logged, operational, passes, resets, UNBINDING, withHabana } from './guest-kit.js';
 
 /**
  * Each ends with the card at work again. The driver makes a hard reset of its own after a function-level reset
- * (hl_pci_reset_done), and of its files in debugfs the one that sets whether engines stop on errors (hl_stop_on_err_write).
+ * (hl_pci_reset_done), and of its files in debugfs the one that sets whether engines stop on errors
+ * (hl_stop_on_err_write).
  */
 async function goThroughResets(guest: Guest, address: string, index: number): Promise<void> {
   const driver = '/sys/bus/pci/drivers/habanalabs';
@@ -30,7 +37,7 @@ interface Card {
 }
 
 async function cardsOf(guest: Guest, emulator: Emulator): Promise<[Card, Card]> {
-  const addresses = await addressesOf(guest, emulator);
+  const addresses = await guestAddresses(guest, emulator);
   const cards: Card[] = [];
   for (const name of ['habana0', 'habana1']) {
     const address = addresses.get(name)!;
@@ -43,12 +50,12 @@ async function cardsOf(guest: Guest, emulator: Emulator): Promise<[Card, Card]> 
 for (const kernel of KERNELS) {
   describe(`habana without the workaround, kernel ${kernel}`, () => {
     it('reloads 20 times; its node cannot be opened', async () => {
-      await withMachine(kernel, ['habana'], async ({ emulator, log, boot }) => {
+      await withMachine({ kernel, devices: ['habana'] }, async ({ emulator, log, boot }) => {
         const guest = await boot();
         await sh(guest, 'for i in $(seq 20); do rmmod habanalabs; modprobe habanalabs; done');
         await operational(guest);
         assert.equal(await sh(guest, 'dmesg | grep -c "Successfully added device"'), '21\n');
-        await assertCleanKernelLog(guest);
+        await assertCleanKernelLog(guest, [UNBINDING]);
         const { exitCode, stderr } = await guest.capture(['hl-test']);
         assert.equal(exitCode, 1);
         assert.match(stderr.toString(), /cannot open .*: Invalid argument/);
@@ -58,7 +65,7 @@ for (const kernel of KERNELS) {
     });
 
     it('stays out when its firmware does not boot, and comes when it does', async () => {
-      await withMachine(kernel, ['habana,failBoot=boot-fit'], async ({ emulator, boot }) => {
+      await withMachine({ kernel, devices: ['habana,failBoot=boot-fit'] }, async ({ emulator, boot }) => {
         const guest = await boot();
         // The driver leaves the nodes of a card that it gave up (hl_device_init, expose_interfaces_on_err).
         await sh(guest, 'modprobe habanalabs');

@@ -1,14 +1,13 @@
 /** The Gaudi's memory as a dma-buf of other functions' stock drivers: `npm run test:guest`. */
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
-import type { Guest } from '../../../qemu/index.js';
-import { assertCleanKernelLog, sh } from '../../../test/guest/support.js';
-import { bytesMoved, driverReady, portsActive, RDMA_PACKAGES, rdmaDeviceNames } from '../../rdma/test/guest-kit.js';
-import { OUR_MODULE, passes, withHabana } from './guest-kit.js';
+import { assertCleanKernelLog, type Guest, sh } from 'ghostbus/session';
+import { bytesMoved, driverReady, portsActive, RDMA_GUEST, rdmaDeviceNames } from '../../rdma/test/guest-kit.js';
+import { passes, withHabana } from './guest-kit.js';
 
 const DEVICES = ['habana', 'gpu', 'rdma,functions=2'];
 const OPTIONS = {
-  packages: RDMA_PACKAGES,
+  ...RDMA_GUEST,
   boot: { shareDir: fileURLToPath(new URL('../../../../plugins/rdma/test', import.meta.url)) },
 };
 const BYTES = 4 * 2 ** 20;
@@ -37,7 +36,7 @@ describe('habana peer-to-peer', () => {
         const moved = bytesMoved(await sh(guest, await withAdapters(guest)));
         const adapter = emulator.functions.find(({ name }) => name.startsWith('rdma'))!;
         assert.deepEqual((await emulator.stateOf(adapter.name)).counters.peers.habana0, moved);
-        await assertCleanKernelLog(guest, [OUR_MODULE]);
+        await assertCleanKernelLog(guest);
       },
       OPTIONS,
     );
@@ -57,7 +56,7 @@ describe('habana peer-to-peer', () => {
         for (const { name } of emulator.functions) {
           if (name !== 'habana0') assert.equal((await emulator.stateOf(name)).counters.peers.habana0, undefined);
         }
-        await assertCleanKernelLog(guest, [OUR_MODULE]);
+        await assertCleanKernelLog(guest);
       },
       OPTIONS,
     );

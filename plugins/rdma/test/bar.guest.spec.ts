@@ -4,17 +4,15 @@
  * CONFIG_IOMMUFD.
  */
 import assert from 'node:assert/strict';
-import type { Emulator } from '../../../emulator/emulator.js';
-import { type Guest, heldBackModules } from '../../../qemu/index.js';
-import { addressesOf, assertCleanKernelLog, sh, withMachine } from '../../../test/guest/support.js';
-import { bytesMoved, driverReady, GUEST_SCRIPTS, portsActive, RDMA_PACKAGES, rdmaDeviceNames } from './guest-kit.js';
+import { assertCleanKernelLog, type Emulator, type Guest, guestAddresses, sh, withMachine } from 'ghostbus/session';
+import { bytesMoved, driverReady, GUEST_SCRIPTS, portsActive, RDMA_GUEST, rdmaDeviceNames } from './guest-kit.js';
 
 const EXPORTER = 'example0';
 const MEMORY_BAR = 2;
 
 /** Takes the exporter from whatever driver it has and gives it to vfio-pci; the address it is bound at. */
 async function bindToVfio(guest: Guest, emulator: Emulator): Promise<string> {
-  const address = (await addressesOf(guest, emulator)).get(EXPORTER)!;
+  const address = (await guestAddresses(guest, emulator)).get(EXPORTER)!;
   await sh(
     guest,
     `modprobe vfio-pci; modprobe vfio_iommu_type1
@@ -32,11 +30,10 @@ describe('rdma and a BAR exported by vfio-pci, kernel latest', () => {
   ] as const) {
     it(`reaches it by WRITE, READ, atomics and SEND, byte for byte, and not while it is revoked (${name})`, async () => {
       await withMachine(
-        'latest',
-        ['example', 'rdma'],
+        { kernel: 'latest', devices: ['example', 'rdma'], ...RDMA_GUEST, peerRouting: 'iommu' },
         async ({ boot, emulator }) => {
           const guest = await boot({
-            blockedModules: [...heldBackModules, 'ghostbus_example'],
+            blockedModules: ['ghostbus_example'],
             viommu: true,
             kernelArgs,
             shareDir: GUEST_SCRIPTS,
@@ -55,7 +52,6 @@ describe('rdma and a BAR exported by vfio-pci, kernel latest', () => {
           await assertCleanKernelLog(guest);
           await guest.shutdown();
         },
-        { packages: RDMA_PACKAGES, peerRouting: 'iommu' },
       );
     });
   }

@@ -1,7 +1,7 @@
 /** rdma-core's own tests against the adapter, as Debian's python3-pyverbs brings them. */
 import assert from 'node:assert/strict';
-import { assertCleanKernelLog, KERNELS, sh, withMachine } from '../../../test/guest/support.js';
-import { driverReady, GUEST_SCRIPTS, portsActive, RDMA_PACKAGES, rdmaDeviceNames, untilTrue } from './guest-kit.js';
+import { assertCleanKernelLog, KERNELS, sh, withMachine } from 'ghostbus/session';
+import { driverReady, GUEST_SCRIPTS, portsActive, RDMA_GUEST, rdmaDeviceNames, untilTrue } from './guest-kit.js';
 
 const MODULES = [
   'test_device',
@@ -52,36 +52,31 @@ function isExpected({ case: name, outcome, reason }: Outcome): boolean {
 describe("rdma: rdma-core's own tests", () => {
   for (const kernel of KERNELS) {
     it(`${kernel}: every case passes, or is skipped for a reason that is listed`, async () => {
-      await withMachine(
-        kernel,
-        ['gpu', 'rdma'],
-        async ({ boot }) => {
-          const guest = await boot({ shareDir: GUEST_SCRIPTS });
-          await driverReady(guest, 1);
-          await portsActive(guest, 1);
-          await sh(
-            guest,
-            `modprobe amdgpu; ${untilTrue('[ -e /dev/dri/renderD128 ]')}
+      await withMachine({ kernel, devices: ['gpu', 'rdma'], ...RDMA_GUEST }, async ({ boot }) => {
+        const guest = await boot({ shareDir: GUEST_SCRIPTS });
+        await driverReady(guest, 1);
+        await portsActive(guest, 1);
+        await sh(
+          guest,
+          `modprobe amdgpu; ${untilTrue('[ -e /dev/dri/renderD128 ]')}
              ip addr add 10.0.0.1/24 dev $(basename /sys/bus/pci/drivers/mlx5_core/*/net/*)
              echo 8 >/proc/sys/vm/nr_hugepages`,
-          );
-          const [device] = await rdmaDeviceNames(guest);
-          const text = await sh(guest, `python3 -B /mnt/share/rdma-core-tests.py ${device} ${MODULES.join(' ')}`);
-          const outcomes = text
-            .trim()
-            .split('\n')
-            .map((line) => JSON.parse(line) as Outcome);
-          assert.deepEqual(
-            outcomes.filter((outcome) => !isExpected(outcome)),
-            [],
-          );
-          const skipped = outcomes.filter(({ outcome }) => outcome === 'skipped').map((outcome) => outcome.case);
-          console.error(`    … ${outcomes.length - skipped.length} cases passed; skipped: ${skipped.join(', ')}`);
-          assert.ok(outcomes.length - skipped.length >= LEAST_CASES, text);
-          await assertCleanKernelLog(guest);
-        },
-        { packages: RDMA_PACKAGES },
-      );
+        );
+        const [device] = await rdmaDeviceNames(guest);
+        const text = await sh(guest, `python3 -B /mnt/share/rdma-core-tests.py ${device} ${MODULES.join(' ')}`);
+        const outcomes = text
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line) as Outcome);
+        assert.deepEqual(
+          outcomes.filter((outcome) => !isExpected(outcome)),
+          [],
+        );
+        const skipped = outcomes.filter(({ outcome }) => outcome === 'skipped').map((outcome) => outcome.case);
+        console.error(`    … ${outcomes.length - skipped.length} cases passed; skipped: ${skipped.join(', ')}`);
+        assert.ok(outcomes.length - skipped.length >= LEAST_CASES, text);
+        await assertCleanKernelLog(guest);
+      });
     });
   }
 });

@@ -78,7 +78,7 @@ def hbm_buffer():
 
 
 def exported_bar_buffer(address, bar):
-    """The beginning of a BAR, by our own module: qemu/guest-modules/bar-export GBX_IOC_EXPORT_BAR."""
+    """The beginning of a BAR, by our own module: plugins/rdma/test/bar-export GBX_IOC_EXPORT_BAR."""
     device = os.open("/dev/ghostbus-bar-export", os.O_RDWR)
     fd = fcntl.ioctl(device, 0x40284201, bytearray(struct.pack("=16sIIQQ", address.encode(), bar, 0, 0, SIZE)))
     resource = os.open(f"/sys/bus/pci/devices/{address}/resource{bar}", os.O_RDWR)

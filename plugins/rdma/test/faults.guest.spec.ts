@@ -4,15 +4,21 @@
  */
 import assert from 'node:assert/strict';
 import { setTimeout } from 'node:timers/promises';
-import type { Emulator } from '../../../emulator/emulator.js';
-import type { AllowedComplaint, Guest } from '../../../qemu/index.js';
-import { assertCleanKernelLog, KERNELS, sh, withMachine } from '../../../test/guest/support.js';
+import {
+  type AllowedComplaint,
+  assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  KERNELS,
+  sh,
+  withMachine,
+} from 'ghostbus/session';
 import {
   driverReady,
   GUEST_SCRIPTS,
   pingPong,
   portsActive,
-  RDMA_PACKAGES,
+  RDMA_GUEST,
   rdmaDeviceNames,
   untilTrue,
 } from './guest-kit.js';
@@ -165,34 +171,29 @@ async function firmwareRecovers({ guest, emulator, functions: [name] }: Ends): P
 describe('rdma: faults on demand', () => {
   for (const kernel of KERNELS) {
     it(`${kernel}: the drivers notice, say so and recover; retransmission brings every byte; a reboot starts afresh`, async () => {
-      await withMachine(
-        kernel,
-        ['rdma,functions=2'],
-        async ({ boot, emulator }) => {
-          const guest = await boot({ shareDir: GUEST_SCRIPTS });
-          await driverReady(guest, 2);
-          await portsActive(guest, 2);
-          const devices = (await rdmaDeviceNames(guest)) as [string, string];
-          const functions = emulator.functions.map(({ name }) => name) as [string, string];
-          const ends: Ends = { guest, emulator, functions, devices };
-          await startUnansweredCommand(ends);
-          await refusedCommandFails(ends);
-          await completionQueuesOverrun(ends);
-          await cableIsFollowed(ends);
-          await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
-          await trafficSurvivesWeather(ends);
-          await unansweredCommandFails(ends);
-          await firmwareRecovers(ends);
-          await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
-          await assertCleanKernelLog(guest, ASKED_FOR);
-          await guest.reboot('guest');
-          await driverReady(guest, 2);
-          await portsActive(guest, 2);
-          await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
-          await assertCleanKernelLog(guest);
-        },
-        { packages: RDMA_PACKAGES },
-      );
+      await withMachine({ kernel, devices: ['rdma,functions=2'], ...RDMA_GUEST }, async ({ boot, emulator }) => {
+        const guest = await boot({ shareDir: GUEST_SCRIPTS });
+        await driverReady(guest, 2);
+        await portsActive(guest, 2);
+        const devices = (await rdmaDeviceNames(guest)) as [string, string];
+        const functions = emulator.functions.map(({ name }) => name) as [string, string];
+        const ends: Ends = { guest, emulator, functions, devices };
+        await startUnansweredCommand(ends);
+        await refusedCommandFails(ends);
+        await completionQueuesOverrun(ends);
+        await cableIsFollowed(ends);
+        await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
+        await trafficSurvivesWeather(ends);
+        await unansweredCommandFails(ends);
+        await firmwareRecovers(ends);
+        await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
+        await assertCleanKernelLog(guest, ASKED_FOR);
+        await guest.reboot('guest');
+        await driverReady(guest, 2);
+        await portsActive(guest, 2);
+        await pingPong(guest, 'ibv_rc_pingpong -c', ...devices);
+        await assertCleanKernelLog(guest);
+      });
     });
   }
 });

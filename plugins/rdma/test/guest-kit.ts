@@ -1,23 +1,27 @@
 /** What guest tests of the adapter share: drivers loaded, ports up, names and counts. */
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
-import type { Emulator, FunctionState } from '../../../emulator/emulator.js';
-import type { Guest } from '../../../qemu/index.js';
-import { sh } from '../../../test/guest/support.js';
+import { type Emulator, type FunctionState, type Guest, sh } from 'ghostbus/session';
 
 /** Scripts that these tests show to the guest at /mnt/share. */
 export const GUEST_SCRIPTS = fileURLToPath(new URL('../../../../plugins/rdma/test', import.meta.url));
 
-/** One user space for all of them, so that it is made once. */
-export const RDMA_PACKAGES = [
-  'ibverbs-utils',
-  'ibverbs-providers',
-  'rdmacm-utils',
-  'iputils-ping',
-  'iproute2',
-  'python3',
-  'python3-pyverbs',
-];
+/**
+ * One user space for all of them, so that it is made once. python3-pyverbs brings rdma-core's own tests, as
+ * documentation.
+ */
+export const RDMA_GUEST = {
+  packages: [
+    'ibverbs-utils',
+    'ibverbs-providers',
+    'rdmacm-utils',
+    'iputils-ping',
+    'iproute2',
+    'python3',
+    'python3-pyverbs',
+  ],
+  documentation: ['rdma-core'],
+};
 
 /** Loads the drivers and waits for `count` adapters. */
 export async function driverReady(guest: Guest, count: number): Promise<void> {

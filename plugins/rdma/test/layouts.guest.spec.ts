@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { KERNELS, kernelHeaders } from '../../../test/guest/support.js';
+import { KERNELS, kernelHeaders } from 'ghostbus/session';
 import * as accessRegisters from '../layouts/access-registers.js';
 import * as capabilities from '../layouts/capabilities.js';
 import * as commands from '../layouts/commands.js';

@@ -5,21 +5,29 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Emulator } from '../../../emulator/emulator.js';
-import { type Guest, heldBackModules } from '../../../qemu/index.js';
-import { addressesOf, assertCleanKernelLog, KERNELS, sh, withMachine } from '../../../test/guest/support.js';
+import { packageFile } from 'ghostbus';
+import {
+  assertCleanKernelLog,
+  type Emulator,
+  type Guest,
+  guestAddresses,
+  KERNELS,
+  sh,
+  withMachine,
+} from 'ghostbus/session';
 import {
   bytesMoved,
   driverReady,
   GUEST_SCRIPTS,
   objects,
   portsActive,
-  RDMA_PACKAGES,
+  RDMA_GUEST,
   rdmaDeviceNames,
   unload,
 } from './guest-kit.js';
 
-const BAR_EXPORT = fileURLToPath(new URL('../../../../qemu/guest-modules/bar-export', import.meta.url));
+const BAR_EXPORT = packageFile(import.meta.url, 'plugins/rdma/test/bar-export');
+const PROGRAMS = packageFile(import.meta.url, 'plugins/rdma/test/programs');
 
 /** Its stores are posted: see there. */
 const SCRATCH = fileURLToPath(new URL('./scratch-registers.js', import.meta.url));
@@ -79,7 +87,7 @@ async function objectsBesideKeys(emulator: Emulator): Promise<Record<string, num
  * them.
  */
 async function checkNeighbours(guest: Guest, emulator: Emulator, names: readonly string[]): Promise<void> {
-  const addresses = await addressesOf(guest, emulator);
+  const addresses = await guestAddresses(guest, emulator);
   const server = emulator.functions.find(({ plugin }) => plugin === 'rdma')!.name;
   const counted = async () => (await emulator.stateOf(server)).counters.peers;
   const enable = (address: string) => sh(guest, `echo 1 > /sys/bus/pci/devices/${address}/enable`);
@@ -130,12 +138,17 @@ describe('rdma among other functions and under load', () => {
   for (const kernel of KERNELS) {
     it(`${kernel}: reaches another function's BAR; sees a CPU's stores to another before its doorbell; 1,000 queue pairs, 10,000 keys and 100 torn connections leave nothing`, async () => {
       await withMachine(
-        kernel,
-        ['example', SCRATCH, 'rdma,functions=2'],
+        {
+          kernel,
+          devices: ['example', SCRATCH, 'rdma,functions=2'],
+          ...RDMA_GUEST,
+          moduleFolders: [BAR_EXPORT],
+          programs: [PROGRAMS],
+        },
         async ({ boot, emulator }) => {
           // The kernel maps no register of a BAR that a driver has claimed to user space (CONFIG_IO_STRICT_DEVMEM).
           const guest = await boot({
-            blockedModules: [...heldBackModules, 'ghostbus_example'],
+            blockedModules: ['ghostbus_example'],
             shareDir: GUEST_SCRIPTS,
           });
           await driverReady(guest, 2);
@@ -152,7 +165,6 @@ describe('rdma among other functions and under load', () => {
           // mlx5_core warns when an adapter returns fewer pages than it was given.
           await assertCleanKernelLog(guest);
         },
-        { packages: RDMA_PACKAGES, moduleFolders: [BAR_EXPORT] },
       );
     });
   }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-// headers: ../../plugins/example/guest-driver
 /*
  * Exercises /dev/ghostbus-exampleN and compares every byte. Prints KTAP; the exit status is 0 when every case passed.
  *
@@ -18,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "ghostbus_example.h"
+#include "driver/ghostbus_example.h"
 
 #define KIB 1024u
 #define MIB (1024u * 1024u)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // link: -libverbs
+// headers: ../../../plugins/rdma/guest
 /*
  * usage: export-vram GPU BYTES import-again DEVICE PEER BYTES ROUNDS
  *

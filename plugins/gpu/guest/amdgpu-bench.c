@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// link: -ldrm_amdgpu -ldrm
+// link: -I/usr/include/libdrm -ldrm_amdgpu -ldrm
 /*
  * usage: amdgpu-bench
  *

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// link: -ldrm_amdgpu -ldrm
+// link: -I/usr/include/libdrm -ldrm_amdgpu -ldrm
 /*
  * usage: amdgpu-p2p [--bytes SIZE] [--seed N] [--hold FILE] [--hive] [--unmapped] [FIRST SECOND]
  *

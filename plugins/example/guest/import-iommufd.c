@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-// headers: ../../plugins/example/guest-driver
 /*
  * usage: export-... import-iommufd ADDRESS OFFSET BYTES ORDER
  *
@@ -22,7 +21,7 @@
 #include <time.h>
 
 #include "dmabuf-kit.h"
-#include "ghostbus_example.h"
+#include "driver/ghostbus_example.h"
 
 /* Newer than the headers of Debian 13 (uapi/linux/iommufd.h, 6.13). */
 #define IOAS_MAP_FILE _IO(IOMMUFD_TYPE, 0x8f)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// link: -ldrm_amdgpu -ldrm -I.
+// link: -I/usr/include/libdrm -ldrm_amdgpu -ldrm -I.
 /*
  * usage: amdgpu-user-queue [--gpu ADDRESS] [--] [COMMAND…]
  *

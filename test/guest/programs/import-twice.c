@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// link: -ldrm_amdgpu -ldrm -libverbs
+// link: -I/usr/include/libdrm -ldrm_amdgpu -ldrm -libverbs
+// headers: ../../../plugins/gpu/guest ../../../plugins/rdma/guest
 /*
  * usage: export-... --twice ARGUMENT... import-twice GPU DEVICE PEER BYTES ROUNDS
  *

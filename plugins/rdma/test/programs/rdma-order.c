@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // link: -libverbs
-// headers: ../guest-modules/bar-export
+// headers: ../bar-export ../../guest
 /*
  * Whether an adapter sees another function's register as the CPU left it before it rang the adapter's doorbell.
  *

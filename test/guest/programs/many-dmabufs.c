@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// link: -ldrm_amdgpu -ldrm -libverbs
+// link: -I/usr/include/libdrm -ldrm_amdgpu -ldrm -libverbs
+// headers: ../../../plugins/gpu/guest ../../../plugins/rdma/guest
 /*
  * usage: many-dmabufs GPU OTHER DEVICE PEER COUNT BYTES SEED
  *

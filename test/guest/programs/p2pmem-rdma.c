@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // link: -libverbs
-// headers: ../../plugins/example/guest-driver
+// headers: ../../../plugins/example/guest ../../../plugins/rdma/guest
 /*
  * usage: p2pmem-rdma ENGINE DEVICE PEER BYTES [unbind]
  *
@@ -15,7 +15,7 @@
 #include <sys/ioctl.h>
 
 #include "dmabuf-kit.h"
-#include "ghostbus_example.h"
+#include "driver/ghostbus_example.h"
 #include "verbs-kit.h"
 
 #define MEMORY_BAR 2

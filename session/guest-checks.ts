@@ -1,0 +1,36 @@
+/** What tests ask of a guest: that a script succeeds, that the kernel had nothing to complain about. */
+import assert from 'node:assert/strict';
+import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+
+/** Runs a shell script in the guest; fails with its output unless it exits with 0. Resolves with standard output. */
+export async function sh(guest: Pick<Guest, 'capture'>, script: string): Promise<string> {
+  const { exitCode, signal, stdout, stderr } = await guest.capture(['sh', '-euc', script]);
+  assert.equal(
+    exitCode,
+    0,
+    `guest script ended with ${exitCode ?? `signal ${signal}`}:\n${script}\n${stdout}\n${stderr}`,
+  );
+  return stdout.toString();
+}
+
+/** What sounds like a complaint of the guest's kernel and is none, whatever the devices. */
+export const HARMLESS_COMPLAINTS: readonly AllowedComplaint[] = [
+  {
+    pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
+    reason:
+      'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
+  },
+  {
+    pattern: /\b\w+: (loading out-of-tree module|module verification failed)/,
+    reason: 'modules that devices bring are built outside the kernel and not signed',
+  },
+];
+
+/** Fails when the guest's kernel complained about anything that is not allowed with a reason. */
+export async function assertCleanKernelLog(
+  guest: Pick<Guest, 'dmesg'>,
+  allowed: readonly AllowedComplaint[] = [],
+): Promise<void> {
+  const complaints = findKernelComplaints(await guest.dmesg(), [...HARMLESS_COMPLAINTS, ...allowed]);
+  assert.deepEqual(complaints, [], `the guest's kernel complained:\n${complaints.map(({ line }) => line).join('\n')}`);
+}
