@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 /**
  * The nearest folder with a package.json above a module: also where its sources are compiled to a folder of their own.
  */
-export function packageFolder(moduleUrl: string): string {
+function packageFolder(moduleUrl: string): string {
   const module = fileURLToPath(moduleUrl);
   let folder = dirname(module);
   while (!existsSync(join(folder, 'package.json'))) {
