@@ -22,9 +22,18 @@ import {
   hotplugBus,
   QemuExitError,
 } from '../../qemu/index.js';
+import { guestPackages } from '../../session/guest-parts.js';
+
+/** Those of ordinary guests, so that they share one user space and one compiler. */
+const { packages, buildPackages } = await guestPackages([]);
 
 async function boot(kernel: string, options: Partial<BootOptions> = {}): Promise<Guest> {
-  return bootGuest({ qemu: await findQemu(), image: await ensureImage({ kernel }), accel: 'tcg', ...options });
+  return bootGuest({
+    qemu: await findQemu(),
+    image: await ensureImage({ kernel, packages }),
+    accel: 'tcg',
+    ...options,
+  });
 }
 
 async function output(guest: Guest, ...argv: string[]): Promise<string> {
@@ -52,8 +61,8 @@ for (const kernel of ['latest', 'lts']) {
     before(async () => {
       folder = mkdtempSync(join(tmpdir(), 'ghostbus-test-'));
       await writeFile(join(folder, 'from-host'), 'seen by both');
-      const image = await ensureImage({ kernel });
-      const programs = await buildGuestPrograms({ image });
+      const image = await ensureImage({ kernel, packages });
+      const programs = await buildGuestPrograms({ image, buildPackages });
       const firmware = { path: '/lib/firmware/ghostbus/stub.bin', contents: Buffer.from([1, 2, 255]) };
       const consoleLogPath = join(folder, 'console');
       guest = await boot(kernel, { shareDir: folder, extraFiles: [...programs, firmware], consoleLogPath });
@@ -64,7 +73,7 @@ for (const kernel of ['latest', 'lts']) {
     });
 
     it('runs the kernel asked for, without a complaint in its log', async () => {
-      const { kernelRelease } = await ensureImage({ kernel });
+      const { kernelRelease } = await ensureImage({ kernel, packages });
       assert.equal((await output(guest, 'uname', '-r')).trim(), kernelRelease);
       assert.deepEqual(findKernelComplaints(await guest.dmesg()), []);
     });
@@ -260,7 +269,7 @@ describe('a guest that goes wrong', () => {
     const index = fileURLToPath(new URL('../../qemu/index.js', import.meta.url));
     const script = `
       import { bootGuest, ensureImage, findQemu } from '${index}';
-      const image = await ensureImage({ kernel: 'latest' });
+      const image = await ensureImage({ kernel: 'latest', packages: ${JSON.stringify(packages)} });
       const guest = await bootGuest({ qemu: await findQemu(), image, accel: 'tcg' });
       console.log(guest.qemuPid);
       await guest.ended;
