@@ -22,9 +22,9 @@ interface SpaceSource extends TranslationSource {
   readonly fault: (fault: VmFault) => void;
 }
 
-/** What a fill writes at once. */
 /** Times a byte: a dword of nothing else. */
 const EACH_BYTE = 0x0101_0101;
+/** What a fill writes at once. */
 const PATTERN_BYTES = 64 * 1024;
 
 /** One VMID's view of memory through one hub, as one of the hub's clients has it. */
