@@ -10,6 +10,7 @@ import { CommandInterface } from './firmware/command-interface.js';
 import { controlCommands } from './firmware/hca-control.js';
 import { objectTable } from './firmware/object-table.js';
 import { PageSupply } from './firmware/pages.js';
+import { eqeCmd } from './layouts/entries.js';
 import { DeviceMemory } from './memory/device-memory.js';
 import { HeapBudget } from './memory/heap-budget.js';
 import { KeyedMemory } from './memory/keyed-memory.js';
@@ -21,7 +22,7 @@ import { madCommands } from './port/mad.js';
 import type { Profile } from './port/profile.js';
 import { Vport } from './port/vport.js';
 import { CompletionQueues } from './queues/completion-queue.js';
-import { EVENT, EVENT_DATA_BYTES, EventQueues } from './queues/event-queue.js';
+import { EVENT, EventQueues } from './queues/event-queue.js';
 import { SharedReceiveQueues } from './queues/shared-receive-queue.js';
 import { TURNS } from './queues/turns.js';
 import type { WorkQueues } from './queues/work-queues.js';
@@ -149,8 +150,8 @@ export class Adapter implements QueuePairsHost, EthernetHost, WireHost {
   #takeCommandEvents(): (slots: number) => void {
     const queues = this.eventQueues.subscribers(EVENT.COMMAND);
     return (slots) => {
-      const data = new Uint8Array(EVENT_DATA_BYTES);
-      new DataView(data.buffer).setUint32(0, slots);
+      const data = eqeCmd.create();
+      eqeCmd.set(data, 'vector', slots);
       // A queue that the command itself destroyed gets nothing.
       for (const queue of queues) {
         if (this.eventQueues.find(queue.number) === queue) queue.post(EVENT.COMMAND, 0, data);

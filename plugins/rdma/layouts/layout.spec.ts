@@ -3,10 +3,11 @@ import * as accessRegisters from './access-registers.js';
 import * as capabilities from './capabilities.js';
 import * as commands from './commands.js';
 import * as contexts from './contexts.js';
+import * as entries from './entries.js';
 import { type Layout, layout } from './layout.js';
 
 const all = [
-  ...new Set(Object.values({ ...accessRegisters, ...capabilities, ...commands, ...contexts })),
+  ...new Set(Object.values({ ...accessRegisters, ...capabilities, ...commands, ...contexts, ...entries })),
 ] as Layout<string>[];
 
 describe('layouts', () => {

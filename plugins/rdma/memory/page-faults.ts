@@ -2,7 +2,8 @@
 import type { FunctionPort } from 'ghostbus';
 import type { CommandTable } from '../firmware/command.js';
 import { memPageFaultInfo } from '../layouts/commands.js';
-import { EVENT, EVENT_DATA_BYTES, type EventQueues } from '../queues/event-queue.js';
+import { eqePageFault } from '../layouts/entries.js';
+import { EVENT, type EventQueues } from '../queues/event-queue.js';
 import type { PageMissing } from './access.js';
 
 /** include/linux/mlx5/device.h `enum` of page fault subtypes: a fault described by key and address. */
@@ -10,6 +11,9 @@ const SUBTYPE_MEMORY = 2;
 /** `struct mlx5_eqe_page_fault`: the driver must answer this one. */
 const FLAG_LAST = 0x80;
 const PAGE_BYTES = 4096;
+/** demand_fault_pages has 20 bits. */
+const MAX_PAGES = 2 ** 20 - 1;
+const MAX_TOKEN = 2 ** 32 - 1;
 /** page_fault_resume_in: the info starts at byte 8. */
 const RESUME_INFO = 8;
 
@@ -52,7 +56,7 @@ export class PageFaults {
   raise(fault: PageMissing, resume: Resume): (() => void) | undefined {
     if (this.#events.subscribers(EVENT.PAGE_FAULT).length === 0) return undefined;
     const token = this.#nextToken;
-    this.#nextToken = this.#nextToken === 0xffffffff ? 1 : this.#nextToken + 1;
+    this.#nextToken = this.#nextToken === MAX_TOKEN ? 1 : this.#nextToken + 1;
     this.#pending.set(token, resume);
     this.raised++;
     this.#events.post(EVENT.PAGE_FAULT, SUBTYPE_MEMORY, describe(fault, token));
@@ -60,15 +64,16 @@ export class PageFaults {
   }
 }
 
-function describe(fault: PageMissing, token: number): Uint8Array {
+function describe(fault: PageMissing, token: number): DataView {
   const first = Number(fault.address % BigInt(PAGE_BYTES));
   const pages = Math.ceil((first + fault.lengthBytes) / PAGE_BYTES);
-  const data = new Uint8Array(EVENT_DATA_BYTES);
-  const view = new DataView(data.buffer);
-  view.setUint8(0, FLAG_LAST);
-  view.setUint32(8, token);
-  view.setUint32(12, Math.min(pages, 0xfffff) << 12);
-  view.setUint32(16, fault.key);
-  view.setBigUint64(20, BigInt.asUintN(64, fault.address));
+  const data = eqePageFault.create();
+  eqePageFault.fill(data, {
+    flags: FLAG_LAST,
+    token31_0: token,
+    demand_fault_pages: Math.min(pages, MAX_PAGES),
+    mkey: fault.key,
+  });
+  eqePageFault.set64(data, 'va', BigInt.asUintN(64, fault.address));
   return data;
 }

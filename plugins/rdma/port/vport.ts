@@ -23,11 +23,14 @@ import {
   nicVportContext,
   roceAddrLayout,
 } from '../layouts/contexts.js';
+import { eqePortState } from '../layouts/entries.js';
 import { bytesOf, subview } from '../layouts/layout.js';
-import { EVENT, EVENT_DATA_BYTES, type EventQueues } from '../queues/event-queue.js';
+import { EVENT, type EventQueues } from '../queues/event-queue.js';
 import { BROADCAST_MAC, isGroupMac } from './addresses.js';
 import type { Link, Profile } from './profile.js';
 
+/** The only port. */
+const PORT_NUMBER = 1;
 const GID_BYTES = 16;
 const MAC_ENTRY_BYTES = 8;
 /** log_max_current_uc_list and log_max_current_mc_list are 7. */
@@ -194,8 +197,8 @@ export class Vport {
     const before = this.isUp;
     apply();
     if (this.isUp === before) return;
-    const data = new Uint8Array(EVENT_DATA_BYTES);
-    data[8] = 1 << 4;
+    const data = eqePortState.create();
+    eqePortState.set(data, 'port', PORT_NUMBER);
     this.#events.post(EVENT.PORT_CHANGE, this.isUp ? PORT_CHANGE.ACTIVE : PORT_CHANGE.DOWN, data);
   }
 

@@ -7,13 +7,14 @@ import { deviceTicks } from '../firmware/device-clock.js';
 import { type ObjectTable, objectTable } from '../firmware/object-table.js';
 import { createCqIn, modifyCqIn, queryCqOut } from '../layouts/commands.js';
 import { cqc } from '../layouts/contexts.js';
+import { eqeComp, eqeCqErr } from '../layouts/entries.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import { GuestBuffer, writeEntry } from '../memory/guest-buffer.js';
 import type { HeapBudget } from '../memory/heap-budget.js';
 import { CQE, CQE_OPCODE, setOutcome } from './completion-entry.js';
 import { doorbellAddress } from './doorbell-record.js';
-import { EVENT, EVENT_DATA_BYTES, type EventQueues } from './event-queue.js';
+import { EVENT, type EventQueues } from './event-queue.js';
 
 /** Producer and consumer index have 24 bits. */
 const INDEX_RANGE = 2 ** 24;
@@ -105,9 +106,8 @@ export class CompletionQueue {
 
   fail(syndrome: number): void {
     this.#failed = true;
-    const data = new Uint8Array(EVENT_DATA_BYTES);
-    new DataView(data.buffer).setUint32(0, this.number);
-    data[11] = syndrome;
+    const data = eqeCqErr.create();
+    eqeCqErr.fill(data, { cqn: this.number, syndrome });
     this.#port.log.info('completion queue error', { cqn: this.number, syndrome });
     this.#events.post(EVENT.CQ_ERROR, 0, data);
   }
@@ -191,8 +191,8 @@ export class CompletionQueue {
     this.#arm = 'none';
     this.#sinceEvent = 0;
     this.#notified = this.#producer;
-    const data = new Uint8Array(EVENT_DATA_BYTES);
-    new DataView(data.buffer).setUint32(24, this.number);
+    const data = eqeComp.create();
+    eqeComp.set(data, 'cqn', this.number);
     const eqn = cqc.get(this.context, 'c_eqn_or_apu_element') & 0xff;
     this.#events.find(eqn)?.post(EVENT.COMPLETION, 0, data);
   }

@@ -5,6 +5,7 @@ import { type CommandCall, CommandError, type CommandTable, STATUS } from '../fi
 import { objectTable } from '../firmware/object-table.js';
 import { createEqIn, createEqOut, destroyEqIn, queryEqOut } from '../layouts/commands.js';
 import { eqc } from '../layouts/contexts.js';
+import { eqeQpSrq } from '../layouts/entries.js';
 import { bytesOf, copyOf } from '../layouts/layout.js';
 import { reportDmaError } from '../memory/dma-report.js';
 import { GuestBuffer, writeEntry } from '../memory/guest-buffer.js';
@@ -28,8 +29,6 @@ export const EVENT = {
 } as const;
 
 const ENTRY_BYTES = 64;
-/** Bytes 32 to 59 of an entry are the event's own. */
-export const EVENT_DATA_BYTES = 28;
 const ENTRY = { TYPE: 1, SUB_TYPE: 3, DATA: 32, OWNER: 63 } as const;
 /** Producer and consumer index have 24 bits. */
 const INDEX_RANGE = 2 ** 24;
@@ -68,9 +67,9 @@ class EventQueue {
   }
 
   /**
-   * `data`: at most {@link EVENT_DATA_BYTES}. An entry that finds the queue full or unreachable is counted and lost.
+   * `data`: the event's own part. An entry that finds the queue full or unreachable is counted and lost.
    */
-  post(event: number, subType: number, data: Uint8Array): void {
+  post(event: number, subType: number, data: DataView): void {
     if (this.#ring.isFull(this.#producer, this.#consumer)) {
       if (this.#overrun++ === 0) this.#port.log.warn('event queue overrun', { eqn: this.number, event });
       return;
@@ -78,7 +77,7 @@ class EventQueue {
     const entry = new Uint8Array(ENTRY_BYTES);
     entry[ENTRY.TYPE] = event;
     entry[ENTRY.SUB_TYPE] = subType;
-    entry.set(data, ENTRY.DATA);
+    entry.set(bytesOf(data), ENTRY.DATA);
     entry[ENTRY.OWNER] = this.#ring.round(this.#producer) & 1;
     try {
       writeEntry(this.#buffer, this.#port.dma, this.#ring.slot(this.#producer) * ENTRY_BYTES, entry);
@@ -169,7 +168,7 @@ export class EventQueues {
     return [...this.#queues.values()].filter((queue) => queue.wants(event));
   }
 
-  post(event: number, subType: number, data: Uint8Array): void {
+  post(event: number, subType: number, data: DataView): void {
     for (const queue of this.subscribers(event)) queue.post(event, subType, data);
   }
 
@@ -178,8 +177,8 @@ export class EventQueues {
    * `mlx5_eqe_comp`.
    */
   postNumber(event: number, number: number): void {
-    const data = new Uint8Array(EVENT_DATA_BYTES);
-    new DataView(data.buffer).setUint32(24, number);
+    const data = eqeQpSrq.create();
+    eqeQpSrq.set(data, 'qp_srq_n', number);
     this.post(event, 0, data);
   }
 

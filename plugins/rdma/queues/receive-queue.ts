@@ -1,6 +1,7 @@
 /** Receive queues: a queue pair's own ring, and the linked lists of shared ones. */
 import type { Dma } from 'ghostbus';
 import { Ring } from 'ghostbus/kit';
+import { wqeDataSeg, wqeSrqNextSeg } from '../layouts/entries.js';
 import { subview } from '../layouts/layout.js';
 import { SPECIAL_KEY } from '../memory/access.js';
 import type { GuestBuffer } from '../memory/guest-buffer.js';
@@ -31,7 +32,7 @@ function parseScatterList(view: DataView, start: number): DataSegment[] {
   const segments: DataSegment[] = [];
   for (let at = start; at + SEGMENT_BYTES <= view.byteLength; at += SEGMENT_BYTES) {
     const part = subview(view, at, SEGMENT_BYTES);
-    if (part.getUint32(4) === SPECIAL_KEY.TERMINATE) break;
+    if (wqeDataSeg.get(part, 'lkey') === SPECIAL_KEY.TERMINATE) break;
     const segment = parseDataSegment(part);
     if (segment === undefined) break;
     segments.push(segment);
@@ -127,7 +128,7 @@ export class ReceiveList implements ReceiveQueue {
     const index = this.#ring.slot(this.#head);
     buffer.read(start + index * strideBytes, entry);
     const view = new DataView(entry.buffer);
-    this.#head = view.getUint16(2);
+    this.#head = wqeSrqNextSeg.get(view, 'next_wqe_index');
     this.#taken = this.#ring.advance(this.#taken);
     this.#checkLimit();
     return { counter: index, segments: parseScatterList(view, SEGMENT_BYTES) };

@@ -2,7 +2,17 @@
  * Work queue entries as libmlx5 and mlx5_ib write them. Source: include/linux/mlx5/qp.h and rdma-core's
  * providers/mlx5/wqe.h.
  */
-import { subview } from '../layouts/layout.js';
+import { mkc } from '../layouts/contexts.js';
+import {
+  wqeAtomicSeg,
+  wqeAv,
+  wqeCtrlSeg,
+  wqeDataSeg,
+  wqeRaddrSeg,
+  wqeUmrCtrlSeg,
+  wqeXrcSeg,
+} from '../layouts/entries.js';
+import { bytesOf, subview } from '../layouts/layout.js';
 import { SPECIAL_KEY } from '../memory/access.js';
 
 /** Sends are placed in blocks of this size, and addressed by their first block. */
@@ -24,14 +34,10 @@ export const OPCODE = {
 } as const;
 
 const CONTROL_BYTES = 16;
-const ADDRESS_VECTOR_BYTES = 48;
 const COMPACT_ADDRESS_VECTOR_BYTES = 16;
-/** Bit 31 of dqp_dct: the address vector has its full size. */
-const EXTENDED_ADDRESS_VECTOR = 0x80000000;
-const UMR_CONTROL_BYTES = 48;
-const MKEY_SEGMENT_BYTES = 64;
+/** Value of wqeCtrlSeg.ce (`MLX5_WQE_CTRL_CQ_UPDATE`); others complete only on error. */
+const ALWAYS_COMPLETES = 2;
 const SEGMENT_BYTES = 16;
-const INLINE_BIT = 0x80000000;
 
 /** A place in memory that a work request names; `lengthBytes` may be 0. */
 export interface DataSegment {
@@ -47,7 +53,6 @@ export type SendPiece = DataSegment | { readonly inline: Uint8Array; readonly le
 export interface AddressVector {
   readonly qkey: number;
   readonly queuePair: number;
-  readonly serviceLevel: number;
   readonly lid: number;
   readonly mac: number;
   readonly trafficClass: number;
@@ -65,7 +70,7 @@ export interface SendEntry {
   readonly blocks: number;
   /** Longer than what is posted, or more is posted than the ring holds. */
   readonly isMalformed: boolean;
-  /** 2: always completes with an entry; 0: only on error (`MLX5_WQE_CTRL_CQ_UPDATE`). */
+  /** With an entry in any case; otherwise only on error. */
   readonly completes: boolean;
   readonly solicited: boolean;
   readonly immediate: number;
@@ -74,19 +79,17 @@ export interface SendEntry {
 }
 
 export function parseControl(view: DataView, index: number): { units: number; entry: SendEntry } {
-  const first = view.getUint32(0);
-  const units = view.getUint32(4) & 0x3f;
-  const flags = view.getUint8(11);
+  const units = wqeCtrlSeg.get(view, 'ds');
   return {
     units,
     entry: {
       index,
-      opcode: first & 0xff,
+      opcode: wqeCtrlSeg.get(view, 'opcode'),
       blocks: Math.max(1, Math.ceil((units * SEGMENT_BYTES) / BLOCK_BYTES)),
       isMalformed: false,
-      completes: ((flags >>> 2) & 3) === 2,
-      solicited: (flags & 2) !== 0,
-      immediate: view.getUint32(12),
+      completes: wqeCtrlSeg.get(view, 'ce') === ALWAYS_COMPLETES,
+      solicited: wqeCtrlSeg.get(view, 'se') === 1,
+      immediate: wqeCtrlSeg.get(view, 'imm'),
       view,
     },
   };
@@ -110,44 +113,42 @@ export class SegmentReader {
   }
 
   remote(): RemotePlace {
-    const view = this.#take(SEGMENT_BYTES);
-    return { address: view.getBigUint64(0), key: view.getUint32(8) };
+    const view = this.#take(wqeRaddrSeg.sizeBytes);
+    return { address: wqeRaddrSeg.get64(view, 'raddr'), key: wqeRaddrSeg.get(view, 'rkey') };
   }
 
   atomic(): { swapOrAdd: bigint; compare: bigint } {
-    const view = this.#take(SEGMENT_BYTES);
-    return { swapOrAdd: view.getBigUint64(0), compare: view.getBigUint64(8) };
+    const view = this.#take(wqeAtomicSeg.sizeBytes);
+    return { swapOrAdd: wqeAtomicSeg.get64(view, 'swap_add'), compare: wqeAtomicSeg.get64(view, 'compare') };
   }
 
-  /** `struct mlx5_wqe_xrc_seg`. */
   xrcSharedReceiveQueue(): number {
-    return this.#take(SEGMENT_BYTES).getUint32(0) & 0xffffff;
+    return wqeXrcSeg.get(this.#take(wqeXrcSeg.sizeBytes), 'xrc_srqn');
   }
 
   addressVector(): AddressVector {
-    const extended = (this.#peek(COMPACT_ADDRESS_VECTOR_BYTES).getUint32(8) & EXTENDED_ADDRESS_VECTOR) !== 0;
-    const taken = this.#take(extended ? ADDRESS_VECTOR_BYTES : COMPACT_ADDRESS_VECTOR_BYTES);
-    const bytes = new Uint8Array(ADDRESS_VECTOR_BYTES);
-    bytes.set(new Uint8Array(taken.buffer, taken.byteOffset, taken.byteLength));
-    const view = new DataView(bytes.buffer);
-    const grh = view.getUint32(28);
+    const isWhole = wqeAv.get(this.#peek(COMPACT_ADDRESS_VECTOR_BYTES), 'extended') === 1;
+    const taken = this.#take(isWhole ? wqeAv.sizeBytes : COMPACT_ADDRESS_VECTOR_BYTES);
+    // What a compact one lacks is zero.
+    const view = wqeAv.create();
+    bytesOf(view).set(bytesOf(taken));
+    const rmac = wqeAv.get(view, 'rmac_31_16') * 2 ** 16 + wqeAv.get(view, 'rmac_15_0');
     return {
-      qkey: view.getUint32(0),
-      queuePair: view.getUint32(8) & 0xffffff,
-      serviceLevel: view.getUint8(12) & 0xf,
-      lid: view.getUint16(14),
-      mac: view.getUint16(20) * 2 ** 32 + view.getUint32(22),
-      trafficClass: view.getUint8(26),
-      hopLimit: view.getUint8(27),
-      hasGrh: (grh & 0x40000000) !== 0,
-      sourceGidIndex: (grh >>> 20) & 0xff,
-      flowLabel: grh & 0xfffff,
-      gid: bytes.slice(32, 48),
+      qkey: wqeAv.get(view, 'qkey'),
+      queuePair: wqeAv.get(view, 'dqpn'),
+      lid: wqeAv.get(view, 'rlid'),
+      mac: wqeAv.get(view, 'rmac_47_32') * 2 ** 32 + rmac,
+      trafficClass: wqeAv.get(view, 'tclass'),
+      hopLimit: wqeAv.get(view, 'hop_limit'),
+      hasGrh: wqeAv.get(view, 'grh') === 1,
+      sourceGidIndex: wqeAv.get(view, 'sgid_index'),
+      flowLabel: wqeAv.get(view, 'flow_label'),
+      gid: bytesOf(wqeAv.part(view, 'rgid')),
     };
   }
 
   umr(): { control: DataView; mkey: DataView } {
-    return { control: this.#take(UMR_CONTROL_BYTES), mkey: this.#take(MKEY_SEGMENT_BYTES) };
+    return { control: this.#take(wqeUmrCtrlSeg.sizeBytes), mkey: this.#take(mkc.sizeBytes) };
   }
 
   /** The rest of the entry. */
@@ -164,9 +165,8 @@ export class SegmentReader {
   pieces(): SendPiece[] {
     const pieces: SendPiece[] = [];
     while (this.#at + SEGMENT_BYTES <= this.#view.byteLength) {
-      const first = this.#view.getUint32(this.#at);
-      if ((first & INLINE_BIT) !== 0) {
-        pieces.push(this.#inline(first & 0x3ff));
+      if (wqeDataSeg.get(this.#view, 'inline', this.#at) === 1) {
+        pieces.push(this.#inline(wqeDataSeg.get(this.#view, 'inline_byte_count', this.#at)));
         continue;
       }
       const segment = parseDataSegment(this.#take(SEGMENT_BYTES));
@@ -196,10 +196,10 @@ export class SegmentReader {
 
 /** `struct mlx5_wqe_data_seg`; undefined for one that only pads. A length of 0 with a real key means 2 GiB. */
 export function parseDataSegment(view: DataView): DataSegment | undefined {
-  const byteCount = view.getUint32(0) & 0x7fffffff;
-  const key = view.getUint32(4);
-  if (byteCount === 0 && (key === SPECIAL_KEY.TERMINATE || key === 0)) return undefined;
-  return { key, address: view.getBigUint64(8), lengthBytes: byteCount === 0 ? 2 ** 31 : byteCount };
+  const lengthBytes = wqeDataSeg.get(view, 'byte_count');
+  const key = wqeDataSeg.get(view, 'lkey');
+  if (lengthBytes === 0 && (key === SPECIAL_KEY.TERMINATE || key === 0)) return undefined;
+  return { key, address: wqeDataSeg.get64(view, 'addr'), lengthBytes: lengthBytes === 0 ? 2 ** 31 : lengthBytes };
 }
 
 export function totalBytes(pieces: readonly { readonly lengthBytes: number }[]): number {

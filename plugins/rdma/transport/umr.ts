@@ -4,6 +4,7 @@
  */
 
 import { mkc } from '../layouts/contexts.js';
+import { wqeUmrCtrlSeg } from '../layouts/entries.js';
 import { bytesOf } from '../layouts/layout.js';
 import { type MemoryKey, OCTOWORD_BYTES } from '../memory/memory-key.js';
 import type { MemoryKeys } from '../memory/memory-keys.js';
@@ -49,8 +50,8 @@ export function* executeUmr(host: UmrHost, sending: Sending, reader: SegmentRead
   const { control, mkey } = reader.umr();
   const key = host.memoryKeys.findIndex(entry.immediate >>> 8);
   if (key === undefined) throw new RequestFailed(SYNDROME.MW_BIND, `there is no key 0x${entry.immediate.toString(16)}`);
-  const flags = control.getUint8(0);
-  const mask = control.getBigUint64(8);
+  const flags = wqeUmrCtrlSeg.get(control, 'flags');
+  const mask = wqeUmrCtrlSeg.get64(control, 'mkey_mask');
   requirePermission(sending, key, flags, mask);
   const table = yield* translations(host, sending, reader, control, flags);
   const offset = (flags & FLAG.TRANSLATION_OFFSET) === 0 ? 0 : translationOffset(control);
@@ -84,7 +85,7 @@ function* translations(
   control: DataView,
   flags: number,
 ): Work<Uint8Array> {
-  const lengthBytes = control.getUint16(4) * OCTOWORD_BYTES;
+  const lengthBytes = wqeUmrCtrlSeg.get(control, 'xlt_octowords') * OCTOWORD_BYTES;
   if (lengthBytes === 0) return new Uint8Array(0);
   if ((flags & FLAG.INLINE) !== 0) {
     const rest = bytesOf(reader.rest());
@@ -104,7 +105,8 @@ function* translations(
 
 /** 48 bits in two pieces, in units of 16 bytes. */
 function translationOffset(control: DataView): number {
-  return (control.getUint32(16) * 2 ** 16 + control.getUint16(6)) * OCTOWORD_BYTES;
+  const high = wqeUmrCtrlSeg.get(control, 'xlt_offset_47_16');
+  return (high * 2 ** 16 + wqeUmrCtrlSeg.get(control, 'xlt_offset')) * OCTOWORD_BYTES;
 }
 
 function applyMask(key: MemoryKey, given: DataView, mask: bigint): void {
