@@ -14,8 +14,8 @@ export interface BusOptions {
   /** Timers by the same time. Default: a queue of the bus's own. */
   readonly timers?: TimerQueue;
   /**
-   * Shared with a watcher on another thread: since when a handler runs, in milliseconds of the monotonic clock, 0 when none
-   * does. A handler that never returns can only be reported from there.
+   * Shared with a watcher on another thread: since when a handler runs, in milliseconds of the monotonic clock, 0 when
+   * none does. A handler that never returns can only be reported from there.
    */
   readonly busySinceMs?: Float64Array;
 }
@@ -105,8 +105,8 @@ export class Bus implements Watcher {
   }
 
   /**
-   * Serves every descriptor that is ready, waiting at most `timeoutMs` for one (-1: no limit). Also called from inside a
-   * handler that waits for the answer to a DMA message.
+   * Serves every descriptor that is ready, waiting at most `timeoutMs` for one (-1: no limit). Also called from inside
+   * a handler that waits for the answer to a DMA message.
    */
   serveReady(timeoutMs: number): void {
     if (this.#handlersRunning === 0) {

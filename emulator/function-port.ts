@@ -24,8 +24,8 @@ export interface PortHost {
 }
 
 /**
- * `running`: the model is in service. `halted`: it broke or left the bus, so no work of it runs, but it can still be looked at.
- * `closed`: it was thrown away.
+ * `running`: the model is in service. `halted`: it broke or left the bus, so no work of it runs, but it can
+ * still be looked at. `closed`: it was thrown away.
  */
 type PortState = 'running' | 'halted' | 'closed';
 

@@ -11,8 +11,8 @@ export interface HandlerReport {
 }
 
 /**
- * Looks at the bus thread from time to time. The time in which the host had no processor for the thread is not the handler's: a function is
- * given up then, too, but on a busy host that is nobody's defect.
+ * Looks at the bus thread from time to time. The time in which the host had no processor for the thread is not the
+ * handler's: a function is given up then, too, but on a busy host that is nobody's defect.
  */
 export class HandlerWatch {
   readonly #runDelayMs: () => number;
@@ -51,7 +51,10 @@ export class HandlerWatch {
   }
 }
 
-/** The second number of a thread's schedstat (Linux Documentation/scheduler/sched-stats.rst): ns of waiting on a run queue. 0 where there is none. */
+/**
+ * The second number of a thread's schedstat (Linux Documentation/scheduler/sched-stats.rst): ns of
+ * waiting on a run queue. 0 where there is none.
+ */
 export function runDelayMs(threadId: number): number {
   try {
     const text = readFileSync(`/proc/self/task/${threadId}/schedstat`, 'utf8');

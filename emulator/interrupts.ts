@@ -3,8 +3,8 @@ import type { InterruptCapability } from './pci/capability.js';
 import { IRQ, type IrqInfo } from './vfio-user/device.js';
 
 /**
- * The interrupt vectors of one function: one eventfd per vector that QEMU has assigned. Masks of MSI and MSI-X live in QEMU
- * (vfio-user.md §2.8); a masked vector's eventfd is one that QEMU latches as pending.
+ * The interrupt vectors of one function: one eventfd per vector that QEMU has assigned. Masks of MSI and MSI-X live in
+ * QEMU (vfio-user.md §2.8); a masked vector's eventfd is one that QEMU latches as pending.
  */
 export class InterruptLines {
   readonly irqs: readonly IrqInfo[];
@@ -17,7 +17,8 @@ export class InterruptLines {
     const counts = new Array<number>(IRQ.COUNT).fill(0);
     for (const { kind, vectors } of capabilities) counts[kind === 'msix' ? IRQ.MSIX : IRQ.MSI] = vectors;
     this.vectors = Math.max(counts[IRQ.MSI]!, counts[IRQ.MSIX]!);
-    // QEMU warns unless the error interrupt has exactly one vector, and stops the machine when it fires (vfio-user.md §2.10).
+    // QEMU warns unless the error interrupt has exactly one vector, and stops the machine when it
+    // fires (vfio-user.md §2.10).
     counts[IRQ.ERR] = 1;
     this.irqs = counts.map((count) => ({ count, maskable: false, autoMasked: false }));
     this.#eventfds = counts.map((count) => new Array<number | undefined>(count).fill(undefined));

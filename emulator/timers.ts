@@ -48,8 +48,8 @@ export class TimerQueue implements Clock {
   }
 
   /**
-   * Runs the timers that are due now through `run`; those that they set, however short, wait for the next call, so that a
-   * function cannot keep the loop here.
+   * Runs the timers that are due now through `run`; those that they set, however short, wait for the next call,
+   * so that a function cannot keep the loop here.
    */
   runDue(run: (callback: () => void) => void): void {
     const nowNs = this.nowNs();

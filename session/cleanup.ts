@@ -63,8 +63,8 @@ export interface SignalSource {
 }
 
 /**
- * Runs `work` and afterwards its cleanup, whether it succeeds, throws or a signal arrives. The first signal rejects with
- * {@link InterruptedError} once everything is undone; the second forces and exits.
+ * Runs `work` and afterwards its cleanup, whether it succeeds, throws or a signal arrives. The first signal rejects
+ * with {@link InterruptedError} once everything is undone; the second forces and exits.
  */
 export async function withCleanup<T>(
   work: (cleanup: Cleanup) => Promise<T>,

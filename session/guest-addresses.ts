@@ -2,7 +2,8 @@ import type { Emulator } from '../emulator/emulator.js';
 import type { Guest } from '../qemu/index.js';
 
 /**
- * The guest's address (`0000:01:00.0`) of each served function, by name; they are told apart by vendor, device and order.
+ * The guest's address (`0000:01:00.0`) of each served function, by name; they are told apart by
+ * vendor, device and order.
  * @throws Error when the guest does not see one of them.
  */
 export async function guestAddresses(

@@ -81,8 +81,8 @@ class RunRecord {
 }
 
 /**
- * Serves the functions, boots a guest with them, runs the command and ends everything. Resolves with the exit status; what
- * went wrong is said on `output.stderr` (and in the report with `json`).
+ * Serves the functions, boots a guest with them, runs the command and ends everything. Resolves with the exit status;
+ * what went wrong is said on `output.stderr` (and in the report with `json`).
  */
 export async function runInGuest(
   request: RunRequest,

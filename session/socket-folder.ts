@@ -25,8 +25,8 @@ export async function newSocketFolder(root: string = socketRoot()): Promise<Sock
 }
 
 /**
- * The folder that the user names: made when it is not there, else it must be private, and sockets of a dead emulator are
- * removed from it. @throws UsageError
+ * The folder that the user names: made when it is not there, else it must be private, and sockets of a dead
+ * emulator are removed from it. @throws UsageError
  */
 export async function givenSocketFolder(name: string): Promise<SocketFolder> {
   const path = resolve(name);

@@ -4,7 +4,10 @@ import type { EmulatorLog } from '../emulator/emulator.js';
 const SLOW_HOST =
   /took \d+ ms; the virtual machine's processors may have waited|^the host had no processor for the bus thread/;
 
-/** Keeps warnings and errors of the emulator for a test or a matrix to judge: nothing may hide in a log that nobody reads. */
+/**
+ * Keeps warnings and errors of the emulator for a test or a matrix to judge: nothing may hide in
+ * a log that nobody reads.
+ */
 export class WatchedLog implements EmulatorLog {
   readonly complaints: string[] = [];
   debug(): void {}

@@ -3,8 +3,8 @@ import { resolve } from 'node:path';
 import { UsageError } from './exit-status.js';
 
 /**
- * The absolute path, once it is sure that a file there can be written: whoever waits for minutes is told before. It is made when
- * there is none, and keeps what is in it. @throws UsageError
+ * The absolute path, once it is sure that a file there can be written: whoever waits for minutes is told before. It is
+ * made when there is none, and keeps what is in it. @throws UsageError
  */
 export function writableFile(option: string, file: string): string {
   const path = resolve(file);

@@ -60,8 +60,8 @@ function refuseRepetition(args: Record<string, unknown>): boolean {
 }
 
 /**
- * Takes the guest's command, all that stands behind `--`, out of the arguments. Yargs would do it too, but reads its words as
- * numbers where it can: 0x10 would reach the guest as 16.
+ * Takes the guest's command, all that stands behind `--`, out of the arguments. Yargs would do it too, but reads its
+ * words as numbers where it can: 0x10 would reach the guest as 16.
  */
 export function splitGuestCommand(argv: readonly string[]): {
   own: readonly string[];

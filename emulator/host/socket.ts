@@ -212,7 +212,8 @@ function receivedFds(controlBytes: number): number[] {
 
 /**
  * Sends up to `length` bytes of `buffer` from `offset` on, with copies of `fds`. Never waits and raises no signal.
- * Returns how many bytes went out; when fewer than `length`, the descriptors have gone with them: send the rest with none.
+ * Returns how many bytes went out; when fewer than `length`, the descriptors have gone with them:
+ * send the rest with none.
  * @throws SystemError, e.g. EPIPE when the peer has closed
  */
 export function sendWithFds(

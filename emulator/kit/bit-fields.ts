@@ -1,6 +1,6 @@
 /**
- * Fields of a register, a packet's control word or a table entry, declared once by lowest bit and width, as data books do.
- * Declared fields lie apart and inside the word; a mistake there is found when the module is loaded.
+ * Fields of a register, a packet's control word or a table entry, declared once by lowest bit and width, as data books
+ * do. Declared fields lie apart and inside the word; a mistake there is found when the module is loaded.
  *
  * Values are stored as hardware stores them: bits beyond the field are dropped.
  */

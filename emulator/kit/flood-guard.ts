@@ -1,9 +1,9 @@
 /**
  * A log that a guest cannot flood: most of what a device warns about is something the guest did, as often as it likes.
  *
- * It is a {@link Log}, so it stands wherever one is asked for, a register block's too. Each {@link FloodGuard.source} has a
- * limit of its own, so that one kind of noise does not hide the others. What was left out is said, at the latest when the
- * period ends.
+ * It is a {@link Log}, so it stands wherever one is asked for, a register block's too. Each {@link
+ * FloodGuard.source} has a limit of its own, so that one kind of noise does not hide the others. What was left
+ * out is said, at the latest when the period ends.
  */
 import type { Clock, Log, Timer } from '../plugin/index.js';
 
@@ -42,7 +42,10 @@ class Source implements Log {
     if (clock !== undefined) this.attach(clock);
   }
 
-  /** Timers of an earlier clock are gone (the function was reset), its account goes on: a reset is no way around the limit. */
+  /**
+   * Timers of an earlier clock are gone (the function was reset), its account goes on: a reset is
+   * no way around the limit.
+   */
   attach(clock: Clock): void {
     const isFirst = this.#clock === undefined;
     this.#clock = clock;
@@ -75,7 +78,9 @@ class Source implements Log {
     else if (this.#leftOut++ === 0) this.#tellLater();
   }
 
-  /** The first record is left out: either when the period ends it will be said how many, or it is said now that all are. */
+  /**
+   * The first record is left out: either when the period ends it will be said how many, or it is said now that all are.
+   */
   #tellLater(): void {
     const restMs = this.#periodMs - this.#passedMs();
     if (restMs === Number.POSITIVE_INFINITY) {
@@ -105,7 +110,10 @@ class Source implements Log {
   }
 }
 
-/** The log of a device, with a source of its own for what is not sorted further. `debug` is for people and never limited. */
+/**
+ * The log of a device, with a source of its own for what is not sorted further. `debug` is for
+ * people and never limited.
+ */
 export class FloodGuard implements Log {
   readonly #log: Log;
   readonly #limit: FloodLimit;
@@ -128,8 +136,8 @@ export class FloodGuard implements Log {
   }
 
   /**
-   * The log of one kind of record. `name` is one of a few fixed texts, never something a guest chose: each is kept for good.
-   * `limit` counts where the name is used first.
+   * The log of one kind of record. `name` is one of a few fixed texts, never something a guest chose: each is kept for
+   * good. `limit` counts where the name is used first.
    */
   source(name: string, limit: FloodLimit = this.#limit): Log {
     let source = this.#sources.get(name);

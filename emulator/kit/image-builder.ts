@@ -1,8 +1,8 @@
 /**
  * Binary images laid out by hand: ROMs, discovery tables, firmware headers, structures that a device hands to a driver.
  *
- * Every value is put at its offset, in any order, so that headers can be filled in once the place of what they point to is
- * known; {@link ImageBuilder.reserve} gives places. What is not put keeps the padding.
+ * Every value is put at its offset, in any order, so that headers can be filled in once the place of what they point to
+ * is known; {@link ImageBuilder.reserve} gives places. What is not put keeps the padding.
  */
 
 export interface ImageOptions {
@@ -92,8 +92,8 @@ export class ImageBuilder {
   }
 
   /**
-   * Latin-1 text without an end of its own; with `fieldBytes` a C string in a field of that size: cut so that a zero follows
-   * it, and filled up with zeros.
+   * Latin-1 text without an end of its own; with `fieldBytes` a C string in a field of that size: cut so
+   * that a zero follows it, and filled up with zeros.
    */
   text(offset: number, text: string, fieldBytes?: number): this {
     const bytes = Buffer.from(text, 'latin1');

@@ -1,6 +1,8 @@
 /** Objects that a driver creates and names by number: queues, keys, domains, contexts. */
 
-/** Why a registry refused. `full`: all numbers, or as many as the limit, are in use. `unknown`: there is no such object. */
+/**
+ * Why a registry refused. `full`: all numbers, or as many as the limit, are in use. `unknown`: there is no such object.
+ */
 export type RegistryRefusal = 'full' | 'unknown';
 
 /** What a registry throws unless it was told what to throw. */
@@ -52,8 +54,8 @@ export class ObjectRegistry<T> {
   }
 
   /**
-   * Adds what `create` makes of its number, and returns the number; nothing is added when `create` throws. Refused when all
-   * are in use.
+   * Adds what `create` makes of its number, and returns the number; nothing is added when
+   * `create` throws. Refused when all are in use.
    */
   add(create: (id: number) => T): number {
     if (this.#objects.size >= this.#limit) throw this.#refuse('full', `all ${this.#limit} of ${this.kind} are in use`);

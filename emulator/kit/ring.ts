@@ -1,13 +1,16 @@
 /**
  * Arithmetic of rings between a driver and a device: a producer's and a consumer's counter, which wrap.
  *
- * A {@link Ring} holds no counters: they are registers, fields of doorbell records, words in guest memory, and untrusted where
- * the driver writes them. It knows three ways of counting, by the range that the counters wrap at:
- * the number of entries (positions; one entry stays free, or full would look like empty), a multiple of it (twice the entries:
- * positions with a wrap bit; or a fixed width, 2^16, 2^24), where all entries can be used.
+ * A {@link Ring} holds no counters: they are registers, fields of doorbell records, words in guest memory, and
+ * untrusted where the driver writes them. It knows three ways of counting, by the range that the counters wrap at: the
+ * number of entries (positions; one entry stays free, or full would look like empty), a multiple of it (twice the
+ * entries: positions with a wrap bit; or a fixed width, 2^16, 2^24), where all entries can be used.
  */
 
-/** Rings that a guest sizes: at least 1 entry, so that arithmetic holds whatever it wrote; bounds above are the device's. */
+/**
+ * Rings that a guest sizes: at least 1 entry, so that arithmetic holds whatever it wrote; bounds
+ * above are the device's.
+ */
 export interface RingShape {
   readonly entries: number;
   /** Counters run from 0 to one less. A multiple of `entries`. Default: `entries`. */

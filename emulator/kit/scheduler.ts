@@ -1,15 +1,16 @@
 /**
  * Lets the engines of one model work in turns, in slices that are posted, so that no register access waits for them.
  *
- * What may be done in a slice is counted in {@link WorkUnits}, whatever the work is: copied bytes, packets, descriptors,
- * register accesses. An engine charges its turn's {@link WorkBudget} for what it does, best where the work happens, and stops
- * when the budget is spent.
+ * What may be done in a slice is counted in {@link WorkUnits}, whatever the work is: copied bytes, packets,
+ * descriptors, register accesses. An engine charges its turn's {@link WorkBudget} for what it does, best where the
+ * work happens, and stops when the budget is spent.
  */
 import { type FunctionPort, SLICE_BYTES, type Timer } from '../plugin/index.js';
 
 /**
- * What work costs: one unit is the time in which one byte is copied at memcpy's speed, about 0.25 ns; 4096 units are about
- * a microsecond. All engines of all devices charge in it, so that a slice takes about a millisecond whatever is in it.
+ * What work costs: one unit is the time in which one byte is copied at memcpy's speed, about 0.25
+ * ns; 4096 units are about a microsecond. All engines of all devices charge in it, so that a
+ * slice takes about a millisecond whatever is in it.
  */
 export type WorkUnits = number;
 
@@ -19,7 +20,9 @@ export const COST = {
   byte: 1,
   /** One packet, work queue entry or descriptor that lies at hand: decoding it and a small effect. */
   entry: 4096,
-  /** One access to a register, of this function or a peer: decoding its place and running its handler (`npm run bench`). */
+  /**
+   * One access to a register, of this function or a peer: decoding its place and running its handler (`npm run bench`).
+   */
   registerAccess: 4096,
   /** A detour through memory before work goes on: page walk, fetch of a new buffer or of a descriptor's list. */
   fetch: 64 * 1024,
@@ -68,14 +71,17 @@ export class WorkBudget {
 }
 
 /**
- * How a turn ended. `ready`: there is more to do, ask again. `idle`: nothing to do until {@link Scheduler.wake}. `poll`: it
- * waits for something that nobody announces (a value in memory), look again in a while.
+ * How a turn ended. `ready`: there is more to do, ask again. `idle`: nothing to do until {@link Scheduler.wake}.
+ * `poll`: it waits for something that nobody announces (a value in memory), look again in a while.
  */
 export type TurnResult = 'ready' | 'idle' | 'poll';
 
 /** Something that works in turns: a queue, an engine. */
 export interface Runnable {
-  /** Works until the budget is spent or there is nothing to do. An exception ends the function, as in a register handler. */
+  /**
+   * Works until the budget is spent or there is nothing to do. An exception ends the function, as
+   * in a register handler.
+   */
   turn(budget: WorkBudget): TurnResult;
 }
 
@@ -144,8 +150,8 @@ export class Scheduler {
   }
 
   /**
-   * Nothing runs any more; to be called when the model is powered off. An engine whose own turn led to that finds its budget
-   * spent.
+   * Nothing runs any more; to be called when the model is powered off. An engine whose own turn
+   * led to that finds its budget spent.
    */
   stop(): void {
     this.#isStopped = true;

@@ -12,14 +12,14 @@ export type DmaFailure =
   | 'message-failed';
 
 /**
- * By this, not by its class, an error is recognised: a plugin may come with a copy of this package of its own, so that the class
- * which the emulator throws is not the one that the plugin imported.
+ * By this, not by its class, an error is recognised: a plugin may come with a copy of this package of its own, so that
+ * the class which the emulator throws is not the one that the plugin imported.
  */
 const DMA_ERROR = Symbol.for('ghostbus.DmaError');
 
 /**
- * A DMA request that did not complete. Device code turns it into the error its data book prescribes. `instanceof` knows those of
- * every copy of this package.
+ * A DMA request that did not complete. Device code turns it into the error its data book prescribes.
+ * `instanceof` knows those of every copy of this package.
  */
 export class DmaError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
@@ -43,8 +43,8 @@ export class DmaError extends Error {
 }
 
 /**
- * DMA by a model that was thrown away. Device code lets it pass: whatever was under way ends there, and the emulator, which
- * knows that this work is nobody's any more, drops it.
+ * DMA by a model that was thrown away. Device code lets it pass: whatever was under way ends there, and the emulator,
+ * which knows that this work is nobody's any more, drops it.
  */
 export class PortClosedError extends Error {
   constructor(functionName: string, reason: string) {

@@ -312,7 +312,9 @@ interface ModelMap {
   readonly file: number | undefined;
 }
 
-/** A thousand random steps on the space and on a plain list of maps; outcomes and every page's lookup must be the same. */
+/**
+ * A thousand random steps on the space and on a plain list of maps; outcomes and every page's lookup must be the same.
+ */
 function againstModel(space: DmaSpace, firstFile: number, seed: number): void {
   const random = randomSource(seed);
   const pages = 48;

@@ -23,7 +23,10 @@ export interface DmaMapRequest {
   readonly offset: number;
 }
 
-/** One DMA_MAP with a file: `address` + n is byte `memoryOffset` + n of `memory`, from `start` up to, not including, `end`. */
+/**
+ * One DMA_MAP with a file: `address` + n is byte `memoryOffset` + n of `memory`, from `start` up
+ * to, not including, `end`.
+ */
 export interface MemoryMap {
   readonly kind: 'guest-memory';
   readonly start: number;
@@ -81,9 +84,9 @@ export class DmaSpace {
   }
 
   /**
-   * Whether the client shows guest memory as it lies, its first byte at address 0, as QEMU does for a function whose requests
-   * no IOMMU translates. No translated space looks like that: Linux hands the first page to nobody (arch/x86/kernel/setup.c reserves it),
-   * so whatever is mapped at IOVA 0 is another one.
+   * Whether the client shows guest memory as it lies, its first byte at address 0, as QEMU does for a function whose
+   * requests no IOMMU translates. No translated space looks like that: Linux hands the first page to nobody
+   * (arch/x86/kernel/setup.c reserves it), so whatever is mapped at IOVA 0 is another one.
    */
   get isUntranslated(): boolean {
     const first = this.#maps[0];
@@ -111,8 +114,8 @@ export class DmaSpace {
   }
 
   /**
-   * Removes every map inside [address, address + sizeBytes), as VFIO's type 1 does (linux/vfio.h VFIO_IOMMU_UNMAP_DMA): a vIOMMU's page
-   * tables fill page by page and are invalidated by large ranges.
+   * Removes every map inside [address, address + sizeBytes), as VFIO's type 1 does (linux/vfio.h VFIO_IOMMU_UNMAP_DMA):
+   * a vIOMMU's page tables fill page by page and are invalidated by large ranges.
    * @throws SystemError ENOENT when no map is in the range, or one reaches beyond it; nothing is removed then
    */
   unmap(address: number, sizeBytes: number): void {

@@ -42,15 +42,17 @@ export interface FabricMember {
  * Which requests reach a BAR.
  *
  * `address`: every request with an address inside it. Right without a translating IOMMU, where a BAR has the same
- * address everywhere, whether the request turns around in a switch or, because of ACS redirect or separate root ports, in
- * the host bridge. Right also with a translating IOMMU when the functions share a switch without ACS redirect: the switch
- * routes by address before the IOMMU sees the request, and Linux keeps the bridges' windows out of the IOVA space.
+ * address everywhere, whether the request turns around in a switch or, because of ACS redirect or
+ * separate root ports, in the host bridge. Right also with a translating IOMMU when the functions share a
+ * switch without ACS redirect: the switch routes by address before the IOMMU sees the request, and Linux
+ * keeps the bridges' windows out of the IOVA space.
  *
- * `iommu`: an IOMMU sees every request (root ports, or a switch with ACS redirect) and may translate those of any function, as the guest
- * decides for each: with `iommu=pt` those of the kernel's drivers pass as they are while those of a function that a program drives through
- * vfio are translated. A function that is not translated ({@link DmaSpace.isUntranslated}) reaches BARs by address. For one that is,
- * an address is an IOVA and means what its client mapped there, be it some BAR's address or not; a BAR that the guest mapped at
- * an IOVA is reached by DMA messages, because only QEMU knows the translation.
+ * `iommu`: an IOMMU sees every request (root ports, or a switch with ACS redirect) and may translate those of any
+ * function, as the guest decides for each: with `iommu=pt` those of the kernel's drivers pass as they are while
+ * those of a function that a program drives through vfio are translated. A function that is not translated ({@link
+ * DmaSpace.isUntranslated}) reaches BARs by address. For one that is, an address is an IOVA and means what its
+ * client mapped there, be it some BAR's address or not; a BAR that the guest mapped at an IOVA is reached by DMA
+ * messages, because only QEMU knows the translation.
  */
 export type PeerRouting = 'address' | 'iommu';
 
@@ -58,8 +60,8 @@ export interface FabricOptions {
   /** Default `address`. */
   readonly peerRouting?: PeerRouting;
   /**
-   * Calls `work` soon, outside any handler of `member`, in the order of other posted work of `member`. It executes writes
-   * that peers posted into the member's registers.
+   * Calls `work` soon, outside any handler of `member`, in the order of other posted work of `member`. It executes
+   * writes that peers posted into the member's registers.
    */
   readonly schedule: (member: FabricMember, work: () => void) => void;
 }
@@ -180,7 +182,10 @@ export class FabricPort {
     this.#lastOwner = undefined;
   }
 
-  /** Bytes that went over this function's private link to `name`. Links are not routed: only the counting is the fabric's. */
+  /**
+   * Bytes that went over this function's private link to `name`. Links are not routed: only the
+   * counting is the fabric's.
+   */
   countLink(name: string, direction: Direction, lengthBytes: number): void {
     countLink(this.counters.links, name, direction, lengthBytes);
   }
@@ -191,8 +196,8 @@ export class FabricPort {
   }
 
   /**
-   * Where this function's request at `address` goes; {@link limit} says how far. Use the result at once: it is stale after
-   * any call that may run guest-driven code. `lengthBytes` is for the error.
+   * Where this function's request at `address` goes; {@link limit} says how far. Use the result at once: it is stale
+   * after any call that may run guest-driven code. `lengthBytes` is for the error.
    * @throws DmaError
    */
   resolve(direction: Direction, address: number, lengthBytes: number): Target {

@@ -33,7 +33,9 @@ export class FunctionDma implements Dma {
     this.#port = port;
   }
 
-  /** From now on every call throws {@link PortClosedError}, also one that waits for the answer to a message just now. */
+  /**
+   * From now on every call throws {@link PortClosedError}, also one that waits for the answer to a message just now.
+   */
   close(reason: string): void {
     this.#closed ??= reason;
   }
@@ -267,8 +269,8 @@ export class FunctionDma implements Dma {
   }
 
   /**
-   * Moves bytes straight between memories. Where one end is none, `viaBuffer` moves a chunk: handlers or a client's requests
-   * may run then and unmap anything, so no view is held and both ends are looked up again.
+   * Moves bytes straight between memories. Where one end is none, `viaBuffer` moves a chunk: handlers or a client's
+   * requests may run then and unmap anything, so no view is held and both ends are looked up again.
    */
   #transfer(
     lengthBytes: number,

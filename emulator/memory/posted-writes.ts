@@ -24,7 +24,9 @@ export class PostedWrites {
   #scheduled = false;
   #busy = false;
 
-  /** @param schedule calls its argument soon, from outside any handler of the function, unless {@link drop} was called */
+  /**
+   * @param schedule calls its argument soon, from outside any handler of the function, unless {@link drop} was called
+   */
   constructor(schedule: (drain: () => void) => void) {
     this.#schedule = schedule;
   }

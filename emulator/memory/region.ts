@@ -2,8 +2,8 @@
 import { allocatedBytes, closeFd, createMemfd, MappedFile, punchHole } from '../host/index.js';
 
 /**
- * Marks what {@link createMemoryRegion} made. It exists for the compiler only: an object that looks like a region does not pass
- * for one, because it has no file that a guest could map.
+ * Marks what {@link createMemoryRegion} made. It exists for the compiler only: an object that looks like a region does
+ * not pass for one, because it has no file that a guest could map.
  */
 declare const BACKED: unique symbol;
 
@@ -21,7 +21,9 @@ export interface MemoryRegion {
   fill(offset: number, value: number, lengthBytes: number): void;
   /** Copies inside this region; overlapping ranges behave like memmove. */
   copy(destination: number, source: number, lengthBytes: number): void;
-  /** Calls `visit` with views of the memory itself, in order, covering the range. Views are valid during the call only. */
+  /**
+   * Calls `visit` with views of the memory itself, in order, covering the range. Views are valid during the call only.
+   */
   forEachSpan(offset: number, lengthBytes: number, visit: (bytes: Uint8Array, offsetInRange: number) => void): void;
   readU32(offset: number): number;
   readU64(offset: number): bigint;

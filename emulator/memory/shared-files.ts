@@ -16,9 +16,9 @@ export interface SharedFile {
 }
 
 /**
- * So many files stay mapped after their last unmap. A vIOMMU makes one map per page and unmaps it when the transfer is done;
- * without this a function with one transfer at a time would map its guest's memory anew each time, and addresses come
- * back only when the garbage collector has run (see host/mapping.ts).
+ * So many files stay mapped after their last unmap. A vIOMMU makes one map per page and unmaps it when the transfer is
+ * done; without this a function with one transfer at a time would map its guest's memory anew each time, and addresses
+ * come back only when the garbage collector has run (see host/mapping.ts).
  */
 const IDLE_LIMIT = 2;
 
@@ -37,7 +37,8 @@ export class SharedFiles {
   }
 
   /**
-   * The file behind `fd`, mapped up to `offset + lengthBytes` at least. The caller keeps `fd` and calls {@link release}.
+   * The file behind `fd`, mapped up to `offset + lengthBytes` at least. The caller keeps `fd` and
+   * calls {@link release}.
    * @throws SystemError EINVAL when the file is shorter; mmap's own errors
    */
   acquire(fd: number, identity: FileIdentity, offset: number, lengthBytes: number, writable: boolean): SharedFile {
@@ -102,7 +103,10 @@ function slotOf(key: string, writable: boolean): string {
   return `${key}${writable ? ':w' : ':r'}`;
 }
 
-/** Maps every window of the range now, so that a file that cannot be mapped is refused here and not in the middle of a DMA. */
+/**
+ * Maps every window of the range now, so that a file that cannot be mapped is refused here and
+ * not in the middle of a DMA.
+ */
 function touchWindows(memory: MappedFile, offset: number, lengthBytes: number): void {
   const first = Math.floor(offset / WINDOW_BYTES);
   const last = Math.floor((offset + lengthBytes - 1) / WINDOW_BYTES);

@@ -21,7 +21,10 @@ export interface FabricBar {
   readonly sizeBytes: number;
   /** Sorted and disjoint. */
   readonly memoryParts: readonly MemoryPart[];
-  /** Register accesses: naturally aligned, 1, 2, 4 or 8 bytes. They never throw: a handler's fault stays in its function. */
+  /**
+   * Register accesses: naturally aligned, 1, 2, 4 or 8 bytes. They never throw: a handler's fault
+   * stays in its function.
+   */
   read(offset: number, target: Uint8Array): void;
   write(offset: number, source: Uint8Array): void;
 }

@@ -19,8 +19,9 @@ export interface AccessControlServicesOptions extends CapabilityPlacement {
 }
 
 /**
- * Access Control Services of a function (PCIe 6.0 §7.7.11). Control starts at zero; every service offered can be enabled,
- * and Linux' p2pdma then no longer sends peers' traffic directly (drivers/pci/p2pdma.c pci_bridge_has_acs_redir).
+ * Access Control Services of a function (PCIe 6.0 §7.7.11). Control starts at zero; every service
+ * offered can be enabled, and Linux' p2pdma then no longer sends peers' traffic directly
+ * (drivers/pci/p2pdma.c pci_bridge_has_acs_redir).
  */
 export function accessControlServices(options: AccessControlServicesOptions = {}): Capability {
   const { requestRedirect = true, completionRedirect = true, directTranslated = false } = options;

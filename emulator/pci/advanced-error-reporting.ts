@@ -4,7 +4,9 @@ import { CapabilityLayout, type CapabilityPlacement, placement } from './capabil
 /** Extended capability id, linux/pci_regs.h PCI_EXT_CAP_ID_ERR. */
 const ADVANCED_ERROR_REPORTING_ID = 0x0001;
 
-/** Register offsets, linux/pci_regs.h PCI_ERR_*. Header and prefix logs stay zero: nothing ever goes wrong on this link. */
+/**
+ * Register offsets, linux/pci_regs.h PCI_ERR_*. Header and prefix logs stay zero: nothing ever goes wrong on this link.
+ */
 const UNCORRECTABLE_STATUS = 0x04;
 const UNCORRECTABLE_MASK = 0x08;
 const UNCORRECTABLE_SEVERITY = 0x0c;
@@ -12,9 +14,13 @@ const CORRECTABLE_STATUS = 0x10;
 const CORRECTABLE_MASK = 0x14;
 const LENGTH_BYTES = 0x48;
 
-/** Data link protocol, surprise down, and all from poisoned TLP to TLP prefix blocked; linux/pci_regs.h PCI_ERR_UNC_*. */
+/**
+ * Data link protocol, surprise down, and all from poisoned TLP to TLP prefix blocked; linux/pci_regs.h PCI_ERR_UNC_*.
+ */
 const UNCORRECTABLE_DEFINED = 0x03fff030;
-/** PCIe 6.0 §7.8.4.4 defaults: link protocol, surprise down, flow control, overflow, malformed TLP, internal are fatal. */
+/**
+ * PCIe 6.0 §7.8.4.4 defaults: link protocol, surprise down, flow control, overflow, malformed TLP, internal are fatal.
+ */
 const UNCORRECTABLE_FATAL = 0x00462030;
 /** linux/pci_regs.h PCI_ERR_UNC_INTN: masked at power-on (PCIe 6.0 §7.8.4.3). */
 const UNCORRECTABLE_INTERNAL = 0x00400000;

@@ -33,9 +33,9 @@ interface Placed {
 const NOTHING: Placed = { start: 0, end: 0, registers: undefined, memory: undefined, memoryShift: 0 };
 
 /**
- * Takes any byte range of one BAR to the parts behind it: memory is copied, registers get naturally aligned accesses of 1,
- * 2, 4 or 8 bytes in ascending order, space between the parts reads as zero and is counted. Used for the guest's CPU and
- * for peers' DMA alike. An exception of a register handler passes through.
+ * Takes any byte range of one BAR to the parts behind it: memory is copied, registers get naturally aligned accesses of
+ * 1, 2, 4 or 8 bytes in ascending order, space between the parts reads as zero and is counted. Used for the guest's CPU
+ * and for peers' DMA alike. An exception of a register handler passes through.
  *
  * A single access to a register makes no object: it is a look-up and the call of the handler.
  */

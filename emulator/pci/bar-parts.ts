@@ -15,9 +15,9 @@ export interface BarRegisters {
 }
 
 /**
- * What lies behind one BAR. The parts are sorted and do not overlap; memory parts are multiples of 4 KiB, all lie in one
- * memory region per BAR (a vfio region has one file) and share one value of `memoryOffset - offset`. Addresses outside every
- * part read as zero, drop writes and are counted as unimplemented.
+ * What lies behind one BAR. The parts are sorted and do not overlap; memory parts are multiples of 4 KiB, all lie in
+ * one memory region per BAR (a vfio region has one file) and share one value of `memoryOffset - offset`. Addresses
+ * outside every part read as zero, drop writes and are counted as unimplemented.
  */
 export type BarParts = readonly (BarMemory | BarRegisters)[];
 
@@ -28,8 +28,8 @@ const PAGE_BYTES = 4096;
 const REGISTERS_ALIGNMENT = 4;
 
 /**
- * Checks what a model put behind a BAR: that the parts fit, the one memory region, and that the MSI-X table and pending bits
- * stay clear of mapped memory. Throws an Error that names the BAR and the value.
+ * Checks what a model put behind a BAR: that the parts fit, the one memory region, and that the MSI-X table and pending
+ * bits stay clear of mapped memory. Throws an Error that names the BAR and the value.
  */
 export function validateBarParts(bar: BarShape, parts: BarParts, capabilities: readonly Capability[] = []): void {
   checkParts(bar, parts);

@@ -20,8 +20,8 @@ const MIN_IO_BYTES = 4;
 const MAX_IO_BYTES = 256;
 
 /**
- * Checks what a function declared: sizes, pairs, and that each MSI-X table and its pending bits have a place. Throws an Error
- * that names the BAR and the value.
+ * Checks what a function declared: sizes, pairs, and that each MSI-X table and its pending bits have a place.
+ * Throws an Error that names the BAR and the value.
  */
 export function validateBarShapes(bars: readonly BarShape[], capabilities: readonly Capability[] = []): void {
   const taken = new Map<number, number>();

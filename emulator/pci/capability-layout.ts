@@ -7,8 +7,9 @@ export interface RegisterAccess {
 }
 
 /**
- * The bytes and masks of one capability under construction. Each `u16`/`u32` call places one register with its power-on value,
- * so that a capability's file reads like its table in the specification. Offsets count from the capability's header.
+ * The bytes and masks of one capability under construction. Each `u16`/`u32` call places one
+ * register with its power-on value, so that a capability's file reads like its table in the
+ * specification. Offsets count from the capability's header.
  */
 export class CapabilityLayout {
   readonly bytes: Uint8Array;

@@ -47,8 +47,9 @@ const EXTENDED: List = {
 };
 
 /**
- * Gives every capability its place and its header. Both lists keep the order given; fixed offsets are honoured, the others
- * get the lowest free dwords. The lists cannot loop, overlap or leave their space: that throws an Error naming the capability.
+ * Gives every capability its place and its header. Both lists keep the order given; fixed offsets are
+ * honoured, the others get the lowest free dwords. The lists cannot loop, overlap or leave their
+ * space: that throws an Error naming the capability.
  */
 export function placeCapabilities(capabilities: readonly Capability[]): readonly PlacedCapability[] {
   const standard = place(

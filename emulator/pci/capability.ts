@@ -21,9 +21,9 @@ export interface Capability {
   /** Bits that a function-level reset keeps (sticky, PCIe 6.0 §7.4), same length as `bytes`. */
   readonly sticky?: Uint8Array;
   /**
-   * Called after a write that touched this capability has been merged. `written` holds the raw bytes as written (zero where
-   * not touched), `current` the merged contents, which it may change, `previous` the contents before. All three are as long
-   * as `bytes` and start at the header. Returns what the write asks the function to do.
+   * Called after a write that touched this capability has been merged. `written` holds the raw bytes as written (zero
+   * where not touched), `current` the merged contents, which it may change, `previous` the contents before. All three
+   * are as long as `bytes` and start at the header. Returns what the write asks the function to do.
    */
   afterWrite?(current: Uint8Array, written: Uint8Array, previous: Uint8Array): CapabilityEffect | undefined;
   /** What the capability says about interrupts; read by the function to size its vectors. */

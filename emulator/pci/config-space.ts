@@ -28,7 +28,10 @@ const COMMAND_MASTER = 0x0004;
 const COMMAND_WRITABLE = 0x0547;
 /** linux/pci_regs.h PCI_STATUS_CAP_LIST. */
 const STATUS_CAP_LIST = 0x0010;
-/** linux/pci_regs.h PCI_STATUS_PARITY, SIG_TARGET_ABORT, REC_TARGET_ABORT, REC_MASTER_ABORT, SIG_SYSTEM_ERROR, DETECTED_PARITY. */
+/**
+ * linux/pci_regs.h PCI_STATUS_PARITY, SIG_TARGET_ABORT, REC_TARGET_ABORT, REC_MASTER_ABORT,
+ * SIG_SYSTEM_ERROR, DETECTED_PARITY.
+ */
 const STATUS_WRITE_ONE_TO_CLEAR = 0xf900;
 
 /** linux/pci_regs.h PCI_BASE_ADDRESS_SPACE_IO, PCI_BASE_ADDRESS_MEM_TYPE_64, PCI_BASE_ADDRESS_MEM_PREFETCH. */
@@ -45,8 +48,8 @@ const MIN_ROM_BYTES = 2048;
 const MAX_ROM_BYTES = 16 * 1024 * 1024;
 
 /**
- * Why a function is reset. `device`: the machine or the bridge above reset it (vfio-user DEVICE_RESET). `flr`: the guest
- * wrote Initiate Function Level Reset (PCIe 6.0 §6.6.2).
+ * Why a function is reset. `device`: the machine or the bridge above reset it (vfio-user DEVICE_RESET). `flr`: the
+ * guest wrote Initiate Function Level Reset (PCIe 6.0 §6.6.2).
  */
 export type ResetKind = 'device' | 'flr';
 
@@ -71,9 +74,9 @@ const NOTHING: ConfigWriteResult = { effects: [], decodeChanged: false };
 const DECODE_CHANGED: ConfigWriteResult = { effects: [], decodeChanged: true };
 
 /**
- * Configuration space of one endpoint: header type 0, capabilities placed and linked, write masks per bit. Reads and writes
- * have any width and alignment. It also answers what the function decodes, by the predicate that QEMU itself uses
- * (hw/pci/pci.c pci_bar_address), so that both agree at every moment.
+ * Configuration space of one endpoint: header type 0, capabilities placed and linked, write masks per bit. Reads and
+ * writes have any width and alignment. It also answers what the function decodes, by the predicate that QEMU itself
+ * uses (hw/pci/pci.c pci_bar_address), so that both agree at every moment.
  */
 export class ConfigSpace {
   /** Every capability with the offset it got, in the order of its list. */
@@ -111,7 +114,10 @@ export class ConfigSpace {
     target.set(this.#bytes.subarray(offset, offset + target.length));
   }
 
-  /** Merges `source` at `offset`; bits that software may not change keep their value. Throws RangeError outside the 4096 bytes. */
+  /**
+   * Merges `source` at `offset`; bits that software may not change keep their value. Throws
+   * RangeError outside the 4096 bytes.
+   */
   write(offset: number, source: Uint8Array): ConfigWriteResult {
     checkRange('write', offset, source.length);
     const end = offset + source.length;
@@ -131,12 +137,13 @@ export class ConfigSpace {
   }
 
   /**
-   * Back to power-on: COMMAND, BARs and PMCSR zero, MSI and MSI-X off. A function-level reset keeps sticky bits; a device
-   * reset keeps none.
+   * Back to power-on: COMMAND, BARs and PMCSR zero, MSI and MSI-X off. A function-level reset
+   * keeps sticky bits; a device reset keeps none.
    *
-   * Against PCIe 6.0 §6.6.2 the BARs keep their addresses at a function-level reset. QEMU answers reads of them from its own
-   * copy, which such a reset does not change, and Linux restores only what reads differently (drivers/pci/pci.c
-   * pci_restore_config_dword): nobody would ever write them again. COMMAND does read zero, so nothing decodes until then.
+   * Against PCIe 6.0 §6.6.2 the BARs keep their addresses at a function-level reset. QEMU answers reads of
+   * them from its own copy, which such a reset does not change, and Linux restores only what reads
+   * differently (drivers/pci/pci.c pci_restore_config_dword): nobody would ever write them again. COMMAND
+   * does read zero, so nothing decodes until then.
    */
   reset(kind: ResetKind): void {
     for (let index = 0; index < CONFIG_SPACE_BYTES; index++) {
@@ -296,7 +303,9 @@ export class ConfigSpace {
     return changed;
   }
 
-  /** hw/pci/pci.c pci_bar_address: enabled, not at zero, and the last byte neither wraps nor is the end of 32-bit space. */
+  /**
+   * hw/pci/pci.c pci_bar_address: enabled, not at zero, and the last byte neither wraps nor is the end of 32-bit space.
+   */
   #decode(bar: BarShape): number | undefined {
     if (!this.#commandInD0(bar.kind === 'io' ? COMMAND_IO : COMMAND_MEMORY)) return undefined;
     const register = BASE_ADDRESS_0 + 4 * bar.index;

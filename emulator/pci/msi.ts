@@ -29,8 +29,8 @@ export interface MsiOptions extends CapabilityPlacement {
 }
 
 /**
- * MSI capability (PCI Local Bus 3.0 §6.8.1). Multiple Message Enable never exceeds what the function offers: a larger value
- * is stored as the largest one offered.
+ * MSI capability (PCI Local Bus 3.0 §6.8.1). Multiple Message Enable never exceeds what the function offers: a
+ * larger value is stored as the largest one offered.
  */
 export function msi(options: MsiOptions): Capability {
   const { vectors, address64 = true, perVectorMask = false } = options;

@@ -3,7 +3,10 @@ import { CapabilityLayout, type CapabilityPlacement, placement } from './capabil
 
 /** Capability id, linux/pci_regs.h PCI_CAP_ID_MSIX. */
 export const MSIX_ID = 0x11;
-/** Bytes of one table entry: address, data, vector control (PCI Local Bus 3.0 §6.8.2; linux/pci_regs.h PCI_MSIX_ENTRY_SIZE). */
+/**
+ * Bytes of one table entry: address, data, vector control (PCI Local Bus 3.0 §6.8.2;
+ * linux/pci_regs.h PCI_MSIX_ENTRY_SIZE).
+ */
 export const MSIX_ENTRY_BYTES = 16;
 
 /** linux/pci_regs.h PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_MASKALL and PCI_MSIX_FLAGS_ENABLE. */

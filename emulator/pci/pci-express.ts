@@ -17,7 +17,10 @@ const DEVCTL2 = 0x28;
 const LNKCAP2 = 0x2c;
 const LNKCTL2 = 0x30;
 const LNKSTA2 = 0x32;
-/** linux/pci_regs.h PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 covers the link registers; the slot registers up to 0x3b read as zero. */
+/**
+ * linux/pci_regs.h PCI_CAP_EXP_ENDPOINT_SIZEOF_V2 covers the link registers; the slot registers
+ * up to 0x3b read as zero.
+ */
 const LENGTH_BYTES = 0x3c;
 
 /** linux/pci_regs.h PCI_EXP_FLAGS_VERS 2, PCI_EXP_TYPE_ENDPOINT 0. */
@@ -72,8 +75,9 @@ export interface PciExpressOptions extends CapabilityPlacement {
 }
 
 /**
- * PCI Express capability, version 2, of an endpoint (PCIe 6.0 §7.5.3) whose link is up at full speed and width and has no
- * ASPM. Initiate Function Level Reset reads as zero and asks for the reset when the function has it, else is ignored.
+ * PCI Express capability, version 2, of an endpoint (PCIe 6.0 §7.5.3) whose link is up at full
+ * speed and width and has no ASPM. Initiate Function Level Reset reads as zero and asks for the
+ * reset when the function has it, else is ignored.
  */
 export function pciExpress(options: PciExpressOptions = {}): Capability {
   const { functionLevelReset = true, maxPayloadBytes = 256, extendedTag = true } = options;

@@ -32,7 +32,10 @@ export function powerManagement(options: CapabilityPlacement = {}): Capability {
   };
 }
 
-/** A write of a state that the function lacks (D1, D2) completes and changes nothing (§3.2.4), as QEMU's pci_pm_update has it. */
+/**
+ * A write of a state that the function lacks (D1, D2) completes and changes nothing (§3.2.4), as
+ * QEMU's pci_pm_update has it.
+ */
 function keepLegalState(current: Uint8Array, _written: Uint8Array, previous: Uint8Array): undefined {
   const state = current[PMCSR]! & PMCSR_STATE_MASK;
   if (state === 1 || state === 2) {

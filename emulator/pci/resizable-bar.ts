@@ -22,8 +22,8 @@ export interface ResizableBarOptions extends CapabilityPlacement {
 }
 
 /**
- * Resizable BAR (PCIe 6.0 §7.8.6). The size is read-only: a vfio-user client asks for region sizes once, so a BAR cannot
- * change later, and QEMU shows the guest the present size only. Drivers find their BAR at its full size already.
+ * Resizable BAR (PCIe 6.0 §7.8.6). The size is read-only: a vfio-user client asks for region sizes once, so a BAR
+ * cannot change later, and QEMU shows the guest the present size only. Drivers find their BAR at its full size already.
  */
 export function resizableBar(options: ResizableBarOptions): Capability {
   const { bars } = options;

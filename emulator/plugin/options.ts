@@ -10,8 +10,8 @@ export interface ByteSizeLimits {
 const UNIT_BYTES: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
 /**
- * Reads a size such as `4096`, `512M`, `16G` or `0x1000` (units are powers of 1024, upper or lower case, an `iB` or `B` may
- * follow). Throws an Error that names the text when it is no size or not exact below 2^53.
+ * Reads a size such as `4096`, `512M`, `16G` or `0x1000` (units are powers of 1024, upper or lower case, an `iB` or `B`
+ * may follow). Throws an Error that names the text when it is no size or not exact below 2^53.
  */
 export function parseByteSize(text: string): number {
   const match = /^(0x[0-9a-f]+|\d+)(?:([kmgt])(?:i?b)?)?$/i.exec(text.trim());
@@ -45,9 +45,9 @@ function limitViolation(sizeBytes: number, limits: ByteSizeLimits): string | und
 }
 
 /**
- * Schema of a size option: takes `16G` as text from the command line or a number of bytes from a configuration file, gives
- * a number of bytes. Add the default in the same notation: `byteSize({ powerOfTwo: true }).default('16G')` is written
- * `.prefault('16G')`, so that the default is parsed like any other value.
+ * Schema of a size option: takes `16G` as text from the command line or a number of bytes from a configuration file,
+ * gives a number of bytes. Add the default in the same notation: `byteSize({ powerOfTwo: true }).default('16G')` is
+ * written `.prefault('16G')`, so that the default is parsed like any other value.
  */
 export function byteSize(limits: ByteSizeLimits = {}) {
   return z.union([z.string(), z.number()]).transform((value, context): number => {

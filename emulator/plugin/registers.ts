@@ -28,23 +28,23 @@ export interface RegisterDeclaration extends RegisterPlace {
   readonly writeOneToClear?: number;
   readonly fields?: Readonly<Record<string, RegisterField>>;
   /**
-   * Only name and place are known so far: it keeps what is written to it, and every access is counted and warned about once,
-   * as at an offset nobody declared.
+   * Only name and place are known so far: it keeps what is written to it, and every access is counted and
+   * warned about once, as at an offset nobody declared.
    */
   readonly unimplemented?: true;
   /** Computes what a read returns from the stored value; `index` is the position in an array. */
   readonly onRead?: (stored: number, index: number) => number;
   /**
-   * Called after the stored value changed according to the masks; may return a value to store instead. `written` is what
-   * software wrote before the masks, zero in bytes that it did not write: for registers that act on a written 1.
+   * Called after the stored value changed according to the masks; may return a value to store instead. `written` is
+   * what software wrote before the masks, zero in bytes that it did not write: for registers that act on a written 1.
    */
   // biome-ignore lint/suspicious/noConfusingVoidType: a handler that returns nothing is the common case
   readonly onWrite?: (value: number, previous: number, index: number, written: number) => number | undefined | void;
 }
 
 /**
- * One 64-bit register, or an array of them. An 8-byte access is one call of its handler; of two 4-byte writes each calls it
- * with the other half as it is stored.
+ * One 64-bit register, or an array of them. An 8-byte access is one call of its handler; of two 4-byte writes each
+ * calls it with the other half as it is stored.
  */
 export interface WideRegisterDeclaration extends RegisterPlace {
   readonly wide: true;
@@ -64,8 +64,8 @@ export interface RegisterBlockOptions {
   readonly log?: Log;
   /**
    * What happens at an offset nobody declared. `loud` (the default): counted, warned once per offset, reads 0, writes
-   * dropped. `storage`: counted and remembered (a read returns the last write), warned at debug level only; pages of storage
-   * cost nothing until written.
+   * dropped. `storage`: counted and remembered (a read returns the last write), warned at debug level
+   * only; pages of storage cost nothing until written.
    */
   readonly undeclared?: 'loud' | 'storage';
 }
@@ -77,7 +77,10 @@ const MAX_BLOCK_BYTES = 2 ** 32;
 const ALL_32 = 0xffffffff;
 const ALL_64 = 0xffffffffffffffffn;
 
-/** A declaration with its place in the value table: `firstSlot` for element 0; a wide element takes two slots, low first. */
+/**
+ * A declaration with its place in the value table: `firstSlot` for element 0; a wide element
+ * takes two slots, low first.
+ */
 interface Placed {
   readonly name: string;
   readonly offset: number;
@@ -95,8 +98,8 @@ interface Placed {
  * A block of registers declared as data, with behaviour in named handlers. Registers are 32 bits wide unless they say
  * `wide`; narrower accesses are merged, an 8-byte access to 32-bit registers is two, low half first.
  *
- * Methods that take a name throw RangeError on an unknown name, field or index: that is a mistake in the device, never of
- * the guest.
+ * Methods that take a name throw RangeError on an unknown name, field or index: that is a mistake
+ * in the device, never of the guest.
  */
 export class RegisterBlock<Names extends string = string> implements RegisterHandler {
   readonly name: string;
@@ -113,7 +116,9 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
   readonly #storage = new Map<number, Uint32Array>();
   readonly #undeclared = new AccessTally();
 
-  /** Throws an Error that names the register when a declaration is out of the block, misaligned, or overlaps another. */
+  /**
+   * Throws an Error that names the register when a declaration is out of the block, misaligned, or overlaps another.
+   */
   constructor(
     options: RegisterBlockOptions,
     registers: Readonly<Record<Names, RegisterDeclaration | WideRegisterDeclaration>>,
@@ -233,7 +238,9 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     return this.#undeclared.list();
   }
 
-  /** Name of the register at `offset`, for logs: `block.NAME`, `block.NAME[3]`, or `block+0x40` when nobody declared it. */
+  /**
+   * Name of the register at `offset`, for logs: `block.NAME`, `block.NAME[3]`, or `block+0x40` when nobody declared it.
+   */
   nameAt(offset: number): string {
     const slot = this.#slotAt(offset);
     if (slot < 0) return `${this.name}+0x${offset.toString(16)}`;

@@ -1,7 +1,8 @@
 /**
- * What the vfio-user server serves: one function in the terms of the protocol, nothing about its model. The server checks
- * everything that can be checked from these declarations (indices, ranges, counts); the device checks the rest and reports
- * a refusal by throwing {@link SystemError}-like errors with an `errno`, which the server sends as the error reply.
+ * What the vfio-user server serves: one function in the terms of the protocol, nothing about its model.
+ * The server checks everything that can be checked from these declarations (indices, ranges, counts); the
+ * device checks the rest and reports a refusal by throwing {@link SystemError}-like errors with an
+ * `errno`, which the server sends as the error reply.
  */
 
 import type { DmaMessageChannel } from '../memory/dma-messages.js';
@@ -56,7 +57,10 @@ export interface VfioDevice {
    * Errors: EINVAL overlap or unmappable alignment or file too short, ENOSPC size over 8 TiB, mmap's own errno.
    */
   dmaMap(request: DmaMapRequest, fd: number | undefined): void;
-  /** Errors: ENOENT unless maps fill some of this range and none reaches beyond it. After it returns, the function never touches the range. */
+  /**
+   * Errors: ENOENT unless maps fill some of this range and none reaches beyond it. After it
+   * returns, the function never touches the range.
+   */
   dmaUnmap(address: number, sizeBytes: number): void;
   dmaUnmapAll(): void;
   /** Assigns event file descriptors from vector `start` on and takes ownership; undefined de-assigns that vector. */

@@ -1,9 +1,9 @@
 /**
  * DMA by messages: DMA_READ and DMA_WRITE from us to the client, one at a time, in pieces of at most 64 KiB.
  *
- * QEMU up to at least 10.2 has a layout of its own: u32 count and data from byte 28 on instead of u64 count and data from
- * byte 32 on, in both messages, sizes as specified (vfio-user.md §2.12). Which one a client speaks shows in its
- * first read reply that is not all zero:
+ * QEMU up to at least 10.2 has a layout of its own: u32 count and data from byte 28 on instead of u64 count and
+ * data from byte 32 on, in both messages, sizes as specified (vfio-user.md §2.12). Which one a client speaks shows
+ * in its first read reply that is not all zero:
  * - bytes 28..31 hold the upper half of the specified count, always 0, or else the first four bytes of data;
  * - the last four bytes are the end of the data as specified, or else unused and 0.
  */

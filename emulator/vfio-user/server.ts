@@ -3,7 +3,8 @@
  *
  * Everything runs on the bus thread and returns at once; only DMA by messages waits, and serves the bus meanwhile. One
  * client at a time: a second one stays in the listen queue, unanswered, until the first has gone (QEMU's own time-out
- * then tells its user). A client that goes leaves the function ready for the next: maps and eventfds dropped, state kept.
+ * then tells its user). A client that goes leaves the function ready for the next: maps and
+ * eventfds dropped, state kept.
  */
 import { unlinkSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
@@ -402,14 +403,16 @@ function wholeMessage({ bytes, start, sizeBytes }: IncomingMessage): Buffer {
   return bytes.subarray(start, start + sizeBytes);
 }
 
-/** A type that the protocol does not have makes the size field doubtful too, unless there is nothing behind the header. */
+/**
+ * A type that the protocol does not have makes the size field doubtful too, unless there is nothing behind the header.
+ */
 function isOfUnknownType({ flags, sizeBytes }: IncomingMessage): boolean {
   return (flags & FLAG.TYPE_MASK) > FLAG.REPLY && sizeBytes !== HEADER_BYTES;
 }
 
 /**
- * QEMU asks and can do without: for features we do not have, and, behind a vIOMMU, to unmap what was never mapped (hw/i386/intel_iommu.c
- * vtd_address_space_unmap covers everything).
+ * QEMU asks and can do without: for features we do not have, and, behind a vIOMMU, to unmap what was never mapped
+ * (hw/i386/intel_iommu.c vtd_address_space_unmap covers everything).
  */
 function isCustomary(command: number, errno: number): boolean {
   return command === COMMAND.DEVICE_FEATURE || (command === COMMAND.DMA_UNMAP && errno === ERRNO.ENOENT);

@@ -1,8 +1,9 @@
 /**
  * The copy engine: fetches descriptors from the ring, moves the bytes in slices, writes completions back.
  *
- * It never works inside a register handler. A doorbell only notes the new tail and posts a slice; every slice moves at most
- * {@link SLICE_BYTES} and posts the next one, so that register accesses of this and every other function stay quick.
+ * It never works inside a register handler. A doorbell only notes the new tail and posts a slice;
+ * every slice moves at most {@link SLICE_BYTES} and posts the next one, so that register accesses
+ * of this and every other function stay quick.
  */
 import { DmaError, type FunctionPort, type MemoryRegion, SLICE_BYTES } from 'ghostbus';
 import {

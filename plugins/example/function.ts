@@ -1,6 +1,6 @@
 /**
- * The function as the bus sees it: identity, BARs, capabilities, and the memory that outlives a reset. Everything else is in
- * the model, which is made at power-on.
+ * The function as the bus sees it: identity, BARs, capabilities, and the memory that outlives a reset. Everything
+ * else is in the model, which is made at power-on.
  */
 import {
   type BarShape,
@@ -18,9 +18,10 @@ import { ExampleModel } from './model.js';
 import { bar0, MEMORY_BAR, vectors } from './registers.js';
 
 /**
- * The PCI ID database (pci.ids) knows no owner of vendor 0x1234; QEMU's teaching device lives there too (1234:11e8, QEMU
- * docs/specs/edu). The only stock Linux driver for this vendor matches device 0x1111 (drivers/gpu/drm/tiny/bochs.c,
- * bochs_pci_tbl). Class 0x088000, "system peripheral, other", is what DMA engines carry and no driver matches by.
+ * The PCI ID database (pci.ids) knows no owner of vendor 0x1234; QEMU's teaching device lives there
+ * too (1234:11e8, QEMU docs/specs/edu). The only stock Linux driver for this vendor matches device
+ * 0x1111 (drivers/gpu/drm/tiny/bochs.c, bochs_pci_tbl). Class 0x088000, "system peripheral, other",
+ * is what DMA engines carry and no driver matches by.
  */
 export const identity: Identity = {
   vendorId: 0x1234,

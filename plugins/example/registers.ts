@@ -1,6 +1,6 @@
 /**
- * BAR0 as the data book of this engine would print it: two pages of registers declared as data. Behaviour comes in through
- * {@link RegisterHooks}, so that this file can be read as a map.
+ * BAR0 as the data book of this engine would print it: two pages of registers declared as data. Behaviour comes in
+ * through {@link RegisterHooks}, so that this file can be read as a map.
  */
 import { type Log, RegisterBlock } from 'ghostbus';
 
@@ -77,7 +77,9 @@ export function createRegisters(log: Log, hooks: RegisterHooks) {
   );
 }
 
-/** The doorbell has a page of its own, so that a driver can hand it to a peer or to user space and nothing else with it. */
+/**
+ * The doorbell has a page of its own, so that a driver can hand it to a peer or to user space and nothing else with it.
+ */
 export function createDoorbellPage(log: Log, hooks: RegisterHooks) {
   return new RegisterBlock(
     { name: 'doorbell', sizeBytes: bar0.pageBytes, log },

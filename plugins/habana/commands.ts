@@ -1,6 +1,6 @@
 /**
- * Events and faults on demand, for `ghostbus ctl` and for tests. Each is reported the way the hardware does: the registers
- * that the driver reads hold the cause, then comes the event.
+ * Events and faults on demand, for `ghostbus ctl` and for tests. Each is reported the way the hardware does: the
+ * registers that the driver reads hold the cause, then comes the event.
  */
 
 import { BOOT_FAILURES, type BootFailure } from './firmware/boot-failure.js';

@@ -97,7 +97,8 @@ export class HabanaFunction implements PcieFunction<Device> {
     this.#log.attach(port.clock);
     this.#card.sensors.countEnergyFrom(port.clock);
     if (cause === 'device') for (const memory of [sram, hbm]) memory.fill(0, 0, memory.sizeBytes);
-    // The mailbox belongs to the PCIe core, which the device's own reset leaves alone: the driver may be writing through it.
+    // The mailbox belongs to the PCIe core, which the device's own reset leaves alone: the driver
+    // may be writing through it.
     if (this.#elbi === undefined || cause !== 'self') this.#elbi = new ElbiMailbox(this.#log);
     return new Device(port, cause, this.#card, this.#elbi);
   }

@@ -287,7 +287,8 @@ function coreRegisters(name: string, hooks: CoreHooks, log: Log) {
 }
 
 function tensorBytes(walk: TensorWalk): number {
-  // Five 32-bit sizes: the product may leave the exact numbers, the transfer then meets an address that faults long before.
+  // Five 32-bit sizes: the product may leave the exact numbers, the transfer then meets an
+  // address that faults long before.
   return walk.counts.reduce((bytes, count) => bytes * count, walk.rowBytes);
 }
 

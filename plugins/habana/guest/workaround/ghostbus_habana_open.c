@@ -3,8 +3,8 @@
  * Lets /dev/accel/accelN of the stock habanalabs driver be opened on kernels from 6.12 on.
  *
  * drm_open_helper() refuses a file whose operations lack FOP_UNSIGNED_OFFSET, and habanalabs' hl_fops lack it (see
- * docs/upstream). The driver stays as it is: when its file reaches accel_open(), the file is handed a copy of the driver's
- * operations with the flag set. Files of other drivers, and of a driver that was mended, are left alone.
+ * docs/upstream). The driver stays as it is: when its file reaches accel_open(), the file is handed a copy of the
+ * driver's operations with the flag set. Files of other drivers, and of a driver that was mended, are left alone.
  */
 #include <drm/drm_accel.h>
 #include <linux/fs.h>
