@@ -19,7 +19,7 @@ function version(): string {
 }
 
 /** The command line, ready to parse. Wrong usage and failed commands reject. */
-export function commandLine(argv: readonly string[]): Argv {
+function commandLine(argv: readonly string[]): Argv {
   return yargs([...argv])
     .scriptName('ghostbus')
     .usage('$0 COMMAND [options]\n\nEmulated PCIe functions that stock drivers accept, over vfio-user.')

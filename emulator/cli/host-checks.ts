@@ -50,7 +50,7 @@ export function checkDebian(osRelease: string): Finding {
   return { what, verdict: 'missing', detail: name, remedy };
 }
 
-export async function checkPackages(): Promise<Finding> {
+async function checkPackages(): Promise<Finding> {
   const what = 'Debian packages';
   const installed = await Promise.all(hostPackages.map(isInstalled));
   const absent = hostPackages.filter((_, index) => !installed[index]);
@@ -74,7 +74,7 @@ async function isInstalled(packageName: string): Promise<boolean> {
   }
 }
 
-export async function checkMirror(): Promise<Finding> {
+async function checkMirror(): Promise<Finding> {
   const what = 'Debian mirror';
   try {
     return { what, verdict: 'good', detail: await findMirror() };
@@ -84,7 +84,7 @@ export async function checkMirror(): Promise<Finding> {
 }
 
 /** Unpacking Debian packages needs root, or user namespaces with a range of user ids. */
-export async function checkUnpacking(uid: number | undefined = process.getuid?.()): Promise<Finding> {
+async function checkUnpacking(uid: number | undefined = process.getuid?.()): Promise<Finding> {
   const what = 'unpacking images';
   if (uid === 0) return { what, verdict: 'good', detail: 'as root' };
   try {
@@ -127,7 +127,7 @@ async function tryKernelUnderKvm(): Promise<boolean | undefined> {
 }
 
 /** @param folder The cache folder; it need not exist. */
-export function checkDisk(folder: string = cacheFolder()): Finding {
+function checkDisk(folder: string = cacheFolder()): Finding {
   const what = 'disk space';
   let existing = folder;
   while (!existsSync(existing)) existing = dirname(existing);
