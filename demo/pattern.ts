@@ -5,11 +5,16 @@ export const PAGE_BYTES = 4096;
 const PAGE_DWORDS = PAGE_BYTES / 4;
 const SCAN_BYTES = 16 * 2 ** 20;
 
-/** Dword `index` of pattern `pass` of `seed` (amdgpu-kit.h: the 32-bit finalizer of MurmurHash3). */
+/** The 32-bit finalizer of MurmurHash3, and what keeps passes apart: amdgpu-kit.h has the same. */
+const PASS_STEP = 0x9e3779b9;
+const FIRST_FACTOR = 0x85ebca6b;
+const SECOND_FACTOR = 0xc2b2ae35;
+
+/** Dword `index` of pattern `pass` of `seed`. */
 function patternDword(seed: number, pass: number, index: number): number {
-  let value = (seed + Math.imul(pass, 0x9e3779b9) + index) | 0;
-  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
-  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  let value = (seed + Math.imul(pass, PASS_STEP) + index) | 0;
+  value = Math.imul(value ^ (value >>> 16), FIRST_FACTOR);
+  value = Math.imul(value ^ (value >>> 13), SECOND_FACTOR);
   return (value ^ (value >>> 16)) >>> 0;
 }
 

@@ -22,13 +22,16 @@ interface P2pLine {
   readonly result?: string;
 }
 
+/** Each size of buffer has a pattern of its own. */
+const FIRST_SEED = 0x5eed0000;
+
 /** Whether the kernel lets the second GPU reach the first one's memory. */
 export type Expectation = 'peer-to-peer' | 'staged';
 
 /** 2, 3 and 5: a dma-buf of the first GPU, copied by the second one in both directions, and what the host saw of it. */
 export async function moveDmaBuf(machine: DemoMachine, expectation: Expectation, bytes: number): Promise<void> {
   const { report, emulator, guest, sh } = machine;
-  const seed = 0x5eed0000 + bytes / PAGE_BYTES;
+  const seed = FIRST_SEED + bytes / PAGE_BYTES;
   const release = '/tmp/demo-release';
   await emulator.resetCounters();
   const lines: P2pLine[] = [];
