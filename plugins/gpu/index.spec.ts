@@ -1,13 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'mocha';
-import { parseOptions } from '../../emulator/device-spec.js';
 import gpu from './index.js';
 import { PRODUCTS } from './product/product.js';
 
-type Options = Parameters<typeof gpu.create>[0];
-
-const moduleOptions = (options: Record<string, string>) =>
-  gpu.guest?.moduleOptions?.(parseOptions(gpu, options) as Options);
+const moduleOptions = (options: Record<string, string>) => gpu.guest?.moduleOptions?.(gpu.options.parse(options));
 
 describe('gpu plugin', () => {
   const parameters = PRODUCTS['740f'].moduleParameters!;
@@ -21,7 +17,7 @@ describe('gpu plugin', () => {
   });
 
   it('takes sizes that are powers of two from 256M to 64G', () => {
-    assert.equal((parseOptions(gpu, { vram: '64G', bar: '256M' }) as Options).bar, 2 ** 28);
-    for (const size of ['128M', '128G', '3G']) assert.throws(() => parseOptions(gpu, { vram: size }), /vram/);
+    assert.equal(gpu.options.parse({ vram: '64G', bar: '256M' }).bar, 2 ** 28);
+    for (const size of ['128M', '128G', '3G']) assert.throws(() => gpu.options.parse({ vram: size }), /vram/);
   });
 });

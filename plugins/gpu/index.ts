@@ -5,6 +5,7 @@
 import { byteSize, definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
+import { commands } from './commands.js';
 import { Gpu } from './gpu.js';
 import { firmwareFiles } from './guest/firmware-stubs.js';
 import { matrix } from './matrix/index.js';
@@ -38,6 +39,7 @@ export default definePlugin({
     packages: ['libdrm-amdgpu1'],
     buildPackages: ['libdrm-dev'],
   },
+  commands,
   create: (options, context) => new Gpu(context, options),
   matrix,
   bench,

@@ -6,7 +6,6 @@ import { declareHdp, declareSmuio } from './bus/hdp.js';
 import { Mmio } from './bus/mmio.js';
 import { Nbio } from './bus/nbio.js';
 import { MMIO_BYTES, storageRanges } from './bus/registers.js';
-import { parseCommand } from './commands.js';
 import { Psp } from './firmware/psp.js';
 import { declareRlc } from './firmware/rlc.js';
 import { Smu } from './firmware/smu.js';
@@ -15,7 +14,7 @@ import type { FrameBuffer } from './memory/frame-buffer.js';
 import { declareHive } from './memory/hive.js';
 import { Hub } from './memory/hub.js';
 import type { Extent } from './memory/page-tables.js';
-import type { HubName } from './memory/protection-faults.js';
+import type { HubName, InjectedFault } from './memory/protection-faults.js';
 import type { Product } from './product/product.js';
 
 import { CommandProcessor } from './queues/cp.js';
@@ -107,24 +106,20 @@ export class GpuModel implements FunctionModel {
     return found;
   }
 
-  /** Commands of `ghostbus ctl`. Throws an Error that says what cannot be done. */
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    const request = parseCommand(command, args);
-    switch (request.command) {
-      case 'translate':
-        return this.translate(request.address, request.bytes);
-      case 'page-fault':
-        return { reported: this.#hubs[request.hub].inject(request) };
-      case 'hang':
-        return this.hang(request.queue);
-      case 'lose-interrupts':
-        return this.#interrupts.lose(request);
-      case 'ecc-error':
-        return { reported: this.eccError(request.engine, request.vmid) };
-      case 'remove':
-        this.#parts.port.vanish();
-        return 'gone';
-    }
+  /** Page faults that no access caused; returns whether they are reported. */
+  injectFault(hub: HubName, fault: InjectedFault): boolean {
+    return this.#hubs[hub].inject(fault);
+  }
+
+  /** The next vectors never reach a ring, the next messages are never sent. */
+  loseInterrupts(lost: { readonly vectors: number; readonly messages: number }): void {
+    this.#interrupts.lose(lost);
+  }
+
+  /** The card is pulled out: see FunctionPort.vanish. */
+  remove(): string {
+    this.#parts.port.vanish();
+    return 'gone';
   }
 
   /** A queue, by the name that `inspect` shows, executes nothing any more until it is set up anew. */

@@ -141,7 +141,7 @@ export class InterruptHandler {
    * The next vectors never reach a ring; the next messages are never sent. For faults on demand; counts replace older
    * ones.
    */
-  lose({ vectors = 0, messages = 0 }: { readonly vectors?: number; readonly messages?: number }): void {
+  lose({ vectors, messages }: { readonly vectors: number; readonly messages: number }): void {
     this.#vectorsToLose = vectors;
     this.#messagesToLose = messages;
   }

@@ -3,6 +3,7 @@
  * mapped one to one by the GART (VMID 0 address = guest address); VRAM is 64 MiB.
  */
 import { openTestBuses, TestBus, type TestFunction } from 'ghostbus/testing';
+import { commands } from '../commands.js';
 import { Gpu, type GpuOptions } from '../gpu.js';
 import { VECTOR_BYTES } from '../interrupts/ih-ring.js';
 import type { GpuModel } from '../model.js';
@@ -70,7 +71,8 @@ export class TestDriver {
 
   constructor(bus = new TestBus(), name = 'gpu0', options: Partial<GpuOptions> = {}) {
     this.bus = bus;
-    this.gpu = bus.add(name, new Gpu(bus.context(name), { id: '7af0', vram: VRAM_BYTES, ...options }));
+    const card = new Gpu(bus.context(name), { id: '7af0', vram: VRAM_BYTES, ...options });
+    this.gpu = bus.add(name, card, commands);
   }
 
   /** Of the time: a reset makes another. */
