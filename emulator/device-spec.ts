@@ -52,8 +52,8 @@ function plainCopy(options: unknown, pluginName: string): unknown {
 
 function notPlain(pluginName: string, why: string, cause?: ErrorOptions): Error {
   return new Error(
-    `device ${pluginName}: its options cannot be passed to the bus thread: ${why}; let its schema give plain data, and make the rest of ` +
-      'it in create()',
+    `device ${pluginName}: its options cannot be passed to the bus thread: ${why}; let its schema give plain data, ` +
+      'and make the rest of it in create()',
     cause,
   );
 }

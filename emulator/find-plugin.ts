@@ -55,8 +55,8 @@ function findPlugin(name: string, folder: string): string {
     if (found !== undefined) return found;
   }
   throw new Error(
-    `no plugin ${JSON.stringify(name)}: ours are ${BUILT_IN_PLUGINS.join(', ')}; no npm package ${packages.join(' or ')} is ` +
-      `installed in ${folder}; a path must start with ./ or /`,
+    `no plugin ${JSON.stringify(name)}: ours are ${BUILT_IN_PLUGINS.join(', ')}; no npm package ` +
+      `${packages.join(' or ')} is installed in ${folder}; a path must start with ./ or /`,
   );
 }
 
@@ -101,7 +101,8 @@ function entryOf(path: string): string {
     .find((file) => statSync(file, { throwIfNoEntry: false })?.isFile());
   if (found !== undefined) return pathToFileURL(found).href;
   throw new Error(
-    `plugin folder ${path} has neither a package.json with "exports" or "main" nor an index.js (looked for ${candidates.join(', ')})`,
+    `plugin folder ${path} has neither a package.json with "exports" or "main" nor an index.js ` +
+      `(looked for ${candidates.join(', ')})`,
   );
 }
 

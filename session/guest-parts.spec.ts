@@ -54,7 +54,7 @@ describe('what devices bring into a guest', () => {
     assert.deepEqual(guestModules(devices, { release: '6.12' }), []);
   });
 
-  it('is its packages beside those of the plugins that ship with the program, so that ordinary guests share one image', async () => {
+  it('is its packages beside those of our own plugins, so that ordinary guests share one image', async () => {
     const ordinary = await guestPackages([]);
     for (const name of ['rdma-core', 'libdrm-amdgpu1']) assert.ok(ordinary.packages.includes(name), name);
     const { packages } = await guestPackages([device('one', { packages: ['fio'] })], ['rdma-core/forky']);

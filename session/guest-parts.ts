@@ -34,7 +34,8 @@ export function guestFiles(devices: readonly GuestDevice[]): GuestFile[] {
       const other = files.get(file.path);
       if (other !== undefined && Buffer.compare(other.file.contents, file.contents) !== 0) {
         throw new Error(
-          `${other.plugin} and ${plugin.name} bring different contents of ${file.path} into the guest: use one of them in a guest`,
+          `${other.plugin} and ${plugin.name} bring different contents of ${file.path} into the guest: ` +
+            'use one of them in a guest',
         );
       }
       files.set(file.path, { file, plugin: plugin.name });
@@ -55,7 +56,8 @@ function modprobeFiles(devices: readonly GuestDevice[]): GuestFile[] {
         const other = known.get(name);
         if (other !== undefined && other !== word) {
           throw new Error(
-            `${plugin.name} wants module ${module} with ${word}, another device with ${other}: one guest has one of them`,
+            `${plugin.name} wants module ${module} with ${word}, another device with ${other}: ` +
+              'one guest has one of them',
           );
         }
         known.set(name, word);

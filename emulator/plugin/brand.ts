@@ -25,7 +25,8 @@ export function pluginProblem(value: unknown): string | undefined {
   }
   const { apiVersion } = value as Partial<PluginStamp>;
   if (!Object.hasOwn(value, BRAND)) {
-    return 'exports an object that definePlugin of ghostbus did not make: export default definePlugin({ name, options, create })';
+    const remedy = 'export default definePlugin({ name, options, create })';
+    return `exports an object that definePlugin of ghostbus did not make: ${remedy}`;
   }
   if (apiVersion === API_VERSION) return undefined;
   const remedy =

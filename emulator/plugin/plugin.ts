@@ -75,8 +75,8 @@ export function definePlugin<Options, Model extends FunctionModel>(
   for (const name of Object.keys(plugin.commands ?? {})) {
     if (!NAME.test(name) || RESERVED_COMMANDS.includes(name)) {
       throw new Error(
-        `plugin ${plugin.name}: command ${JSON.stringify(name)} must be lower-case letters, digits and dashes, and none of ` +
-          RESERVED_COMMANDS.join(', '),
+        `plugin ${plugin.name}: command ${JSON.stringify(name)} must be lower-case letters, digits and dashes, ` +
+          `and none of ${RESERVED_COMMANDS.join(', ')}`,
       );
     }
   }

@@ -17,7 +17,7 @@ function options(yargs: Argv) {
       type: 'string',
       demandOption: true,
       describe:
-        'state, inspect, reset-counters (of all functions), or a command of the device; `ghostbus devices NAME` lists them',
+        'state, inspect, reset-counters (of all functions), or a command of the device: see `ghostbus devices NAME`',
     })
     .positional('args', { type: 'string', array: true, default: [] as string[], describe: 'Arguments of that command' })
     .options({
