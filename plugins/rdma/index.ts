@@ -3,6 +3,7 @@
 import { definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
+import { commands } from './commands.js';
 import { RdmaFunction } from './function.js';
 import { matrix } from './matrix/index.js';
 import { macAddress, nodeGuid } from './port/addresses.js';
@@ -63,6 +64,7 @@ export default definePlugin({
       return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`, recorder);
     });
   },
+  commands,
   matrix,
   bench,
 });

@@ -2,7 +2,6 @@
 import type { FunctionModel, FunctionPort, Log, PowerOnCause } from 'ghostbus';
 import { Adapter, type AdapterPlace } from './adapter.js';
 import { BAR0 } from './bar0.js';
-import { control } from './control.js';
 import { InitSegment, NIC_STATE } from './firmware/init-segment.js';
 import { formatGuid, formatMac } from './port/addresses.js';
 import type { Profile } from './port/profile.js';
@@ -58,10 +57,6 @@ export class RdmaModel implements FunctionModel {
 
   powerOff(): void {
     this.adapter.stop();
-  }
-
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    return control(this, command, args);
   }
 
   inspect(): unknown {

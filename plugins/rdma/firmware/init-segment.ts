@@ -33,6 +33,9 @@ interface InitSegmentEvents {
   interfaceState(state: number): boolean;
 }
 
+/** include/linux/mlx5/device.h `MLX5_HEALTH_SYNDR_FW_ERR`. */
+export const HEALTH_SYNDROME = { FIRMWARE_ERROR: 0x1 } as const;
+
 /** What the health buffer says (include/linux/mlx5/device.h `struct health_buffer`). */
 interface HealthReport {
   readonly syndrome: number;

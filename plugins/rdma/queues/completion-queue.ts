@@ -25,7 +25,7 @@ const MAX_LOG_SIZE = 22;
  * `mlx5_eqe_cq_err` syndrome: include/linux/mlx5/device.h says only "syndrome"; 1 is overrun in the programmer's
  * manual.
  */
-const CQ_ERROR_SYNDROME = { OVERRUN: 1, ACCESS: 2 } as const;
+export const CQ_ERROR_SYNDROME = { OVERRUN: 1, ACCESS: 2 } as const;
 
 /** Where the entries are. A queue that is resized moves to another one, and its indices go on. */
 interface EntryRing {

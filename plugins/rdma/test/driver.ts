@@ -65,7 +65,7 @@ export class TestDriver {
     this.#next = base;
     const created = plugin.create(plugin.options.parse(options), bus.context(name, instance));
     const [card] = created as readonly PcieFunction<RdmaModel>[];
-    this.fn = bus.add(name, card!);
+    this.fn = bus.add(name, card!, plugin.commands);
     this.#commandQueue = this.allocate(PAGE_BYTES);
     this.#inputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
     this.#outputBoxes = this.allocate(CHAIN_BLOCKS * MAILBOX_BYTES);
