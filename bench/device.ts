@@ -1,6 +1,6 @@
 /**
- * The function that the emulator's own costs are measured with: a register at the beginning of BAR0, memory behind
- * BAR2.
+ * The function that the emulator's own costs are measured with: registers in BAR0, the first of them at its beginning, and
+ * memory behind BAR2.
  */
 
 import { z } from 'zod';
@@ -21,10 +21,16 @@ const MEMORY_BYTES = 16 * MIB;
 
 export const MEMORY_BAR = 2;
 
+/** An array of registers in BAR0, from `offset` on. */
+export const VALUES = { offset: 0x100, count: 64 } as const;
+
 function createRegisters(log: Log): RegisterBlock {
   return new RegisterBlock(
     { name: 'registers', sizeBytes: REGISTERS_BYTES, log },
-    { ID: { offset: 0, reset: 1, writable: 0 } },
+    {
+      ID: { offset: 0, reset: 1, writable: 0 },
+      VALUE: { offset: VALUES.offset, count: VALUES.count, reset: 1 },
+    },
   );
 }
 
@@ -56,7 +62,7 @@ function createFunction(context: CreateContext): PcieFunction {
 
 export default definePlugin({
   name: 'bench',
-  description: 'a register and memory, to be measured',
+  description: 'registers and memory, to be measured',
   options: z.strictObject({}),
   create: (_, context) => createFunction(context),
 });

@@ -1,6 +1,6 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any
- * server can do, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the
+ * server can do, a decoded one against a look-up, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the
  * devices measure of themselves under their drivers, those of `--device SPEC` too. Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
@@ -18,6 +18,7 @@ import { measureDma } from './dma.js';
 import { measureInGuest } from './guest.js';
 import { mappedBar } from './guest-memory.js';
 import { quiet } from './quiet-log.js';
+import { measureRegisters } from './registers.js';
 
 const run = promisify(execFile);
 const SOURCES = fileURLToPath(new URL('../../bench/', import.meta.url));
@@ -80,6 +81,11 @@ async function measureHost(): Promise<void> {
         `  spin ${String(spinUs).padStart(2)} µs: ${(ours / echo).toFixed(2)}   (${us(ours)} against ${us(echo)})`,
       );
     }
+    const { decodedNs, plainNs } = measureRegisters();
+    console.log('Decoded register read, without a guest, against a look-up in a map and a call (1.00 = as fast)');
+    console.log(
+      `  ${(decodedNs / plainNs).toFixed(2)}   (${decodedNs.toFixed(0)} ns against ${plainNs.toFixed(0)} ns)`,
+    );
     const memcpy = await memcpyTimes(await compile('memcpy', folder));
     const dma = measureDma(SIZES);
     console.log("DMA of a function's own memory, against memcpy between two memory files (1.00 = as fast)");
