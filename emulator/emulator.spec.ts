@@ -21,21 +21,22 @@ export default definePlugin({
   create(options, context) {
     return {
       identity: { vendorId: 0x1234, deviceId: 1, subsystemVendorId: 0, subsystemId: 0, classCode: 0x050000, revisionId: 0 },
-      bars: [{ index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 2 * 1024 * 1024,
-               parts: [{ offset: 0, sizeBytes: 2 * 1024 * 1024, memory: this.memory = memory(context) }] }],
+      bars: [{ index: 0, kind: 'memory64', prefetchable: true, sizeBytes: 2 * 1024 * 1024 }],
       capabilities: [],
-      attach(port) { this.port = port; },
-      reset() {},
-      control(command, args) {
-        if (command === 'echo') return { args, big: 0x1_0000_0000n };
-        if (command === 'hang') this.port.post(() => { while (!existsSync(args.until)); });
-        else if (command === 'fail') this.port.post(() => { throw new Error('boom'); });
-        else throw new Error('no command ' + command);
-        return null;
+      memory: memory(context),
+      powerOn(port) {
+        return { port, bars: { 0: [{ offset: 0, sizeBytes: 2 * 1024 * 1024, memory: this.memory }] }, control };
       },
     };
   },
 });
+function control(command, args) {
+  if (command === 'echo') return { args, big: 0x1_0000_0000n };
+  if (command === 'hang') this.port.post(() => { while (!existsSync(args.until)); });
+  else if (command === 'fail') this.port.post(() => { throw new Error('boom'); });
+  else throw new Error('no command ' + command);
+  return null;
+}
 `;
 
 class Recorder implements EmulatorLog {

@@ -6,8 +6,7 @@ import { type BackedMemoryRegion, createMemoryRegion } from './memory/region.js'
 import { memoryOffsetOf } from './pci/bar-parts.js';
 import type { Commands } from './plugin/command.js';
 import type { PcieFunction } from './plugin/function.js';
-import { asPcieFunction, unwrapLegacy } from './plugin/legacy.js';
-import type { CreateContext, CreatedFunction } from './plugin/plugin.js';
+import type { CreateContext } from './plugin/plugin.js';
 
 /** What a function is put on the bus with. */
 export interface FunctionSettings {
@@ -56,13 +55,13 @@ export class Machine {
   }
 
   /** Puts a function on the bus. Throws when there is one of that name, or the card or its model is wrong. */
-  add(name: string, created: CreatedFunction, { log, commands, observer }: FunctionSettings): EmulatedFunction {
+  add(name: string, card: PcieFunction, { log, commands, observer }: FunctionSettings): EmulatedFunction {
     if (this.#functions.has(name)) throw new Error(`there are two functions called ${name}`);
-    const emulated = new EmulatedFunction(name, asPcieFunction(created), {
+    const emulated = new EmulatedFunction(name, card, {
       bus: this.bus,
       fabric: this.#fabric,
       log,
-      sibling: (other) => this.#sibling(other),
+      sibling: (other) => this.#functions.get(other)?.card,
       ...(commands && { commands }),
       ...(observer && { observer }),
     });
@@ -102,10 +101,5 @@ export class Machine {
     for (const emulated of this.#functions.values()) emulated.close();
     this.#functions.clear();
     for (const memory of this.#memories) memory.close();
-  }
-
-  #sibling(name: string): PcieFunction | undefined {
-    const emulated = this.#functions.get(name);
-    return emulated && unwrapLegacy(emulated.card);
   }
 }

@@ -1,7 +1,7 @@
 import type { EmulatedFunction } from './function.js';
 import type { FunctionState } from './function-state.js';
 import type { FunctionSettings, Machine } from './machine.js';
-import type { CreatedFunction } from './plugin/plugin.js';
+import type { PcieFunction } from './plugin/function.js';
 import { type AnsweringGate, FunctionServer } from './vfio-user/server.js';
 
 /** What a function is served with. */
@@ -22,9 +22,9 @@ export class ServedMachine {
   /**
    * Puts a function on the bus and serves it on a socket. Throws when the socket cannot be made or the model is wrong.
    */
-  add(name: string, created: CreatedFunction, { socketPath, log, commands }: ServedFunctionSettings): void {
+  add(name: string, card: PcieFunction, { socketPath, log, commands }: ServedFunctionSettings): void {
     const { bus } = this.machine;
-    const server = new FunctionServer(this.machine.add(name, created, { log, commands }), socketPath, {
+    const server = new FunctionServer(this.machine.add(name, card, { log, commands }), socketPath, {
       log,
       watcher: bus,
       gate: this.#gate,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { parseOptions } from '../device-spec.js';
 import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
-import type { BarShape, Commands, CreatedFunction, Log, Plugin } from '../plugin/index.js';
+import type { BarShape, Commands, Log, PcieFunction, Plugin } from '../plugin/index.js';
 import { formatByteSize } from '../plugin/options.js';
 import type {
   CommandDescription,
@@ -71,7 +71,7 @@ export function describePlugin(plugin: Plugin): PluginDescription {
       },
       machineService: (_key, create) => create(),
     });
-    const functions: readonly CreatedFunction[] = Array.isArray(created) ? created : [created];
+    const functions: readonly PcieFunction[] = Array.isArray(created) ? created : [created];
     return {
       name: plugin.name,
       description: plugin.description,
@@ -85,7 +85,7 @@ export function describePlugin(plugin: Plugin): PluginDescription {
   }
 }
 
-function describeFunction({ identity, bars }: CreatedFunction): FunctionDescription {
+function describeFunction({ identity, bars }: PcieFunction): FunctionDescription {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, '0');
   return {
     id: `${hex(identity.vendorId, 4)}:${hex(identity.deviceId, 4)}`,

@@ -37,7 +37,6 @@ export {
   SLICE_BYTES,
 } from './function.js';
 export type { GuestFile, GuestKernel, GuestModule, PluginGuest } from './guest.js';
-export type { LegacyBar, LegacyFunction } from './legacy.js';
 export {
   type Exporter,
   type FunctionExporter,
@@ -56,7 +55,7 @@ export {
 } from './matrix.js';
 export { type ByteSizeLimits, byteSize, formatByteSize, parseByteSize } from './options.js';
 export { packageFile } from './package-file.js';
-export { type CreateContext, type CreatedFunction, type DefinedPlugin, definePlugin, type Plugin } from './plugin.js';
+export { type CreateContext, type DefinedPlugin, definePlugin, type Plugin } from './plugin.js';
 export {
   RegisterBlock,
   type RegisterBlockOptions,

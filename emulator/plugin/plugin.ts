@@ -7,7 +7,6 @@ import { type PluginStamp, stamped } from './brand.js';
 import type { Commands } from './command.js';
 import type { FunctionModel, PcieFunction } from './function.js';
 import type { PluginGuest } from './guest.js';
-import type { LegacyFunction } from './legacy.js';
 import type { PluginMatrix } from './matrix.js';
 
 /** What `create` gets beside the options. */
@@ -40,7 +39,7 @@ export interface Plugin<Options = unknown, Model extends FunctionModel = Functio
    * FILE` sets it for all devices with one.
    */
   readonly options: z.ZodType<Options>;
-  create(options: Options, context: CreateContext): CreatedFunction<Model> | readonly CreatedFunction<Model>[];
+  create(options: Options, context: CreateContext): PcieFunction<Model> | readonly PcieFunction<Model>[];
   /** What it brings into a guest. */
   readonly guest?: PluginGuest<Options>;
   /** What tests and people may ask of each of its functions; see `ghostbus ctl`. */
@@ -50,9 +49,6 @@ export interface Plugin<Options = unknown, Model extends FunctionModel = Functio
   /** What `npm run bench -- --guest` measures of it. */
   readonly bench?: readonly Benchmark[];
 }
-
-/** Until the last device makes its model by {@link PcieFunction.powerOn}. */
-export type CreatedFunction<Model extends FunctionModel = FunctionModel> = PcieFunction<Model> | LegacyFunction;
 
 const NAME = /^[a-z][a-z0-9-]*$/;
 /** What `ghostbus ctl` itself understands. */

@@ -6,7 +6,6 @@ import { type BackedMemoryRegion, createMemoryRegion, type MemoryRegion } from '
 import type { BarShape } from '../pci/bar.js';
 import type { Commands } from '../plugin/command.js';
 import type { FunctionModel, PcieFunction } from '../plugin/function.js';
-import type { LegacyFunction } from '../plugin/legacy.js';
 import type { CreateContext } from '../plugin/plugin.js';
 import { ManualClock } from './manual-clock.js';
 import { RecordingLog } from './recording-log.js';
@@ -90,12 +89,10 @@ export class TestBus {
     name: string,
     card: PcieFunction<Model>,
     commands?: Commands<Model>,
-  ): TestFunction<Model>;
-  add(name: string, created: PcieFunction | LegacyFunction, commands?: Commands): TestFunction;
-  add(name: string, created: PcieFunction | LegacyFunction, commands?: Commands): TestFunction {
+  ): TestFunction<Model> {
     const log = new RecordingLog();
     const interrupts: number[] = [];
-    const emulated = this.#machine.add(name, created, {
+    const emulated = this.#machine.add(name, card, {
       log,
       commands,
       observer: {
@@ -105,11 +102,11 @@ export class TestBus {
     });
     const guest = { address: 0, sizeBytes: this.#guest.sizeBytes, readable: true, writable: true, offset: 0 };
     emulated.dmaMap(guest, duplicateFd(this.#guest.fd));
-    const fn = new TestFunction(emulated, {
+    const fn = new TestFunction<Model>(emulated, {
       bus: this.#bus,
       log,
       interrupts,
-      barAddresses: this.#place(emulated.card.bars),
+      barAddresses: this.#place(card.bars),
       throwFaults: () => this.#throwFaults(),
     });
     this.functions.push(fn);

@@ -16,7 +16,7 @@ import type { DmaFailure } from 'ghostbus';
 export const DESCRIPTOR_BYTES = 32;
 /** Where in the descriptor the engine writes status and count. */
 export const COMPLETION_OFFSET = 24;
-export const MAX_IMMEDIATE_BYTES = 8;
+const MAX_IMMEDIATE_BYTES = 8;
 
 export const flags = {
   sourceIsLocal: 1 << 0,

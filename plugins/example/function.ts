@@ -23,7 +23,7 @@ import { bar0, MEMORY_BAR, vectors } from './registers.js';
  * 0x1111 (drivers/gpu/drm/tiny/bochs.c, bochs_pci_tbl). Class 0x088000, "system peripheral, other",
  * is what DMA engines carry and no driver matches by.
  */
-export const identity: Identity = {
+const identity: Identity = {
   vendorId: 0x1234,
   deviceId: 0x6762,
   subsystemVendorId: 0x1234,

@@ -183,7 +183,7 @@ describe('habana: DMA core', () => {
   });
 });
 
-/** Beyond the fake bus's guest memory, below its BARs. */
+/** Beyond the test bus's guest memory, below its BARs. */
 function GUEST_GAP(): number {
   return 0x8_0000_0000;
 }

@@ -16,24 +16,16 @@ export default definePlugin({
   name: 'scratch',
   description: 'registers that keep what is written',
   options: z.strictObject({}),
-  create: (_options, { log }) => {
-    const registers = new RegisterBlock(
-      { name: 'scratch', sizeBytes: PAGE_BYTES, log },
-      { SCRATCH: { offset: 0, count: REGISTERS } },
-    );
-    return {
-      identity: { ...SCRATCH_ID, subsystemVendorId: 0x1234, subsystemId: 1, classCode: 0x088000, revisionId: 1 },
-      bars: [
-        {
-          index: 0,
-          kind: 'memory32',
-          sizeBytes: PAGE_BYTES,
-          parts: [{ offset: 0, sizeBytes: PAGE_BYTES, registers }],
-        },
-      ],
-      capabilities: [pciExpress()],
-      attach() {},
-      reset: () => registers.reset(),
-    };
-  },
+  create: () => ({
+    identity: { ...SCRATCH_ID, subsystemVendorId: 0x1234, subsystemId: 1, classCode: 0x088000, revisionId: 1 },
+    bars: [{ index: 0, kind: 'memory32', sizeBytes: PAGE_BYTES }],
+    capabilities: [pciExpress()],
+    powerOn: ({ log }) => {
+      const registers = new RegisterBlock(
+        { name: 'scratch', sizeBytes: PAGE_BYTES, log },
+        { SCRATCH: { offset: 0, count: REGISTERS } },
+      );
+      return { bars: { 0: [{ offset: 0, sizeBytes: PAGE_BYTES, registers }] } };
+    },
+  }),
 });
