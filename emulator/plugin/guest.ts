@@ -16,7 +16,7 @@ export interface GuestFile {
 
 /** The guest's kernel, as far as a device may want to know it. */
 export interface GuestKernel {
-  /** As `uname -r` prints it, for example `6.12.95+deb13-amd64`. */
+  /** As `uname -r` prints it, or how that begins; for example `6.12.95+deb13-amd64`. */
   readonly release: string;
 }
 

@@ -4,11 +4,10 @@
  * foresee what becomes of a pair from the properties here and from those of the machine and the kernel. No rule knows a
  * device by name, so a property that is declared wrongly shows as cells that are not as expected.
  */
+import type { GuestKernel } from './guest.js';
 
 /** A kernel, as far as a driver's presence and behaviour depend on it. */
-export interface KernelFacts {
-  /** As `uname -r` prints it, or how that begins. */
-  readonly release: string;
+export interface KernelFacts extends GuestKernel {
   /** Whether an option, named without `CONFIG_`, is built in or a module. */
   has(option: string): boolean;
   isAtLeast(major: number, minor: number): boolean;

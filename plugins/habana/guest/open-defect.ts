@@ -4,7 +4,7 @@
  */
 import { type GuestFile, type GuestKernel, type GuestModule, packageFile } from 'ghostbus';
 
-function hasOpenDefect(kernelRelease: string): boolean {
+export function hasOpenDefect(kernelRelease: string): boolean {
   const [major = 0, minor = 0] = kernelRelease.split(/[.-]/).map(Number);
   return major > 6 || (major === 6 && minor >= 12);
 }

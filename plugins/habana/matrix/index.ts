@@ -1,5 +1,6 @@
 /** What the Gaudi brings to the dma-buf matrix: HBM as an exporter. Paths are the kernel's, below drivers/accel. */
 import type { Exporter, KernelFacts, MatrixDriver, PluginMatrix } from 'ghostbus';
+import { hasOpenDefect } from '../guest/open-defect.js';
 
 const EXPORTING = 'habana0';
 
@@ -11,9 +12,8 @@ const habanalabs: MatrixDriver = {
   prepare: () => `until_true 'grep -qsx Operational /sys/class/accel/accel0/device/status'`,
 };
 
-/** Commit 641bb4394f40 came with 6.12; up to 7.3.4 habanalabs has not followed. */
 function whyNotOpened(kernel: KernelFacts): string | undefined {
-  if (!kernel.isAtLeast(6, 12)) return undefined;
+  if (!hasOpenDefect(kernel.release)) return undefined;
   const why = 'habanalabs cannot be opened from 6.12 on (docs/upstream)';
   if (!kernel.has('KPROBES')) return `${why}, and our module around it needs CONFIG_KPROBES`;
   if (kernel.buildsModules) return undefined;
