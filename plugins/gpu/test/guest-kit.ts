@@ -10,7 +10,7 @@ import {
   sh,
   type TestMachine,
 } from 'ghostbus/session';
-import { patternBytes } from '../../../demo/pattern.js';
+import { patternBytes } from './pattern.js';
 
 const BYTES = 4 * 2 ** 20;
 const SEED = 20260101;
