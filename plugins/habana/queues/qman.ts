@@ -5,20 +5,16 @@
  * Source: Linux asic_reg/dma0_qm_regs.h, dma0_qm_masks.h; gaudi.c (gaudi_init_pci_dma_qman, gaudi_init_hbm_dma_qman,
  * gaudi_handle_qman_err_generic, gaudi_is_device_idle).
  */
-import { type Log, RegisterBlock } from 'ghostbus';
 import { BitFields32, Ring, type Runnable, type TurnResult, type WorkBudget } from 'ghostbus/kit';
-import { PROTECTION_BITS } from '../blocks/protection-bits.js';
 import type { Card } from '../card.js';
 import type { DmaCore } from '../engines/dma-core.js';
-import { addressOf, type EngineInstance, PAGE_BYTES, QMAN_IN_WINDOW } from '../interconnect/address-map.js';
+import { addressOf, type EngineInstance, QMAN_IN_WINDOW } from '../interconnect/address-map.js';
 import { DeviceFault } from '../interconnect/device-fault.js';
 import { type Interconnect, type Requester, requesterOf } from '../interconnect/interconnect.js';
 import { ARBITER_ERROR, Arbiter } from './arbiter.js';
 import { type CommandBuffer, CommandProcessor, type CpHost, LOWER_CP, QMAN_ERROR } from './command-processor.js';
+import { CPS, qmanRegisters, STREAMS } from './qman-registers.js';
 
-export const STREAMS = 4;
-const CPS = 5;
-const FENCES = 4;
 /** sizeof(struct hl_bd): pointer, length, control. */
 const PQ_ENTRY_BYTES = 16;
 const MAX_PQ_LOG2 = 20;
@@ -43,8 +39,6 @@ const CP_STATUS = new BitFields32({ stopped: [19, 1], fence: [20, 2], waitsForFe
 /** What a slave's choice and a master's returned credit name: one of 32 slaves, with at most 127 credits. */
 const SLAVE = 0x1f;
 const MAX_CREDITS = 0x7f;
-/** DMA0_QM_CGM_STS_*. */
-const CGM_IDLE = 0x100;
 
 interface QmanServices {
   readonly interconnect: Interconnect;
@@ -349,157 +343,4 @@ export class Qman implements Runnable {
       ...(fence !== undefined && { fence, waitsForFence: 1 }),
     });
   }
-}
-
-interface QmanHooks {
-  doorbell(): void;
-  wake(): void;
-  pushBuffer(cp: number): void;
-  fence(fence: number, cp: number, value: number): void;
-  status(): number;
-  isIdle(): boolean;
-  cpStatus(cp: number): number;
-  cp(index: number): CommandProcessor;
-  clearArbiter(): void;
-  pushChoice(stream: number): void;
-  returnCredit(slave: number): void;
-  choices(): number;
-}
-
-function qmanRegisters(name: string, hooks: QmanHooks, log: Log) {
-  return new RegisterBlock(
-    { name, sizeBytes: PAGE_BYTES, undeclared: 'storage', log },
-    {
-      ...globalRegisters(hooks),
-      ...queueRegisters(hooks),
-      ...processorRegisters(hooks),
-      ...arbiterRegisters(hooks),
-      ...PROTECTION_BITS,
-    },
-  );
-}
-
-function globalRegisters(hooks: QmanHooks) {
-  return {
-    GLBL_CFG0: { offset: 0x00, onWrite: () => hooks.wake() },
-    GLBL_CFG1: { offset: 0x04, onWrite: () => hooks.wake() },
-    GLBL_PROT: { offset: 0x08 },
-    GLBL_ERR_CFG: { offset: 0x0c },
-    GLBL_SECURE_PROPS: { offset: 0x10, count: CPS },
-    GLBL_NON_SECURE_PROPS: { offset: 0x24, count: CPS },
-    GLBL_STS0: { offset: 0x38, writable: 0, onRead: () => hooks.status() },
-    GLBL_STS1: { offset: 0x40, count: CPS, writable: 0, writeOneToClear: 0xffff },
-    CGM_CFG: { offset: 0xc70 },
-    CGM_STS: { offset: 0xc74, writable: 0, onRead: () => (hooks.isIdle() ? CGM_IDLE : 0) },
-    CGM_CFG1: { offset: 0xc78 },
-    LOCAL_RANGE_BASE: { offset: 0xc80 },
-    LOCAL_RANGE_SIZE: { offset: 0xc84 },
-    GLBL_AXCACHE: { offset: 0xca4 },
-    GLBL_ERR_ADDR_LO: { offset: 0xcd0 },
-    GLBL_ERR_ADDR_HI: { offset: 0xcd4 },
-    GLBL_ERR_WDATA: { offset: 0xcd8 },
-    GLBL_MEM_INIT_BUSY: { offset: 0xd00, writable: 0 },
-  } as const;
-}
-
-function queueRegisters(hooks: QmanHooks) {
-  const pointer = (cp: number) => hooks.cp(cp).fetchPointer;
-  return {
-    PQ_BASE_LO: { offset: 0x70, count: STREAMS },
-    PQ_BASE_HI: { offset: 0x80, count: STREAMS },
-    PQ_SIZE: { offset: 0x90, count: STREAMS },
-    PQ_PI: { offset: 0xa0, count: STREAMS, onWrite: () => hooks.doorbell() },
-    PQ_CI: { offset: 0xb0, count: STREAMS },
-    CQ_PTR_LO: { offset: 0x174, count: CPS, strideBytes: 0x10 },
-    CQ_PTR_HI: { offset: 0x178, count: CPS, strideBytes: 0x10 },
-    CQ_TSIZE: {
-      offset: 0x17c,
-      count: CPS,
-      strideBytes: 0x10,
-      onWrite: (_value: number, _previous: number, cp: number) => hooks.pushBuffer(cp),
-    },
-    CQ_CTL: { offset: 0x180, count: CPS, strideBytes: 0x10 },
-    CQ_PTR_LO_STS: {
-      offset: 0x1c4,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => pointer(cp).address % 2 ** 32,
-    },
-    CQ_PTR_HI_STS: {
-      offset: 0x1d8,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => Math.floor(pointer(cp).address / 2 ** 32),
-    },
-    CQ_TSIZE_STS: {
-      offset: 0x1ec,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => pointer(cp).lengthBytes,
-    },
-  } as const;
-}
-
-function processorRegisters(hooks: QmanHooks) {
-  return {
-    // Four bases, each the low halves for five CPs and then the high halves.
-    CP_MSG_BASE: { offset: 0x228, count: 4 * 2 * CPS },
-    CP_LDMA_TSIZE_OFFSET: { offset: 0x2c8, count: CPS },
-    CP_LDMA_SRC_BASE_LO_OFFSET: { offset: 0x2e0, count: CPS },
-    CP_LDMA_DST_BASE_LO_OFFSET: { offset: 0x2f4, count: CPS },
-    CP_FENCE_RDATA: {
-      offset: 0x308,
-      count: FENCES * CPS,
-      onWrite: (value: number, _previous: number, index: number) =>
-        hooks.fence(Math.floor(index / CPS), index % CPS, value),
-    },
-    CP_FENCE_CNT: { offset: 0x358, count: FENCES * CPS },
-    CP_STS: {
-      offset: 0x3a8,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => hooks.cpStatus(cp),
-    },
-    CP_CURRENT_INST_LO: {
-      offset: 0x3bc,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => hooks.cp(cp).currentInstruction[0],
-    },
-    CP_CURRENT_INST_HI: {
-      offset: 0x3d0,
-      count: CPS,
-      writable: 0,
-      onRead: (_stored: number, cp: number) => hooks.cp(cp).currentInstruction[1],
-    },
-    CP_BARRIER_CFG: { offset: 0x3f4, count: CPS },
-  } as const;
-}
-
-function arbiterRegisters(hooks: QmanHooks) {
-  return {
-    ARB_CFG_0: { offset: 0xa00, onWrite: () => hooks.wake() },
-    ARB_CHOISE_Q_PUSH: { offset: 0xa04, onWrite: (value: number) => hooks.pushChoice(value) },
-    ARB_WRR_WEIGHT: { offset: 0xa08, count: STREAMS },
-    ARB_CFG_1: {
-      offset: 0xa18,
-      onWrite: (value: number) => {
-        if ((value & 1) !== 0) hooks.clearArbiter();
-      },
-    },
-    ARB_MST_AVAIL_CRED: { offset: 0xa20, count: 32 },
-    ARB_MST_CRED_INC: { offset: 0xaa0, onWrite: (value: number) => hooks.returnCredit(value) },
-    ARB_MST_CHOISE_PUSH_OFST: { offset: 0xaa4, count: 32 },
-    ARB_SLV_MASTER_INC_CRED_OFST: { offset: 0xb28 },
-    ARB_MST_SLAVE_EN: { offset: 0xb2c },
-    ARB_MST_QUIET_PER: { offset: 0xb34 },
-    ARB_SLV_CHOISE_WDT: { offset: 0xb38 },
-    ARB_SLV_ID: { offset: 0xb3c },
-    ARB_MSG_MAX_INFLIGHT: { offset: 0xb44 },
-    ARB_BASE_LO: { offset: 0xb54 },
-    ARB_BASE_HI: { offset: 0xb58 },
-    ARB_CHOISE_FULLNESS_STS: { offset: 0xb84, writable: 0, onRead: () => hooks.choices() },
-    ARB_ERR_CAUSE: { offset: 0xb9c, writable: 0, writeOneToClear: 0x7 },
-    ARB_ERR_MSG_EN: { offset: 0xba0 },
-  } as const;
 }
