@@ -2,164 +2,169 @@
  * Events and faults on demand, for `ghostbus ctl` and for tests. Each is reported the way the hardware does: the
  * registers that the driver reads hold the cause, then comes the event.
  */
-
-import { BOOT_FAILURES, type BootFailure } from './firmware/boot-failure.js';
+import { type Commands, command } from 'ghostbus';
+import { ImageBuilder } from 'ghostbus/kit';
+import { z } from 'zod';
+import type { Device } from './device.js';
+import { BOOT_FAILURES } from './firmware/boot-failure.js';
 import { EVENT_DATA_BYTES, eventOf, type FirmwareEvent } from './firmware/event-queue.js';
 import { EVENT_TYPES, GAUDI_EVENT } from './firmware/events.js';
+import { ADDRESS_END } from './interconnect/address-map.js';
 
-type Arguments = Readonly<Record<string, unknown>>;
+const MAX_U32 = 2 ** 32 - 1;
+/**
+ * enum hl_eq_fw_alive_severity: critical; and the uptime in seconds that the firmware claims when it reports a death.
+ */
+const FIRMWARE_DEATH = { uptimeSeconds: 60, processId: 0, threadId: 1, exitCode: 1, critical: 1 } as const;
 
-/** What the commands act on. */
-export interface FaultTarget {
-  send(event: FirmwareEvent): void;
-  /** A translation failed at this address. */
-  pageFault(address: number): void;
-  /** Sets an error bit of a stream and sends the engine's message. */
-  qmanError(engine: string, stream: number, cause: number): void;
-  /** TPC interrupt cause bits. */
-  tpcError(index: number, cause: number): void;
-  stick(engine: string, stuck: boolean): void;
-  heartbeat(answers: boolean): void;
-  failBoot(failure: BootFailure | undefined): void;
-  sensor(kind: string, channel: number, value: number): void;
-}
+const wholeNumber = (min: number, max: number, error = `must be a whole number from ${min} to ${max}`) =>
+  z.number({ error }).int().min(min).max(max);
+const truth = z.boolean({ error: 'must be true or false' });
+const startOrEnd = z.enum(['start', 'end'], { error: 'must be start or end' }).describe('whether throttling begins');
+const address = wholeNumber(0, ADDRESS_END - 1).describe('device address, at most 50 bits');
+const engine = z.string().describe('name as the driver has it, for example DMA0 or NIC0_QM1');
 
-export const commands: Readonly<Record<string, string>> = {
-  event: 'report event {type} (number, or a name such as PLL0), with up to 56 bytes {data} in hexadecimal',
-  ecc: 'report an ECC error: {block} hbm0..hbm3 or mmu, {correctable} true or false, {address}, {syndrome}',
-  'page-fault': 'report an MMU page fault at {address}',
-  'qman-error': 'report an error of {engine} (for example DMA0), {stream} 0..4, {cause} as bits of GLBL_STS1',
-  'tpc-error': 'report a kernel error of TPC {index} with {cause} as bits of TPC_INTR_CAUSE',
-  thermal: 'report that thermal throttling {state} start or end',
-  power: 'report that power throttling {state} start or end',
-  overheat: 'report a high-temperature interrupt with {cause}',
-  'out-of-sync': 'report that the CPU queue is out of sync, with {pi} and {ci}',
-  'reset-request': 'report that the firmware asks for a reset of the device',
-  watchdog: 'report that a process of the firmware died',
-  heartbeat: '{answers} false: the management processor stops answering; true: it answers again',
-  stick: '{engine} stops making progress; {stuck} false lets it go on',
-  'fail-boot': `the next boots fail at {stage}: ${BOOT_FAILURES.join(', ')}; or none`,
-  sensor: 'set what sensor {channel} of {kind} temperature, voltage, current or power measures to {value}',
-};
+const eventNames = Object.keys(GAUDI_EVENT) as (keyof typeof GAUDI_EVENT)[];
+const eventError = `must be 0 to ${EVENT_TYPES - 1} or one of ${eventNames.join(', ')}`;
+const eventType = z.union([wholeNumber(0, EVENT_TYPES - 1, eventError), z.enum(eventNames)], { error: eventError });
 
-/** @throws Error that says what is wrong with the command */
-export function control(target: FaultTarget, command: string, args: Arguments): unknown {
-  const run = handlers[command];
-  if (run === undefined) {
-    throw new Error(`unknown command ${JSON.stringify(command)}; known: ${Object.keys(commands).join(', ')}`);
-  }
-  run(target, args);
-  return { command, ...args };
-}
+/** By block: the events of a correctable and of an uncorrectable error. */
+const ECC_EVENTS = {
+  hbm0: [GAUDI_EVENT.HBM_0_SERR, GAUDI_EVENT.HBM_0_DERR],
+  hbm1: [GAUDI_EVENT.HBM_0_SERR + 1, GAUDI_EVENT.HBM_0_DERR + 1],
+  hbm2: [GAUDI_EVENT.HBM_0_SERR + 2, GAUDI_EVENT.HBM_0_DERR + 2],
+  hbm3: [GAUDI_EVENT.HBM_0_SERR + 3, GAUDI_EVENT.HBM_0_DERR + 3],
+  mmu: [GAUDI_EVENT.MMU_SERR, GAUDI_EVENT.MMU_DERR],
+} as const;
 
-const handlers: Readonly<Record<string, (target: FaultTarget, args: Arguments) => void>> = {
-  event: (target, args) => target.send({ type: eventType(args.type), data: hexadecimal(args.data) }),
-  ecc: (target, args) => target.send(eccEvent(args)),
-  'page-fault': (target, args) => target.pageFault(number(args, 'address', 0, 2 ** 50 - 1)),
-  'qman-error': (target, args) =>
-    target.qmanError(text(args, 'engine'), number(args, 'stream', 0, 4), number(args, 'cause', 1, 0xffff)),
-  'tpc-error': (target, args) => target.tpcError(number(args, 'index', 0, 7), number(args, 'cause', 1, 0xfffff)),
-  thermal: (target, args) =>
-    target.send(eventOf(isStart(args) ? GAUDI_EVENT.FIX_THERMAL_ENV_S : GAUDI_EVENT.FIX_THERMAL_ENV_E)),
-  power: (target, args) =>
-    target.send(eventOf(isStart(args) ? GAUDI_EVENT.FIX_POWER_ENV_S : GAUDI_EVENT.FIX_POWER_ENV_E)),
-  overheat: (target, args) => target.send(eventOf(GAUDI_EVENT.PSOC_GPIO_U16_0, number(args, 'cause', 0, 0xff))),
-  // struct cpucp_pkt_sync_err
-  'out-of-sync': (target, args) =>
-    target.send(
-      eventOf(GAUDI_EVENT.PKT_QUEUE_OUT_SYNC, number(args, 'pi', 0, 2 ** 32 - 1), number(args, 'ci', 0, 2 ** 32 - 1)),
-    ),
-  'reset-request': (target) => target.send(eventOf(GAUDI_EVENT.DEV_RESET_REQ)),
-  // struct hl_eq_fw_alive: uptime, process, thread, severity critical
-  watchdog: (target) => target.send(eventOf(GAUDI_EVENT.FW_ALIVE_S, 60, 0, 1, 1, 1)),
-  heartbeat: (target, args) => target.heartbeat(truth(args, 'answers')),
-  stick: (target, args) => target.stick(text(args, 'engine'), args.stuck === undefined || truth(args, 'stuck')),
-  'fail-boot': (target, args) => target.failBoot(bootFailure(args)),
-  sensor: (target, args) =>
-    target.sensor(
-      text(args, 'kind'),
-      number(args, 'channel', 0, 127),
-      number(args, 'value', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
-    ),
-};
+const eccArguments = z.strictObject({
+  block: z.enum(Object.keys(ECC_EVENTS) as (keyof typeof ECC_EVENTS)[]).describe('memory that has the error'),
+  correctable: truth.describe('whether the hardware could correct it'),
+  address: address.default(0),
+  syndrome: wholeNumber(0, MAX_U32).default(0).describe('what the error correction found'),
+});
 
 /** struct hl_eq_ecc_data: address, syndrome, memory wrapper, is critical. */
-function eccEvent(args: Arguments): FirmwareEvent {
-  const block = text(args, 'block');
-  const correctable = truth(args, 'correctable');
-  const base = eccBlocks[block];
-  if (base === undefined) throw new Error(`block must be one of ${Object.keys(eccBlocks).join(', ')}, not ${block}`);
-  const data = new Uint8Array(EVENT_DATA_BYTES);
-  const view = new DataView(data.buffer);
-  view.setBigUint64(0, BigInt(number(args, 'address', 0, 2 ** 50 - 1, 0)), true);
-  view.setBigUint64(8, BigInt(number(args, 'syndrome', 0, 2 ** 32 - 1, 0)), true);
-  data[16] = 0;
-  data[17] = correctable ? 0 : 1;
-  return { type: correctable ? base.correctable : base.uncorrectable, data };
+function eccEvent({ block, correctable, address, syndrome }: z.output<typeof eccArguments>): FirmwareEvent {
+  const [single, double] = ECC_EVENTS[block];
+  const data = new ImageBuilder({ sizeBytes: EVENT_DATA_BYTES });
+  data.u64(0, BigInt(address), BigInt(syndrome)).u8(16, 0, correctable ? 0 : 1);
+  return { type: correctable ? single : double, data: data.bytes };
 }
 
-const eccBlocks: Readonly<Record<string, { correctable: number; uncorrectable: number }>> = {
-  hbm0: { correctable: GAUDI_EVENT.HBM_0_SERR, uncorrectable: GAUDI_EVENT.HBM_0_DERR },
-  hbm1: { correctable: GAUDI_EVENT.HBM_0_SERR + 1, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 1 },
-  hbm2: { correctable: GAUDI_EVENT.HBM_0_SERR + 2, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 2 },
-  hbm3: { correctable: GAUDI_EVENT.HBM_0_SERR + 3, uncorrectable: GAUDI_EVENT.HBM_0_DERR + 3 },
-  mmu: { correctable: GAUDI_EVENT.MMU_SERR, uncorrectable: GAUDI_EVENT.MMU_DERR },
+/** Declares a command that answers with what was asked for. */
+function report<Arguments extends z.ZodObject>(
+  description: string,
+  schema: Arguments,
+  run: (device: Device, args: z.output<Arguments>) => void,
+) {
+  return (name: string) =>
+    command({
+      description,
+      arguments: schema,
+      run: (device: Device, args: z.output<Arguments>) => {
+        run(device, args);
+        return { command: name, ...args };
+      },
+    });
+}
+
+const declarations = {
+  event: report(
+    'reports any event',
+    z.strictObject({
+      type: eventType.describe('number or name of enum gaudi_async_event_id'),
+      data: z
+        .string()
+        .regex(new RegExp(`^([0-9a-f]{2}){0,${EVENT_DATA_BYTES}}$`, 'i'), {
+          error: `must be at most ${EVENT_DATA_BYTES} bytes in hexadecimal`,
+        })
+        .optional()
+        .describe('what the event carries, in hexadecimal'),
+    }),
+    (device, { type, data = '' }) => {
+      const bytes = new ImageBuilder({ sizeBytes: EVENT_DATA_BYTES }).put(0, Buffer.from(data, 'hex')).bytes;
+      device.send({ type: typeof type === 'number' ? type : GAUDI_EVENT[type], data: bytes });
+    },
+  ),
+  ecc: report('reports an ECC error', eccArguments, (device, args) => device.send(eccEvent(args))),
+  'page-fault': report('reports an MMU page fault', z.strictObject({ address }), (device, args) =>
+    device.pageFault(args.address),
+  ),
+  'qman-error': report(
+    'reports an error of a queue manager',
+    z.strictObject({
+      engine,
+      stream: wholeNumber(0, 4).describe('4 is the lower command processor'),
+      cause: wholeNumber(1, 0xffff).describe('bits of GLBL_STS1'),
+    }),
+    (device, { engine, stream, cause }) => device.qmanError(engine, stream, cause),
+  ),
+  'tpc-error': report(
+    'reports a kernel error of a TPC',
+    z.strictObject({
+      index: wholeNumber(0, 7).describe('number of the TPC'),
+      cause: wholeNumber(1, 0xfffff).describe('bits of TPC_INTR_CAUSE'),
+    }),
+    (device, { index, cause }) => device.tpcError(index, cause),
+  ),
+  thermal: report('reports thermal throttling', z.strictObject({ state: startOrEnd }), (device, { state }) =>
+    device.send(eventOf(state === 'start' ? GAUDI_EVENT.FIX_THERMAL_ENV_S : GAUDI_EVENT.FIX_THERMAL_ENV_E)),
+  ),
+  power: report('reports power throttling', z.strictObject({ state: startOrEnd }), (device, { state }) =>
+    device.send(eventOf(state === 'start' ? GAUDI_EVENT.FIX_POWER_ENV_S : GAUDI_EVENT.FIX_POWER_ENV_E)),
+  ),
+  overheat: report(
+    'reports a high-temperature interrupt',
+    z.strictObject({ cause: wholeNumber(0, 0xff).describe('as the driver prints it') }),
+    (device, { cause }) => device.send(eventOf(GAUDI_EVENT.PSOC_GPIO_U16_0, cause)),
+  ),
+  // struct cpucp_pkt_sync_err
+  'out-of-sync': report(
+    'reports that the CPU queue is out of sync',
+    z.strictObject({
+      pi: wholeNumber(0, MAX_U32).describe('producer index'),
+      ci: wholeNumber(0, MAX_U32).describe('consumer index'),
+    }),
+    (device, { pi, ci }) => device.send(eventOf(GAUDI_EVENT.PKT_QUEUE_OUT_SYNC, pi, ci)),
+  ),
+  'reset-request': report('the firmware asks for a reset of the device', z.strictObject({}), (device) =>
+    device.send(eventOf(GAUDI_EVENT.DEV_RESET_REQ)),
+  ),
+  // struct hl_eq_fw_alive
+  watchdog: report('reports that a process of the firmware died', z.strictObject({}), (device) =>
+    device.send(eventOf(GAUDI_EVENT.FW_ALIVE_S, ...Object.values(FIRMWARE_DEATH))),
+  ),
+  heartbeat: report(
+    'lets the management processor stop answering, and answer again',
+    z.strictObject({ answers: truth.describe('whether it answers from now on') }),
+    (device, { answers }) => device.heartbeat(answers),
+  ),
+  stick: report(
+    'an engine stops making progress',
+    z.strictObject({ engine, stuck: truth.default(true).describe('false lets it go on') }),
+    (device, { engine, stuck }) => device.stick(engine, stuck),
+  ),
+  'fail-boot': report(
+    'the next boots fail, over all resets',
+    z.strictObject({
+      stage: z.enum([...BOOT_FAILURES, 'none']).describe('where; none: boots succeed again'),
+    }),
+    (device, { stage }) => device.failBoot(stage === 'none' ? undefined : stage),
+  ),
+  sensor: report(
+    'sets what a sensor measures, over all resets',
+    z.strictObject({
+      kind: z.string().describe('temperature, voltage, current or power'),
+      channel: wholeNumber(0, 127).describe('which sensor of that kind, from 0'),
+      value: wholeNumber(Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER).describe(
+        'millidegrees Celsius, millivolts, milliamperes or microwatts',
+      ),
+    }),
+    (device, { kind, channel, value }) => device.sensor(kind, channel, value),
+  ),
 };
 
-function eventType(value: unknown): number {
-  const named = typeof value === 'string' ? GAUDI_EVENT[value as keyof typeof GAUDI_EVENT] : undefined;
-  const type = named ?? Number(value);
-  if (!Number.isInteger(type) || type < 0 || type >= EVENT_TYPES) {
-    throw new Error(
-      `type must be 0 to ${EVENT_TYPES - 1} or one of ${Object.keys(GAUDI_EVENT).join(', ')}, not ${JSON.stringify(value)}`,
-    );
-  }
-  return type;
-}
-
-function hexadecimal(value: unknown): Uint8Array {
-  const data = new Uint8Array(EVENT_DATA_BYTES);
-  if (value === undefined) return data;
-  if (typeof value !== 'string' || !/^([0-9a-f]{2})*$/i.test(value) || value.length > 2 * EVENT_DATA_BYTES) {
-    throw new Error(`data must be at most ${EVENT_DATA_BYTES} bytes in hexadecimal, not ${JSON.stringify(value)}`);
-  }
-  data.set(Buffer.from(value, 'hex'));
-  return data;
-}
-
-/** Numbers arrive as numbers or, from a command line, as text (also hexadecimal). */
-function number(args: Arguments, key: string, min: number, max: number, fallback?: number): number {
-  const value = args[key] ?? fallback;
-  const parsed = typeof value === 'string' && value !== '' ? Number(value) : value;
-  if (typeof parsed !== 'number' || !Number.isInteger(parsed) || parsed < min || parsed > max) {
-    throw new Error(`${key} must be a whole number from ${min} to ${max}, not ${JSON.stringify(value)}`);
-  }
-  return parsed;
-}
-
-function text(args: Arguments, key: string): string {
-  const value = args[key];
-  if (typeof value !== 'string' || value === '') throw new Error(`${key} is missing`);
-  return value;
-}
-
-function truth(args: Arguments, key: string): boolean {
-  const value = args[key];
-  if (value === true || value === 'true') return true;
-  if (value === false || value === 'false') return false;
-  throw new Error(`${key} must be true or false, not ${JSON.stringify(value)}`);
-}
-
-function isStart(args: Arguments): boolean {
-  const state = text(args, 'state');
-  if (state !== 'start' && state !== 'end') throw new Error(`state must be start or end, not ${state}`);
-  return state === 'start';
-}
-
-function bootFailure(args: Arguments): BootFailure | undefined {
-  const stage = text(args, 'stage');
-  if (stage === 'none') return undefined;
-  const known = BOOT_FAILURES.find((failure) => failure === stage);
-  if (known === undefined) throw new Error(`stage must be one of ${BOOT_FAILURES.join(', ')} or none, not ${stage}`);
-  return known;
-}
+export const commands: Commands<Device> = Object.fromEntries(
+  Object.entries(declarations).map(([name, declare]) => [name, declare(name)]),
+);

@@ -19,7 +19,6 @@ import { CPU_PLL_REGISTERS } from './blocks/pll.js';
 import { VERSION_BYTES, VERSION_STRINGS } from './blocks/psoc.js';
 import { Timestamp } from './blocks/timestamp.js';
 import type { Card } from './card.js';
-import { control, type FaultTarget } from './commands.js';
 import { DmaCore } from './engines/dma-core.js';
 import { mmeRegisters } from './engines/mme.js';
 import { type ComputeEvents, tpcRegisters } from './engines/tpc.js';
@@ -52,7 +51,7 @@ const RAZWI_INITIATORS = [
   0x10000000, 0x19000000, 0x10000000, 0x19000000, 0x30000000, 0x39000000, 0x30000000, 0x39000000,
 ] as const;
 
-export class Device implements FunctionModel, FaultTarget {
+export class Device implements FunctionModel {
   readonly bars: Readonly<Record<number, BarParts>>;
   readonly configRegisters: readonly BarRegisters[];
   readonly interconnect: Interconnect;
@@ -113,10 +112,6 @@ export class Device implements FunctionModel, FaultTarget {
     const { statistics } = this.#card;
     statistics.of('scheduler', 'slices').slices += this.#scheduler.counters.slices;
     statistics.keepUnimplemented(this.#blocks);
-  }
-
-  control(command: string, args: Readonly<Record<string, unknown>>): unknown {
-    return control(this, command, args);
   }
 
   inspect(): unknown {

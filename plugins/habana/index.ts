@@ -3,6 +3,7 @@
 import { byteSize, definePlugin, packageFile } from 'ghostbus';
 import { z } from 'zod';
 import { bench } from './bench.js';
+import { commands } from './commands.js';
 import { BOOT_FAILURES } from './firmware/boot-failure.js';
 import { firmwareStubs } from './firmware/files.js';
 import { HabanaFunction } from './function.js';
@@ -42,6 +43,7 @@ export default definePlugin({
     modules: workaroundModules,
   },
   create: (options, context) => new HabanaFunction(context, options),
+  commands,
   matrix,
   bench,
 });

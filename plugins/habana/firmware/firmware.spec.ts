@@ -275,16 +275,16 @@ describe('habana: events', () => {
 
   it('are refused when they make no sense', () => {
     for (const [command, args, message] of [
-      ['explode', {}, /unknown command "explode"; known: event/],
-      ['event', { type: 9999 }, /type must be 0 to 662/],
+      ['explode', {}, /unknown command "explode"; there are: event/],
+      ['event', { type: 9999 }, /type: must be 0 to 662/],
       ['event', { type: 1, data: 'xyz' }, /hexadecimal/],
       ['ecc', { block: 'hbm9', correctable: true }, /hbm0/],
-      ['ecc', { block: 'hbm0' }, /correctable must be true or false/],
+      ['ecc', { block: 'hbm0' }, /correctable: must be true or false/],
       ['stick', { engine: 'DMA9' }, /there is no engine DMA9; known: DMA0/],
       ['fail-boot', { stage: 'moon' }, /preboot/],
       ['sensor', { kind: 'humidity', channel: 0, value: 1 }, /temperature 0 to 1/],
-      ['thermal', {}, /state is missing/],
-      ['qman-error', { engine: 'DMA0', stream: 5, cause: 1 }, /stream must be/],
+      ['thermal', {}, /state: must be start or end/],
+      ['qman-error', { engine: 'DMA0', stream: 5, cause: 1 }, /stream: must be/],
     ] as const) {
       assert.throws(() => driver.control(command, args), message, command);
     }

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import type { ResetKind } from 'ghostbus';
 import { TestBus, type TestFunction } from 'ghostbus/testing';
+import { commands } from '../commands.js';
 import { CFG_BAR, type Device, HBM_BAR } from '../device.js';
 import { HabanaFunction } from '../function.js';
 import plugin from '../index.js';
@@ -36,7 +37,7 @@ export class Driver {
 
   constructor(options: Record<string, unknown> = {}) {
     const card = new HabanaFunction(this.context, plugin.options.parse({ hbm: '512M', ...options }));
-    this.fn = this.bus.add('habana0', card);
+    this.fn = this.bus.add('habana0', card, commands);
   }
 
   /** The device since the last reset. */
