@@ -1,6 +1,6 @@
 /**
- * The function that the emulator's own costs are measured with: registers in BAR0, the first of them at its beginning, and
- * memory behind BAR2.
+ * The function that the emulator's own costs are measured with: registers in BAR0, the first of them at its beginning,
+ * and memory behind BAR2.
  */
 
 import { z } from 'zod';

@@ -1,7 +1,8 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any
- * server can do, a decoded one against a look-up, and DMA against memcpy. With `--guest`, also inside guests: a mapped BAR against RAM, and what the
- * devices measure of themselves under their drivers, those of `--device SPEC` too. Nothing here passes or fails.
+ * server can do, a decoded one against a look-up, and DMA against memcpy. With `--guest`, also inside guests: a mapped
+ * BAR against RAM, and what the devices measure of themselves under their drivers, those of `--device SPEC` too.
+ * Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -36,8 +36,8 @@ export class FunctionBar implements FabricBar {
     const before = this.#memoryParts;
     if (before !== undefined && !sameMemory(before, memoryParts)) {
       throw new Error(
-        `${this.#name} has ${describe(memoryParts)} where it had ${describe(before)} at first; guests have that mapped, so ` +
-          'powerOn must put the same memory there every time',
+        `${this.#name} has ${describe(memoryParts)} where it had ${describe(before)} at first; guests have that mapped, ` +
+          'so powerOn must put the same memory there every time',
       );
     }
     this.#memoryParts ??= memoryParts;

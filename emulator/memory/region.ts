@@ -55,9 +55,10 @@ export function createMemoryRegion(name: string, sizeBytes: number): BackedMemor
 /** `memory` with its file. @throws Error that says `where` it is, when {@link createMemoryRegion} did not make it */
 export function requireBacked(memory: MemoryRegion, where: string): BackedMemoryRegion {
   if (MemfdRegion.isOne(memory)) return memory;
+  const name = (memory as MemoryRegion | undefined)?.name;
   throw new Error(
-    `${where} is ${JSON.stringify((memory as Partial<MemoryRegion> | undefined)?.name)}, which context.createMemory did not make; only memory ` +
-      'that it made has a file to share with a guest',
+    `${where} is ${JSON.stringify(name)}, which context.createMemory did not make; only memory that it made has a file ` +
+      'to share with a guest',
   );
 }
 

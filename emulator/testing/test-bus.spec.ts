@@ -181,7 +181,7 @@ describe('TestBus', () => {
     assert.equal(fn.read(0, 4), 4);
   });
 
-  it('throws the fault of a model out of the call in which it happened; the function is broken, the others are not', () => {
+  it('throws the fault of a model out of the call in which it happened, and breaks only its function', () => {
     const boom = new Error('boom');
     const fail = () => {
       throw boom;

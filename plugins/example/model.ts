@@ -1,6 +1,6 @@
 /**
- * What is behind the BARs from one reset to the next: registers, engine, and the wiring between them. The card makes a new one
- * at each power-on, so nothing here is ever set back.
+ * What is behind the BARs from one reset to the next: registers, engine, and the wiring between them. The card makes a
+ * new one at each power-on, so nothing here is ever set back.
  */
 import type { FunctionModel, FunctionPort, MemoryRegion } from 'ghostbus';
 import { DESCRIPTOR_BYTES } from './descriptor.js';
