@@ -34,7 +34,7 @@ export interface ControlServer {
 }
 
 /** Carries out one request. Rejects with a message for people. */
-export async function answerControl(emulator: Controllable, text: string): Promise<unknown> {
+async function answerControl(emulator: Controllable, text: string): Promise<unknown> {
   const parsed = request.safeParse(JSON.parse(text));
   if (!parsed.success) throw new Error(`not a request: ${z.prettifyError(parsed.error)}`);
   const asked = parsed.data;

@@ -5,11 +5,11 @@ import { GuestError } from '../qemu/index.js';
 /** The command line is wrong; nothing was started. */
 export const USAGE_STATUS = 2;
 /** ghostbus could not do its own part: the host lacks something, or the emulator failed. */
-export const FAILURE_STATUS = 123;
+const FAILURE_STATUS = 123;
 /** The command in the guest took longer than `--timeout`; the same number as coreutils' timeout. */
-export const TIMEOUT_STATUS = 124;
+const TIMEOUT_STATUS = 124;
 /** The guest panicked, hung or did not boot, or QEMU ended. */
-export const GUEST_STATUS = 125;
+const GUEST_STATUS = 125;
 /** A process that a signal ended has this much added to the signal's number (POSIX shells). */
 const SIGNAL_BASE = 128;
 

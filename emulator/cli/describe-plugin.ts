@@ -1,8 +1,7 @@
 import { z } from 'zod';
-import { parseOptions } from '../device-spec.js';
-import { type BackedMemoryRegion, createMemoryRegion } from '../memory/region.js';
-import type { BarShape, Commands, Log, PcieFunction, Plugin } from '../plugin/index.js';
+import type { BarShape, Commands, PcieFunction, Plugin } from '../plugin/index.js';
 import { formatByteSize } from '../plugin/options.js';
+import { withUnplugged } from '../unplugged.js';
 import type {
   CommandDescription,
   FunctionDescription,
@@ -54,35 +53,15 @@ function typeOf(property: PropertySchema): string {
   return types.join('|') || 'value';
 }
 
-const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
-/** Creates the plugin's functions with its default options, only to look at them. */
 export function describePlugin(plugin: Plugin): PluginDescription {
-  const regions: BackedMemoryRegion[] = [];
-  try {
-    const created = plugin.create(parseOptions(plugin, {}), {
-      name: `${plugin.name}0`,
-      instance: 0,
-      log: silent,
-      createMemory: (name, sizeBytes) => {
-        const region = createMemoryRegion(name, sizeBytes);
-        regions.push(region);
-        return region;
-      },
-      machineService: (_key, create) => create(),
-    });
-    const functions: readonly PcieFunction[] = Array.isArray(created) ? created : [created];
-    return {
-      name: plugin.name,
-      description: plugin.description,
-      drivers: plugin.guest?.drivers ?? [],
-      options: describeOptions(plugin.options),
-      functions: functions.map(describeFunction),
-      commands: describeCommands(plugin.commands ?? {}),
-    };
-  } finally {
-    for (const region of regions) region.close();
-  }
+  return withUnplugged(plugin, (functions) => ({
+    name: plugin.name,
+    description: plugin.description,
+    drivers: plugin.guest?.drivers ?? [],
+    options: describeOptions(plugin.options),
+    functions: functions.map(describeFunction),
+    commands: describeCommands(plugin.commands ?? {}),
+  }));
 }
 
 function describeFunction({ identity, bars }: PcieFunction): FunctionDescription {

@@ -2,13 +2,19 @@
 import assert from 'node:assert/strict';
 import { fileURLToPath } from 'node:url';
 import { assertCleanKernelLog, type Guest, sh } from 'ghostbus/session';
-import { bytesMoved, driverReady, portsActive, RDMA_GUEST, rdmaDeviceNames } from '../../rdma/test/guest-kit.js';
-import { passes, withHabana } from './guest-kit.js';
+import { passes, withHabana } from '../../plugins/habana/test/guest-kit.js';
+import {
+  bytesMoved,
+  driverReady,
+  portsActive,
+  RDMA_GUEST,
+  rdmaDeviceNames,
+} from '../../plugins/rdma/test/guest-kit.js';
 
 const DEVICES = ['habana', 'gpu', 'rdma,functions=2'];
 const OPTIONS = {
   ...RDMA_GUEST,
-  boot: { shareDir: fileURLToPath(new URL('../../../../plugins/rdma/test', import.meta.url)) },
+  boot: { shareDir: fileURLToPath(new URL('../../../plugins/rdma/test', import.meta.url)) },
 };
 const BYTES = 4 * 2 ** 20;
 const SEED = 4711;
