@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { parseOptions } from 'ghostbus/testing';
 import { describe, it } from 'mocha';
 import gpu from './index.js';
 import { PRODUCTS } from './product/product.js';
