@@ -8,12 +8,17 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { PLUGIN_REFERENCE, renderPluginReference } from './plugin-reference.js';
 import { renderSchema, SCHEMAS, SCHEMAS_FOLDER } from './schemas.js';
 
 const PROGRAM = fileURLToPath(new URL('../emulator/cli/main.js', import.meta.url));
 const STALE = 'stale: run `npm run docs` and commit what it writes';
 
 describe('pages made from the code', () => {
+  it('docs/plugin-api.md is what the public names export', () => {
+    assert.ok(readFileSync(PLUGIN_REFERENCE, 'utf8') === renderPluginReference(), STALE);
+  });
+
   for (const [name, schema] of Object.entries(SCHEMAS)) {
     it(`docs/schemas/${name}.schema.json is the schema of the code`, () => {
       const file = join(SCHEMAS_FOLDER, `${name}.schema.json`);

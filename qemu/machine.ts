@@ -90,7 +90,8 @@ function kernelCommandLine(options: MachineOptions): string {
     // (arch/x86/kernel/apic/io_apic.c timer_irq_works); under KVM the kernel leaves that check
     // out by itself (kvm.c paravirt_ops_setup).
     'no_timer_check',
-    // And udev kills what has taken three minutes (systemd-udevd(8)): a large driver, whose probe then fails with ENOMEM.
+    // And udev kills what has taken three minutes (systemd-udevd(8)): a large driver, whose probe
+    // then fails with ENOMEM.
     `udev.event_timeout=${UDEV_EVENT_TIMEOUT_S}`,
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,

@@ -2,8 +2,8 @@
 /*
  * usage: bar-bandwidth RESOURCE
  * Maps a PCI resource file (/sys/bus/pci/devices/…/resource2) and as much anonymous memory, writes and reads both with
- * memcpy, and prints "write NS_BAR NS_RAM" and "read NS_BAR NS_RAM" for one pass over the block: the fastest of many, since
- * whatever else runs on the host makes single passes several times slower.
+ * memcpy, and prints "write NS_BAR NS_RAM" and "read NS_BAR NS_RAM" for one pass over the block: the fastest of many,
+ * since whatever else runs on the host makes single passes several times slower.
  */
 #include <fcntl.h>
 #include <stdio.h>

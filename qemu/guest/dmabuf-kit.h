@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the programs of the dma-buf matrix share. An exporter program (export-*) makes a buffer, exports it, and starts an importer
- * program (import-*) with the dma-buf as descriptor 3 and a socket to the exporter as descriptor 4. The importer leads: it asks the
- * exporter to fill its buffer, to compare it, to let go of it. So each end checks with its own means what the other one did.
+ * What the programs of the dma-buf matrix share. An exporter program (export-*) makes a buffer, exports it, and
+ * starts an importer program (import-*) with the dma-buf as descriptor 3 and a socket to the exporter as descriptor
+ * 4. The importer leads: it asks the exporter to fill its buffer, to compare it, to let go of it. So each end
+ * checks with its own means what the other one did.
  *
  * Pattern: 64-bit word i of pass p, for the whole exported buffer, whatever part of it is used.
  */
@@ -72,19 +73,23 @@ struct request {
 };
 
 struct answer {
-	/* Of FILL: what to write to a doorbell. Of COMPARE: wrong bytes. Of RELEASE: whether the memory outlives the exporter. */
+	/*
+	 * Of FILL: what to write to a doorbell. Of COMPARE: wrong bytes. Of RELEASE: whether the memory outlives the exporter.
+	 */
 	uint64_t value;
 };
 
 struct exporter {
 	uint64_t bytes;
 	/*
-	 * Write and compare a part of the buffer by the exporter's own means. Where the export is a doorbell: prepare what it starts and
-	 * return the 8 bytes that start it; return 0 if it has been started, else 8.
+	 * Write and compare a part of the buffer by the exporter's own means. Where the export is a doorbell: prepare what it
+	 * starts and return the 8 bytes that start it; return 0 if it has been started, else 8.
 	 */
 	uint64_t (*fill)(uint64_t offset, uint64_t bytes, uint32_t pass);
 	uint64_t (*wrong)(uint64_t offset, uint64_t bytes, uint32_t pass);
-	/* Frees the buffer and closes the device, not the dma-buf. Returns whether the memory stays while a dma-buf is open. */
+	/*
+	 * Frees the buffer and closes the device, not the dma-buf. Returns whether the memory stays while a dma-buf is open.
+	 */
 	bool (*release)(void);
 	/* Makes the driver move the buffer out of the device's memory. NULL: this exporter's buffers never move. */
 	void (*evict)(void);
@@ -160,7 +165,10 @@ static inline pid_t start_importer(int dmabuf, int second, int socket, char **ar
 	fail("cannot run %s: %s", argv[0], strerror(errno));
 }
 
-/* Starts the importer, serves it until it is gone, and ends as it did. The importer alone keeps `second`, if there is one. */
+/*
+ * Starts the importer, serves it until it is gone, and ends as it did. The importer alone keeps
+ * `second`, if there is one.
+ */
 static inline _Noreturn void serve_importer_of_two(const struct exporter *exporter, int dmabuf, int second, char **argv)
 {
 	struct request request;
@@ -246,7 +254,10 @@ static inline void close_dmabuf(void)
 
 /* ---- results: one JSON object a line ----------------------------------------------------------------------------- */
 
-/* A driver said no: at which step, with which errno (positive). Ends the program with success: whether it should is the host's matter. */
+/*
+ * A driver said no: at which step, with which errno (positive). Ends the program with success:
+ * whether it should is the host's matter.
+ */
 static inline _Noreturn void refused(const char *step, int error)
 {
 	printf("{\"refused\":\"%s\",\"errno\":\"%s\"}\n", step, strerrorname_np(error));

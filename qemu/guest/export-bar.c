@@ -2,8 +2,9 @@
 /*
  * usage: export-bar [--twice] ADDRESS BAR BYTES IMPORTER [ARGUMENT...]
  *
- * Exports the beginning of a memory BAR of a function that vfio-pci has bound (since 6.19: drivers/vfio/pci/vfio_pci_dmabuf.c). The
- * CPU fills and compares it through vfio's mapping. Closing the device revokes the dma-buf (vfio_pci_dma_buf_cleanup).
+ * Exports the beginning of a memory BAR of a function that vfio-pci has bound (since 6.19:
+ * drivers/vfio/pci/vfio_pci_dmabuf.c). The CPU fills and compares it through vfio's mapping. Closing the device
+ * revokes the dma-buf (vfio_pci_dma_buf_cleanup).
  */
 #define _GNU_SOURCE
 #include <libgen.h>

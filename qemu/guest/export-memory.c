@@ -2,8 +2,8 @@
 /*
  * usage: export-memory heap|udmabuf BYTES IMPORTER [ARGUMENT...]
  *
- * Exports system memory: of the dma-buf heap `system`, or pages of a sealed memfd by /dev/udmabuf. The CPU fills and compares it
- * through a mapping. The memory lives as long as the dma-buf.
+ * Exports system memory: of the dma-buf heap `system`, or pages of a sealed memfd by /dev/udmabuf. The CPU fills and
+ * compares it through a mapping. The memory lives as long as the dma-buf.
  */
 #define _GNU_SOURCE
 #include <linux/dma-buf.h>

@@ -1,7 +1,7 @@
 // link: -lm
 /*
- * memtouch SIZE_KIB: writes a pattern to that much memory and reads it back. Prints "ok BYTES"; ends with 1 on a difference.
- * Shows that guest programs are compiled, linked with the guest's libraries and run.
+ * memtouch SIZE_KIB: writes a pattern to that much memory and reads it back. Prints "ok BYTES"; ends with 1 on a
+ * difference. Shows that guest programs are compiled, linked with the guest's libraries and run.
  */
 #include <math.h>
 #include <stdint.h>

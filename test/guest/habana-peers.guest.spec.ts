@@ -55,7 +55,8 @@ describe('habana peer-to-peer', () => {
       async ({ emulator }, guest) => {
         const gpu = await guest.capture(['sh', '-c', WITH_GPU]);
         assert.equal(gpu.exitCode, 2, `${gpu.stdout}${gpu.stderr}`);
-        // hl_map_dmabuf returns -EPERM when the importer got no peer-to-peer attachment; ibv_reg_dmabuf_mr() hands it on.
+        // hl_map_dmabuf returns -EPERM when the importer got no peer-to-peer attachment;
+        // ibv_reg_dmabuf_mr() hands it on.
         const adapter = await guest.capture(['sh', '-c', await withAdapters(guest)]);
         assert.equal(adapter.exitCode, 1, `${adapter.stdout}${adapter.stderr}`);
         assert.match(adapter.stderr.toString(), /Failed to register a dma-buf MR.*Errno: 1, Operation not permitted/);

@@ -2,9 +2,10 @@
 /*
  * usage: export-... import-iommufd ADDRESS OFFSET BYTES ORDER
  *
- * Maps the dma-buf of the exporter that started this program (dmabuf-kit.h) into an I/O address space of iommufd, for the example engine
- * at a PCI address, which vfio-pci has bound and this program drives through its mapped registers. The engine copies the part
- * [OFFSET, OFFSET + BYTES) to memory of this program and back. ORDER says what is taken down first. Prints one JSON object a line.
+ * Maps the dma-buf of the exporter that started this program (dmabuf-kit.h) into an I/O address space of iommufd,
+ * for the example engine at a PCI address, which vfio-pci has bound and this program drives through its mapped
+ * registers. The engine copies the part [OFFSET, OFFSET + BYTES) to memory of this program and back. ORDER says
+ * what is taken down first. Prints one JSON object a line.
  *
  * iommufd takes vfio-pci's dma-bufs only (since 6.19: drivers/iommu/iommufd/pages.c iopt_map_dmabuf).
  */
@@ -158,8 +159,8 @@ static void set(const struct engine *engine, uint32_t offset, uint32_t value)
 }
 
 /*
- * The ring lies at the IOVA that is BAR0's own address on the bus. An address space of one's own makes that as good as any other,
- * and the engine would fetch from its registers if anything took the IOVA for a bus address.
+ * The ring lies at the IOVA that is BAR0's own address on the bus. An address space of one's own makes that as good as
+ * any other, and the engine would fetch from its registers if anything took the IOVA for a bus address.
  */
 static struct engine open_engine(const char *address)
 {

@@ -3,9 +3,10 @@
 /*
  * usage: amdgpu-bench
  *
- * Prints one JSON object about the first AMD GPU: what SDMA copies and what the CPU's memcpy copies, in MiB/s; the CPU's reads and
- * writes of mapped VRAM and of its own memory, in MiB/s; microseconds of a submission with its fence, and of an ioctl that
- * asks the driver for something it knows. Each figure is the best of some rounds: whatever disturbs makes it worse.
+ * Prints one JSON object about the first AMD GPU: what SDMA copies and what the CPU's memcpy copies, in
+ * MiB/s; the CPU's reads and writes of mapped VRAM and of its own memory, in MiB/s; microseconds of a
+ * submission with its fence, and of an ioctl that asks the driver for something it knows. Each figure is the
+ * best of some rounds: whatever disturbs makes it worse.
  */
 #include "amdgpu-kit.h"
 

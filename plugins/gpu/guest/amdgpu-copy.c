@@ -3,8 +3,9 @@
 /*
  * usage: amdgpu-copy [--bytes SIZE] [ADDRESS]
  *
- * Exercises one GPU with the stock driver: buffers in VRAM and in system memory, copies and fills by SDMA, copies by every
- * compute ring (DMA_DATA packets), fences by interrupt. Compares every byte. Prints KTAP; exits with 0 when every case passed.
+ * Exercises one GPU with the stock driver: buffers in VRAM and in system memory, copies and fills by
+ * SDMA, copies by every compute ring (DMA_DATA packets), fences by interrupt. Compares every byte.
+ * Prints KTAP; exits with 0 when every case passed.
  */
 #include "amdgpu-cases.h"
 

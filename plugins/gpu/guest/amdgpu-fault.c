@@ -3,7 +3,8 @@
 /*
  * usage: amdgpu-fault CASE…
  *
- * Makes one GPU fail with the stock driver and checks what user space gets to see; the kernel's log tells the rest. Cases:
+ * Makes one GPU fail with the stock driver and checks what user space gets to see; the kernel's
+ * log tells the rest. Cases:
  *
  *   sdma-page        SDMA reads and writes addresses that nothing is mapped at; the job ends, its other work is done
  *   compute-page     a compute job writes such an address
@@ -12,8 +13,8 @@
  *   compute-hang     a compute job does
  *   compute-opcode   a compute job has a packet that does not exist
  *
- * Prints KTAP; exits with 0 when every case passed. After a hang the VM of this process may be lost with the VRAM: another
- * process must find the GPU working.
+ * Prints KTAP; exits with 0 when every case passed. After a hang the VM of this process may be lost with the
+ * VRAM: another process must find the GPU working.
  */
 #include "amdgpu-kit.h"
 

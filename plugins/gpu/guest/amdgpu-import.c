@@ -3,8 +3,8 @@
 /*
  * usage: amdgpu-import FD BYTES SEED
  *
- * Imports the dma-buf that some other device exported as descriptor FD: SDMA copies it into VRAM, where it must hold pattern
- * 1 of SEED, and then writes pattern 2 from VRAM into it. Exits with 0 when it went well.
+ * Imports the dma-buf that some other device exported as descriptor FD: SDMA copies it into VRAM, where it must hold
+ * pattern 1 of SEED, and then writes pattern 2 from VRAM into it. Exits with 0 when it went well.
  */
 #include "amdgpu-kit.h"
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* What the amdgpu programs share: devices by PCI address, mapped buffers, SDMA and PM4 commands, a pattern to compare. */
+/*
+ * What the amdgpu programs share: devices by PCI address, mapped buffers, SDMA and PM4 commands, a pattern to compare.
+ */
 #ifndef AMDGPU_KIT_H
 #define AMDGPU_KIT_H
 
@@ -175,7 +177,10 @@ static inline struct buffer make_buffer(struct gpu *gpu, uint64_t bytes, uint32_
 	return buffer;
 }
 
-/* Makes a buffer of a dma-buf that some device exported, and maps it. A negative errno when the driver refuses the import. */
+/*
+ * Makes a buffer of a dma-buf that some device exported, and maps it. A negative errno when the
+ * driver refuses the import.
+ */
 static inline int try_import(struct buffer *imported, struct gpu *gpu, int dmabuf, uint64_t bytes)
 {
 	struct amdgpu_bo_import_result result;
@@ -255,7 +260,10 @@ static inline void sdma_fill(struct commands *commands, uint64_t to, uint32_t va
 	}
 }
 
-/* Submits to the engine, waits for the fence, frees the commands. A negative errno when the driver refuses the submission. */
+/*
+ * Submits to the engine, waits for the fence, frees the commands. A negative errno when the
+ * driver refuses the submission.
+ */
 static inline int try_submit(struct commands *commands, uint32_t engine, struct buffer **buffers, int count)
 {
 	struct gpu *gpu = commands->ib.gpu;

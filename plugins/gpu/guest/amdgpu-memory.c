@@ -3,10 +3,10 @@
 /*
  * usage: amdgpu-memory [--bytes SIZE] [--total SIZE] [ADDRESS]
  *
- * Every kind of memory that one GPU can use: VRAM, VRAM that the CPU does not see, system memory and a process's own pages, as
- * sources and destinations of SDMA copies of SIZE; jobs that wait for one another at points of a timeline; a list of buffers
- * that is used again; and buffers of TOTAL bytes, more than the VRAM, that displace each other. Compares every byte. Prints
- * KTAP; exits with 0 when every case passed.
+ * Every kind of memory that one GPU can use: VRAM, VRAM that the CPU does not see, system memory and a process's own
+ * pages, as sources and destinations of SDMA copies of SIZE; jobs that wait for one another at points of a timeline; a
+ * list of buffers that is used again; and buffers of TOTAL bytes, more than the VRAM, that displace each other.
+ * Compares every byte. Prints KTAP; exits with 0 when every case passed.
  */
 #include "amdgpu-cases.h"
 
@@ -140,8 +140,8 @@ static void *submit_link(void *argument)
 #define LINKS 6
 
 /*
- * A chain of copies by SDMA and compute in turn: only the points of the timeline order them. The first one waits for a point that
- * the CPU signals when it has seen that nothing ran.
+ * A chain of copies by SDMA and compute in turn: only the points of the timeline order them. The first one waits for a
+ * point that the CPU signals when it has seen that nothing ran.
  */
 static void test_timeline(struct gpu *gpu, uint64_t bytes)
 {
@@ -238,8 +238,8 @@ static uint64_t query(struct gpu *gpu, unsigned int what)
 #define MAX_PIECES 256
 
 /*
- * Buffers that all want VRAM and do not fit: every use of one displaces others. Each is filled by the GPU from a staging buffer
- * with its own pattern, and read back by the GPU when all the others have been used since.
+ * Buffers that all want VRAM and do not fit: every use of one displaces others. Each is filled by the GPU from a
+ * staging buffer with its own pattern, and read back by the GPU when all the others have been used since.
  */
 static void test_eviction(struct gpu *gpu, uint64_t total, uint64_t piece)
 {

@@ -10,11 +10,12 @@
  *   push      the second GPU's SDMA copies pattern 2 from its own VRAM to the imported buffer
  *
  * FIRST and SECOND are PCI addresses such as 0000:03:00.0; default: the first two AMD functions with a render node.
- * Prints one JSON object per line. Pattern p of seed s: dword i is murmur3's 32-bit finalizer of s + p * 0x9e3779b9 + i.
+ * Prints one JSON object per line. Pattern p of seed s: dword i is murmur3's 32-bit finalizer of
+ * s + p * 0x9e3779b9 + i.
  * --hive: the GPUs are in one XGMI hive, so the imported buffer stays out of submissions' lists.
- * --unmapped: the CPU never maps the first GPU's buffer, which so may lie in VRAM that the CPU does not see; it is filled and
- * compared through copies in system memory.
- * With --hold the program keeps the buffers until FILE exists (60 s at most): freeing them wipes them.
+ * --unmapped: the CPU never maps the first GPU's buffer, which so may lie in VRAM that the CPU does not see; it
+ * is filled and compared through copies in system memory. With --hold the program keeps the buffers until FILE
+ * exists (60 s at most): freeing them wipes them.
  */
 #include "amdgpu-kit.h"
 

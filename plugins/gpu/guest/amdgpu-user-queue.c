@@ -3,13 +3,13 @@
 /*
  * usage: amdgpu-user-queue [--gpu ADDRESS] [--] [COMMAND…]
  *
- * Makes an SDMA queue of user space with the stock driver (/dev/kfd), writes packets to it that fill VRAM and then a fence, and
- * has the doorbell rung by somebody else: runs `COMMAND… BUS-ADDRESS VALUE 8`, for example
+ * Makes an SDMA queue of user space with the stock driver (/dev/kfd), writes packets to it that fill VRAM and then a
+ * fence, and has the doorbell rung by somebody else: runs `COMMAND… BUS-ADDRESS VALUE 8`, for example
  *
  *   amdgpu-user-queue example-copy poke /dev/ghostbus-example0
  *
- * in which another function's DMA writes the value to the doorbell's bus address. Without COMMAND the CPU rings the doorbell
- * through its mapping. Prints JSON lines; exits with 0 when the ring ran, and only after the doorbell.
+ * in which another function's DMA writes the value to the doorbell's bus address. Without COMMAND the CPU rings the
+ * doorbell through its mapping. Prints JSON lines; exits with 0 when the ring ran, and only after the doorbell.
  */
 #include "amdgpu-kit.h"
 
@@ -112,8 +112,8 @@ static struct memory allocate(const struct gpu *gpu, uint32_t gpu_id, uint64_t b
 }
 
 /*
- * The doorbell's byte offset in BAR2, as the driver told the GPU: from the run list that it shows in debugfs, the doorbell of
- * the only MAP_QUEUES there (dword 2, bits 27:2, in dwords).
+ * The doorbell's byte offset in BAR2, as the driver told the GPU: from the run list that it shows in debugfs, the
+ * doorbell of the only MAP_QUEUES there (dword 2, bits 27:2, in dwords).
  */
 static uint64_t doorbell_in_bar(uint32_t gpu_id)
 {
@@ -154,8 +154,8 @@ static uint64_t read_bar2(const struct gpu *gpu)
 }
 
 /*
- * Packets that fill the target and then write the fence; returns the write pointer in bytes. The write pointer in memory stays
- * zero, so that nothing but the doorbell can start the queue.
+ * Packets that fill the target and then write the fence; returns the write pointer in bytes. The write pointer in
+ * memory stays zero, so that nothing but the doorbell can start the queue.
  */
 static uint64_t write_packets(const struct memory *ring, const struct memory *target, volatile uint32_t *fence)
 {
@@ -202,9 +202,9 @@ static _Noreturn void ring_when_told(int pipe, char **command)
 }
 
 /*
- * Starts the process that will run COMMAND… ADDRESS VALUE 8. Before anything of the GPU is open: were it forked later, the
- * render node that it closes would make kernel 6.12 preempt the queue (amdgpu_flush waits for the VM, which evicts the process),
- * and a preempted queue misses its doorbell.
+ * Starts the process that will run COMMAND… ADDRESS VALUE 8. Before anything of the GPU is open: were it forked later,
+ * the render node that it closes would make kernel 6.12 preempt the queue (amdgpu_flush waits for the VM, which evicts
+ * the process), and a preempted queue misses its doorbell.
  */
 static struct ringer start_ringer(char **command)
 {

@@ -9,8 +9,8 @@
  *   fault      the CPU touches the first buffer: the driver moves it to where the CPU sees it; then the CPU writes it
  *   crowd      the CPU writes more buffers than the visible part holds; SDMA reads every one back
  *
- * GPU is a PCI address; default: the first AMD function with a render node. Prints one JSON object per line. With --hold the
- * program waits after `invisible` and after `fault` until FILE exists (60 s at most), then removes it.
+ * GPU is a PCI address; default: the first AMD function with a render node. Prints one JSON object per line. With
+ * --hold the program waits after `invisible` and after `fault` until FILE exists (60 s at most), then removes it.
  */
 #include "amdgpu-kit.h"
 

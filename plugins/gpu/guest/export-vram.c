@@ -3,10 +3,10 @@
 /*
  * usage: export-vram [--twice] [--press-gtt] GPU BYTES IMPORTER [ARGUMENT...]
  *
- * Exports VRAM of the GPU at a PCI address (drm/amdgpu: PRIME). The CPU fills and compares it through the mapped BAR, or wherever the
- * driver has moved it. The memory lives as long as a dma-buf of it. On demand the GPU uses it, or other buffers take all of the VRAM for
- * a moment, so that the driver moves this one out; with --press-gtt they take all of the GTT, for a driver that has moved it there
- * already. With --twice the dma-buf is the importer's descriptor 5, too.
+ * Exports VRAM of the GPU at a PCI address (drm/amdgpu: PRIME). The CPU fills and compares it through the mapped BAR,
+ * or wherever the driver has moved it. The memory lives as long as a dma-buf of it. On demand the GPU uses it, or other
+ * buffers take all of the VRAM for a moment, so that the driver moves this one out; with --press-gtt they take all of
+ * the GTT, for a driver that has moved it there already. With --twice the dma-buf is the importer's descriptor 5, too.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -3,10 +3,10 @@
 /*
  * usage: fence-pingpong GPU OTHER BYTES ROUNDS
  *
- * Two GPUs pass a dma-buf back and forth, and nobody waits for a fence in between: the first one's SDMA writes it, the other one's job,
- * submitted at once, must wait by itself (implicit synchronization, drm/amdgpu/amdgpu_sync.c) and read what was written; then the
- * other way round. Each round has a pattern of its own, which the CPU compares. Every few rounds poll() on the dma-buf has to say that
- * it is busy, and then that it is not. Prints one JSON object.
+ * Two GPUs pass a dma-buf back and forth, and nobody waits for a fence in between: the first one's SDMA writes it, the
+ * other one's job, submitted at once, must wait by itself (implicit synchronization, drm/amdgpu/amdgpu_sync.c) and read
+ * what was written; then the other way round. Each round has a pattern of its own, which the CPU compares. Every few
+ * rounds poll() on the dma-buf has to say that it is busy, and then that it is not. Prints one JSON object.
  */
 #define _GNU_SOURCE
 #include <poll.h>

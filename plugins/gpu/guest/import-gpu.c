@@ -3,9 +3,9 @@
 /*
  * usage: export-... import-gpu GPU EXPORT_BYTES OFFSET BYTES ORDER
  *
- * Imports the dma-buf of the exporter that started this program (dmabuf-kit.h) into the GPU at a PCI address: its SDMA copies the part
- * [OFFSET, OFFSET + BYTES) to VRAM of its own and back. ORDER says what is taken down first; as `ring`, all that happens is that SDMA rings
- * the doorbell that the export is. Prints one JSON object a line.
+ * Imports the dma-buf of the exporter that started this program (dmabuf-kit.h) into the GPU at a PCI address: its SDMA
+ * copies the part [OFFSET, OFFSET + BYTES) to VRAM of its own and back. ORDER says what is taken down first; as `ring`,
+ * all that happens is that SDMA rings the doorbell that the export is. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -1,4 +1,6 @@
-/** What SDMA's packets are made of (kernel: amdgpu/vega10_sdma_pkt_open.h), and what they can do beside touching memory. */
+/**
+ * What SDMA's packets are made of (kernel: amdgpu/vega10_sdma_pkt_open.h), and what they can do beside touching memory.
+ */
 import { BitFields32 } from 'ghostbus/kit';
 import type { AtomicResult } from './atomics.js';
 import type { Outcome, Packet, PacketContext } from './packet.js';

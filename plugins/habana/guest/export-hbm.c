@@ -2,8 +2,9 @@
 /*
  * usage: export-hbm [--twice] CARD BYTES IMPORTER [ARGUMENT...]
  *
- * Exports HBM of a Gaudi (accelCARD). The CPU cannot reach it: the card's own DMA fills it from, and copies it back to, mapped host
- * memory. The driver keeps card and context while a dma-buf is open (habanalabs/common/memory.c hl_release_dmabuf).
+ * Exports HBM of a Gaudi (accelCARD). The CPU cannot reach it: the card's own DMA fills it from, and copies it
+ * back to, mapped host memory. The driver keeps card and context while a dma-buf is open
+ * (habanalabs/common/memory.c hl_release_dmabuf).
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -2,8 +2,8 @@
 /*
  * usage: hl-bench [CARD]
  *
- * Times copies by a Gaudi's DMA and submissions with the stock driver, against memcpy in the guest and an ioctl that asks the driver
- * for what it knows. One line of JSON.
+ * Times copies by a Gaudi's DMA and submissions with the stock driver, against memcpy in the guest and an ioctl that
+ * asks the driver for what it knows. One line of JSON.
  */
 #include "hl-kit.h"
 

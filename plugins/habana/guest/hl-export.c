@@ -3,8 +3,8 @@
  * usage: hl-export BYTES PROGRAM [ARGUMENT...]
  *
  * Fills HBM with pattern 1 by the card's own DMA, exports it as a dma-buf, and runs PROGRAM with the dma-buf as file
- * descriptor 3. PROGRAM reads pattern 1 and writes pattern 2 (amdgpu-import does); the card's DMA then reads HBM back and every
- * byte is compared. Prints KTAP; the exit status is 0 when all went well, 2 when PROGRAM failed.
+ * descriptor 3. PROGRAM reads pattern 1 and writes pattern 2 (amdgpu-import does); the card's DMA then reads HBM back
+ * and every byte is compared. Prints KTAP; the exit status is 0 when all went well, 2 when PROGRAM failed.
  */
 #define _GNU_SOURCE
 #include "hl-kit.h"

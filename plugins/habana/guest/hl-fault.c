@@ -2,8 +2,9 @@
 /*
  * usage: hl-fault timeout|stuck|page-fault|undefined-opcode|wait-event [CARD]
  *
- * Provokes one fault of a Gaudi and checks what the driver makes of it. `stuck` submits a job to DMA1 that any engine completes
- * unless it is stuck; `wait-event` only waits for a notification and prints it. Prints KTAP; exits with 0 when every case passed. A fault ends with a reset of the device by the driver.
+ * Provokes one fault of a Gaudi and checks what the driver makes of it. `stuck` submits a job to DMA1 that any engine
+ * completes unless it is stuck; `wait-event` only waits for a notification and prints it. Prints KTAP; exits with 0
+ * when every case passed. A fault ends with a reset of the device by the driver.
  */
 #include "hl-kit.h"
 #include <poll.h>

@@ -2,9 +2,9 @@
 /*
  * usage: hl-test [CARD [LARGEST-MIB]]
  *
- * Exercises a Gaudi with the stock driver: information, mapping, copies in all directions, every queue, signals and waits,
- * threads, timestamps, completion out of order. Compares every byte. Prints KTAP; exits with 0 when every
- * case passed. LARGEST-MIB (default 64) bounds the copies.
+ * Exercises a Gaudi with the stock driver: information, mapping, copies in all directions, every queue, signals and
+ * waits, threads, timestamps, completion out of order. Compares every byte. Prints KTAP; exits with 0 when every case
+ * passed. LARGEST-MIB (default 64) bounds the copies.
  */
 #define _GNU_SOURCE
 #include "hl-kit.h"
@@ -191,7 +191,10 @@ static void test_external_queues(void)
 	unmap_host(fd, &area);
 }
 
-/* One submission: a job on an internal queue that moves data and signals, and one on an external queue that waits for it. */
+/*
+ * One submission: a job on an internal queue that moves data and signals, and one on an external
+ * queue that waits for it.
+ */
 static bool run_internal(uint32_t queue, struct host_memory *code, struct host_memory *data)
 {
 	bool is_dma = queue >= GAUDI_QUEUE_ID_DMA_2_0 && queue <= GAUDI_QUEUE_ID_DMA_7_3;

@@ -2,9 +2,9 @@
 /*
  * usage: hl-window BYTES PROGRAM [ARGUMENT...]
  *
- * Runs PROGRAM with a part of HBM as a dma-buf (file descriptor 3), and copies for it with the card's own DMA: memory of as many
- * bytes (4, a memfd) is filled from that part when PROGRAM sends `r` to a socket (5), and goes there when it sends `w`. The same byte
- * is the answer. The exit status is PROGRAM's.
+ * Runs PROGRAM with a part of HBM as a dma-buf (file descriptor 3), and copies for it with the card's own DMA: memory
+ * of as many bytes (4, a memfd) is filled from that part when PROGRAM sends `r` to a socket (5), and goes there when it
+ * sends `w`. The same byte is the answer. The exit status is PROGRAM's.
  */
 #define _GNU_SOURCE
 #include "hl-kit.h"

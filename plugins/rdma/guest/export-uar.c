@@ -3,8 +3,9 @@
 /*
  * usage: export-uar DEVICE IMPORTER [ARGUMENT...]
  *
- * Exports the page of doorbells (UAR) of an mlx5 queue pair (since 7.1: infiniband/core/uverbs_std_types_dmabuf.c). The queue pair has
- * a no-operation in its send queue that nobody has rung for: when the importer's engine writes the doorbell, it completes.
+ * Exports the page of doorbells (UAR) of an mlx5 queue pair (since 7.1:
+ * infiniband/core/uverbs_std_types_dmabuf.c). The queue pair has a no-operation in its send queue that nobody has
+ * rung for: when the importer's engine writes the doorbell, it completes.
  */
 #define _GNU_SOURCE
 #include <endian.h>
@@ -27,7 +28,9 @@ static struct end end;
 static struct mlx5dv_qp queue;
 static uint32_t posted;
 
-/* A no-operation that asks for a completion, in the next entry; the doorbell record says so, the doorbell stays silent. */
+/*
+ * A no-operation that asks for a completion, in the next entry; the doorbell record says so, the doorbell stays silent.
+ */
 static uint64_t fill(uint64_t offset, uint64_t bytes, uint32_t pass)
 {
 	struct mlx5_wqe_ctrl_seg *entry = (void *)((char *)queue.sq.buf + posted % queue.sq.wqe_cnt * queue.sq.stride);

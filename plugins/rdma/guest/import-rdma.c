@@ -3,11 +3,11 @@
 /*
  * usage: export-... import-rdma [--pinned] DEVICE PEER OFFSET BYTES ORDER
  *
- * Registers the part [OFFSET, OFFSET + BYTES) of the exporter's dma-buf (dmabuf-kit.h) as a memory region of the RDMA device DEVICE,
- * and moves data between it and plain memory registered with PEER: WRITE, READ, SEND out of it and into it, atomics on it and atomics
- * whose answer lands in it. ORDER says what is taken down first; as `ring`, all that happens is that a WRITE rings the doorbell that the
- * export is. --pinned registers by mlx5's data-direct path, the only one that pins (infiniband/hw/mlx5/mr.c). Prints one JSON object a
- * line.
+ * Registers the part [OFFSET, OFFSET + BYTES) of the exporter's dma-buf (dmabuf-kit.h) as a memory region of the RDMA
+ * device DEVICE, and moves data between it and plain memory registered with PEER: WRITE, READ, SEND out of it and into
+ * it, atomics on it and atomics whose answer lands in it. ORDER says what is taken down first; as `ring`, all that
+ * happens is that a WRITE rings the doorbell that the export is. --pinned registers by mlx5's data-direct path, the
+ * only one that pins (infiniband/hw/mlx5/mr.c). Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include <infiniband/mlx5dv.h>

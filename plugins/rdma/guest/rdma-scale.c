@@ -5,9 +5,10 @@
  *
  *   rdma-scale ADAPTER ADAPTER PAIRS KEYS TORN
  *
- * Connects PAIRS pairs of queue pairs and writes a message through each; registers KEYS regions and writes through each; tears
- * TORN connections down under transfers, half of them by destroying queue pairs, half by killing their process. Every byte
- * that must have arrived is compared. Exits 0 when all held; what it leaves behind is for the caller to look at.
+ * Connects PAIRS pairs of queue pairs and writes a message through each; registers KEYS regions and
+ * writes through each; tears TORN connections down under transfers, half of them by destroying queue
+ * pairs, half by killing their process. Every byte that must have arrived is compared. Exits 0 when all
+ * held; what it leaves behind is for the caller to look at.
  */
 #include <signal.h>
 #include <sys/wait.h>

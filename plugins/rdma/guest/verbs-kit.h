@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* What the programs of the dma-buf matrix share that speak verbs: one end of a reliable connection over the ports' first GIDs. */
+/*
+ * What the programs of the dma-buf matrix share that speak verbs: one end of a reliable
+ * connection over the ports' first GIDs.
+ */
 #ifndef VERBS_KIT_H
 #define VERBS_KIT_H
 
@@ -154,7 +157,10 @@ static inline void register_plain(struct end *end, uint64_t bytes)
 		fail("cannot register plain memory: %s", strerror(errno));
 }
 
-/* Connects the two named devices: the first with all of a dma-buf as its region, the other with plain memory of that size. */
+/*
+ * Connects the two named devices: the first with all of a dma-buf as its region, the other with
+ * plain memory of that size.
+ */
 static inline void register_ends(struct end *dmabuf, struct end *plain, char **names, int fd, uint64_t bytes)
 {
 	*dmabuf = make_end(names[0]);

@@ -3,9 +3,10 @@
 /*
  * usage: export-... write-loop DEVICE PEER BYTES SECONDS
  *
- * Writes the exporter's dma-buf by RDMA, again and again, until a write fails, a SIGTERM comes or so many seconds are over, whatever
- * becomes of the exporter. Prints `{"writing":true,"pid":N}` after the first write, and at the end how many succeeded and how the last
- * one ended. If all did, it gives the region up and tries one more with the key that was the region's: how that ended is `afterwards`.
+ * Writes the exporter's dma-buf by RDMA, again and again, until a write fails, a SIGTERM comes or so many seconds are
+ * over, whatever becomes of the exporter. Prints `{"writing":true,"pid":N}` after the first write, and at the end how
+ * many succeeded and how the last one ended. If all did, it gives the region up and tries one more with the key that
+ * was the region's: how that ended is `afterwards`.
  */
 #define _GNU_SOURCE
 #include <signal.h>

@@ -1,6 +1,6 @@
 /**
- * Entries of work queues and event queues. They are structures of include/linux/mlx5/device.h and qp.h, of bytes and words,
- * not of mlx5_ifc.h; named as there.
+ * Entries of work queues and event queues. They are structures of include/linux/mlx5/device.h and qp.h, of bytes
+ * and words, not of mlx5_ifc.h; named as there.
  */
 import { layout } from './layout.js';
 

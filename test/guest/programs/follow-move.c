@@ -4,9 +4,10 @@
 /*
  * usage: export-vram GPU BYTES follow-move DEVICE PEER BYTES
  *
- * Holds a memory region over a dma-buf that its driver moves out of the VRAM for want of room: RDMA before, writes that are under way
- * while it moves, and RDMA after, with the same key all the time. The adapter's next access faults and brings the buffer to where there is
- * room by then. Each time the exporter's CPU sees every byte. Prints one JSON object a line.
+ * Holds a memory region over a dma-buf that its driver moves out of the VRAM for want of room: RDMA before,
+ * writes that are under way while it moves, and RDMA after, with the same key all the time. The adapter's
+ * next access faults and brings the buffer to where there is room by then. Each time the exporter's CPU
+ * sees every byte. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -4,9 +4,9 @@
 /*
  * usage: export-vram GPU BYTES import-again DEVICE PEER BYTES ROUNDS
  *
- * Registers a dma-buf, writes it by RDMA, lets the exporter's device use it meanwhile, reads it back, gives it up, and lets the device use
- * it once more: a driver that moves the buffer for an importer has a reason to move it each time. Each end compares what the other one
- * left there. Prints one JSON object a line.
+ * Registers a dma-buf, writes it by RDMA, lets the exporter's device use it meanwhile, reads it back, gives it up, and
+ * lets the device use it once more: a driver that moves the buffer for an importer has a reason to move it each time.
+ * Each end compares what the other one left there. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include "dmabuf-kit.h"

@@ -4,9 +4,9 @@
 /*
  * usage: export-... --twice ARGUMENT... import-twice GPU DEVICE PEER BYTES ROUNDS
  *
- * Two importers at once of the same memory, as descriptors 3 and 5 show it (two dma-bufs, or one twice): what the GPU's SDMA writes through
- * one, the adapter reads through the other, and the other way round. Meanwhile the other engine is at work, too. Prints one JSON object a
- * line.
+ * Two importers at once of the same memory, as descriptors 3 and 5 show it (two dma-bufs, or one twice): what the
+ * GPU's SDMA writes through one, the adapter reads through the other, and the other way round. Meanwhile the other
+ * engine is at work, too. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include "amdgpu-kit.h"

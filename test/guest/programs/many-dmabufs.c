@@ -4,9 +4,9 @@
 /*
  * usage: many-dmabufs GPU OTHER DEVICE PEER COUNT BYTES SEED
  *
- * COUNT buffers of VRAM, each exported, imported by another GPU and registered with an adapter. Each gets a pattern of its own by RDMA,
- * which the other GPU's SDMA reads back. Then everything is taken down in random order: descriptor, importers, exporter. Prints one
- * JSON object.
+ * COUNT buffers of VRAM, each exported, imported by another GPU and registered with an adapter. Each gets a pattern
+ * of its own by RDMA, which the other GPU's SDMA reads back. Then everything is taken down in random order:
+ * descriptor, importers, exporter. Prints one JSON object.
  */
 #define _GNU_SOURCE
 #include "amdgpu-kit.h"

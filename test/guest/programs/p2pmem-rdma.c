@@ -4,10 +4,11 @@
 /*
  * usage: p2pmem-rdma ENGINE DEVICE PEER BYTES [unbind]
  *
- * Maps memory of the example function ENGINE (ghostbus-exampleN) that its driver offers as pages (p2pmem_mib), through what the kernel
- * has for that (drivers/pci/p2pdma.c p2pmem_alloc_mmap), registers the mapping with the RDMA device DEVICE, and moves data between it and
- * plain memory of PEER. The CPU looks at it through the mapping, the engine by its own copies. With `unbind` the driver is taken away in
- * the end, and one more WRITE is tried. Prints one JSON object a line.
+ * Maps memory of the example function ENGINE (ghostbus-exampleN) that its driver offers as pages
+ * (p2pmem_mib), through what the kernel has for that (drivers/pci/p2pdma.c p2pmem_alloc_mmap), registers the
+ * mapping with the RDMA device DEVICE, and moves data between it and plain memory of PEER. The CPU looks at
+ * it through the mapping, the engine by its own copies. With `unbind` the driver is taken away in the end,
+ * and one more WRITE is tried. Prints one JSON object a line.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -175,7 +176,10 @@ static void move_data(struct end *pages, struct end *plain)
 	step_done("receive", memory_bytes, wrong_bytes(4));
 }
 
-/* The kernel takes the pages out of the mapping, and so out of the region (drivers/pci/p2pdma.c pci_p2pdma_unmap_mappings). */
+/*
+ * The kernel takes the pages out of the mapping, and so out of the region (drivers/pci/p2pdma.c
+ * pci_p2pdma_unmap_mappings).
+ */
 static void unbind_and_write(const char *name, struct end *pages, struct end *plain)
 {
 	char path[PATH_MAX], *address;

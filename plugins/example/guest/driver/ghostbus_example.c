@@ -3,9 +3,9 @@
  * Driver of the ghostbus example copy engine: the worked example of developing a driver without hardware.
  *
  * One character device per function, /dev/ghostbus-exampleN. GBX_IOC_COPY runs one copy and sleeps until its interrupt;
- * read() and write() reach the device memory through the CPU's mapping of BAR2. On request the end of it becomes pages that
- * other drivers can do DMA to. The file is in the order in which things happen: talk to the engine, copy, file operations,
- * reset, pages, probe.
+ * read() and write() reach the device memory through the CPU's mapping of BAR2. On request the end of it
+ * becomes pages that other drivers can do DMA to. The file is in the order in which things happen: talk to the
+ * engine, copy, file operations, reset, pages, probe.
  */
 #include <linux/capability.h>
 #include <linux/dma-mapping.h>
@@ -109,7 +109,9 @@ static u32 gbx_status(const struct gbx_descriptor *descriptor)
 	return le32_to_cpu(READ_ONCE(descriptor->status));
 }
 
-/* Runs one descriptor and waits for it. The engine writes status and count in one go, so that the count is valid here. */
+/*
+ * Runs one descriptor and waits for it. The engine writes status and count in one go, so that the count is valid here.
+ */
 static int gbx_execute(struct gbx *gbx, u64 source, u64 destination, u32 length, u32 flags, struct gbx_copy *result)
 {
 	struct gbx_descriptor *descriptor = &gbx->ring[gbx->tail];
@@ -270,7 +272,9 @@ static long gbx_ioctl(struct file *file, unsigned int command, unsigned long arg
 	}
 }
 
-/* Moves at most one page between the caller and the device memory; short transfers are what read() and write() allow. */
+/*
+ * Moves at most one page between the caller and the device memory; short transfers are what read() and write() allow.
+ */
 static ssize_t gbx_transfer(struct gbx *gbx, char __user *user, size_t count, loff_t *position, bool is_write)
 {
 	ssize_t result;
@@ -365,8 +369,9 @@ static const struct pci_error_handlers gbx_error_handlers = {
 /* --- pages: what an NVMe drive does with its controller memory buffer (drivers/nvme/host/pci.c nvme_map_cmb) --- */
 
 /*
- * Gives struct pages to the end of device memory, and these to whoever maps the function's p2pmem/allocate in sysfs. The kernel
- * takes them back when the driver is unbound. Returns how many bytes; without CONFIG_PCI_P2PDMA there are none.
+ * Gives struct pages to the end of device memory, and these to whoever maps the function's
+ * p2pmem/allocate in sysfs. The kernel takes them back when the driver is unbound. Returns how many
+ * bytes; without CONFIG_PCI_P2PDMA there are none.
  */
 static u64 gbx_offer_pages(struct pci_dev *pdev)
 {

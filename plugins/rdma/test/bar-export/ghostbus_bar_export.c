@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Exports a part of a function's BAR as a dma-buf. Importers get its bus address, whether or not the kernel was built with
- * CONFIG_PCI_P2PDMA or thinks that the two functions can reach each other: for tests, where both are emulated.
+ * Exports a part of a function's BAR as a dma-buf. Importers get its bus address, whether or not the kernel was built
+ * with CONFIG_PCI_P2PDMA or thinks that the two functions can reach each other: for tests, where both are emulated.
  *
  * A buffer never moves; the caller keeps the function bound and its memory space enabled while a buffer lives.
  */

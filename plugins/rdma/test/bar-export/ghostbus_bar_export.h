@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note OR MIT */
-/* /dev/ghostbus-bar-export: any part of any function's BAR as a dma-buf, registers too. For tests of peer-to-peer DMA. */
+/*
+ * /dev/ghostbus-bar-export: any part of any function's BAR as a dma-buf, registers too. For tests of peer-to-peer DMA.
+ */
 #ifndef GHOSTBUS_BAR_EXPORT_H
 #define GHOSTBUS_BAR_EXPORT_H
 

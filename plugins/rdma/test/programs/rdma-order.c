@@ -6,9 +6,10 @@
  *
  *   rdma-order ADAPTER FUNCTION BAR OFFSET ROUNDS
  *
- * The 32-bit register at OFFSET of the BAR must keep what is written. It becomes a memory region (ghostbus_bar_export must be
- * loaded); the CPU stores a number there and posts an RDMA READ of it at once, while another queue pair of the adapter moves
- * long messages, so that store and doorbell wait on their two sockets together. Exits 1 when a READ found an older number.
+ * The 32-bit register at OFFSET of the BAR must keep what is written. It becomes a memory region
+ * (ghostbus_bar_export must be loaded); the CPU stores a number there and posts an RDMA READ of it at once, while
+ * another queue pair of the adapter moves long messages, so that store and doorbell wait on their two sockets
+ * together. Exits 1 when a READ found an older number.
  */
 #include <fcntl.h>
 #include <stdbool.h>
