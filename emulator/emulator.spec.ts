@@ -12,7 +12,8 @@ import { closeFd, connectUnix } from './host/index.js';
 /** A plugin that misbehaves on request, as a user's own would: a file with no build step. */
 const PLUGIN = `
 import { existsSync } from 'node:fs';
-import { definePlugin } from ${JSON.stringify(new URL('./plugin/index.js', import.meta.url).href)};
+import { z } from ${JSON.stringify(import.meta.resolve('zod'))};
+import { command, definePlugin } from ${JSON.stringify(new URL('./plugin/index.js', import.meta.url).href)};
 const memory = (context) => context.createMemory('memory', 2 * 1024 * 1024);
 export default definePlugin({
   name: 'stub',
@@ -25,18 +26,27 @@ export default definePlugin({
       capabilities: [],
       memory: memory(context),
       powerOn(port) {
-        return { port, bars: { 0: [{ offset: 0, sizeBytes: 2 * 1024 * 1024, memory: this.memory }] }, control };
+        return { port, bars: { 0: [{ offset: 0, sizeBytes: 2 * 1024 * 1024, memory: this.memory }] } };
       },
     };
   },
+  commands: {
+    echo: command({
+      description: 'answers with its argument',
+      arguments: z.strictObject({ a: z.number() }),
+      run: (_, args) => ({ args, big: 0x1_0000_0000n }),
+    }),
+    hang: command({
+      description: 'holds the bus until there is a file',
+      arguments: z.strictObject({ until: z.string() }),
+      run: ({ port }, { until }) => port.post(() => { while (!existsSync(until)); }) ?? null,
+    }),
+    fail: command({
+      description: 'throws in posted work',
+      run: ({ port }) => port.post(() => { throw new Error('boom'); }) ?? null,
+    }),
+  },
 });
-function control(command, args) {
-  if (command === 'echo') return { args, big: 0x1_0000_0000n };
-  if (command === 'hang') this.port.post(() => { while (!existsSync(args.until)); });
-  else if (command === 'fail') this.port.post(() => { throw new Error('boom'); });
-  else throw new Error('no command ' + command);
-  return null;
-}
 `;
 
 class Recorder implements EmulatorLog {
@@ -105,7 +115,10 @@ describe('startEmulator', () => {
   it('carries commands to a function and its answers back, 64-bit values in hexadecimal', async () => {
     const served = await start();
     assert.deepEqual(await served.control('stub0', 'echo', { a: 1 }), { args: { a: 1 }, big: '0x100000000' });
-    await assert.rejects(served.control('stub0', 'nonsense'), /no command nonsense/);
+    await assert.rejects(
+      served.control('stub0', 'nonsense'),
+      /unknown command "nonsense"; there are: echo, hang, fail/,
+    );
     await assert.rejects(served.control('stub9', 'echo'), /no function "stub9"; there are stub0/);
   });
 

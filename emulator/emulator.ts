@@ -67,7 +67,7 @@ export class Emulator {
     return this.#thread.ended;
   }
 
-  /** Runs a function's {@link PcieFunction.control}. Rejects with its message when it refuses. */
+  /** Runs a function's {@link Command}. Rejects with its message when it refuses. */
   control(functionName: string, command: string, args: Record<string, unknown> = {}): Promise<unknown> {
     return this.#thread.send({ kind: 'control', function: functionName, command, args });
   }

@@ -210,9 +210,8 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   /** Runs a command of the device on the model of the time. Throws with a message for people when it refuses. */
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
     if (this.#model === undefined) throw new Error(`${this.name} has no model: the last reset could not make one`);
-    if (this.#commands !== undefined) return runCommand(this.#commands, this.#model, command, args);
-    if (this.#model.control === undefined) throw new Error(`${this.name} has no commands`);
-    return this.#model.control(command, args);
+    if (this.#commands === undefined) throw new Error(`${this.name} has no commands`);
+    return runCommand(this.#commands, this.#model, command, args);
   }
 
   inspect(): unknown {

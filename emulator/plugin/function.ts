@@ -57,8 +57,6 @@ export interface FunctionModel {
    * Sorted, disjoint, dword-aligned ranges; accesses are naturally aligned.
    */
   readonly configRegisters?: readonly BarRegisters[];
-  /** Commands of a device whose plugin declares none yet. Throws with a clear message on an unknown one. */
-  control?(command: string, args: Readonly<Record<string, unknown>>): unknown;
   /** Everything about this function that is worth showing a person: register counts, engine states. Plain JSON. */
   inspect?(): unknown;
   /**
