@@ -44,6 +44,11 @@ describe('a device in a package of its own', () => {
     await run(TSC, ['-p', shelf], { cwd: folder });
   });
 
+  it('passes its own tests, which use every public face of the package', async () => {
+    const { stdout } = await run(process.execPath, ['--test', join(shelf, 'dist/shelf.spec.js')], { cwd: folder });
+    assert.match(stdout, /^# pass 2$/m);
+  });
+
   it('is described with its options and commands', async () => {
     const { stdout } = await ask('devices', './shelf');
     assert.match(stdout, /1234:6763/);
