@@ -49,6 +49,10 @@ describe('plugin options', () => {
     assert.throws(() => parseOptions(plugin, { color: 'red' }), /toy: .*"color".*ghostbus devices toy/);
     assert.throws(() => parseOptions(plugin, { memory: '3M' }), /memory: 3M is not a power of two/);
     assert.throws(() => parseOptions(plugin, { ports: 'two' }), /ports: /);
+    assert.throws(() => parseOptions(plugin, { color: 'red' }, './toys/one'), {
+      message:
+        'device ./toys/one: Unrecognized key: "color" (options: memory, ports; ghostbus devices ./toys/one tells more)',
+    });
   });
 });
 

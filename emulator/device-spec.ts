@@ -27,32 +27,39 @@ export async function resolveDevices(devices: readonly (string | DeviceSpec)[]):
   return Promise.all(
     devices.map(async (device) => {
       const spec = typeof device === 'string' ? parseDeviceSpec(device) : device;
-      return resolveOptions(await loadPlugin(spec.plugin), spec.options);
+      return resolveOptions(await loadPlugin(spec.plugin), spec.options, spec.plugin);
     }),
   );
 }
 
-/** @throws Error that names the option which is wrong, or which another thread cannot be given */
-export function resolveOptions(loaded: LoadedPlugin, given: Readonly<Record<string, string>>): ResolvedDevice {
-  const options = parseOptions(loaded.plugin, given);
-  return { ...loaded, options: plainCopy(options, loaded.plugin.name) };
+/**
+ * @param asked the plugin as the user wrote it, for messages
+ * @throws Error that names the option which is wrong, or which another thread cannot be given
+ */
+export function resolveOptions(
+  loaded: LoadedPlugin,
+  given: Readonly<Record<string, string>>,
+  asked: string = loaded.plugin.name,
+): ResolvedDevice {
+  const options = parseOptions(loaded.plugin, given, asked);
+  return { ...loaded, options: plainCopy(options, asked) };
 }
 
 /** A copy that the bus thread may have. A class instance would arrive there as a plain object, without its methods. */
-function plainCopy(options: unknown, pluginName: string): unknown {
+function plainCopy(options: unknown, asked: string): unknown {
   let copy: unknown;
   try {
     copy = structuredClone(options);
   } catch (cause) {
-    throw notPlain(pluginName, (cause as Error).message, { cause });
+    throw notPlain(asked, (cause as Error).message, { cause });
   }
-  if (!isDeepStrictEqual(copy, options)) throw notPlain(pluginName, 'an instance of a class would lose it');
+  if (!isDeepStrictEqual(copy, options)) throw notPlain(asked, 'an instance of a class would lose it');
   return copy;
 }
 
-function notPlain(pluginName: string, why: string, cause?: ErrorOptions): Error {
+function notPlain(asked: string, why: string, cause?: ErrorOptions): Error {
   return new Error(
-    `device ${pluginName}: its options cannot be passed to the bus thread: ${why}; let its schema give plain data, ` +
+    `device ${asked}: its options cannot be passed to the bus thread: ${why}; let its schema give plain data, ` +
       'and make the rest of it in create()',
     cause,
   );
@@ -75,11 +82,22 @@ export function parseDeviceSpec(text: string): DeviceSpec {
 
 /**
  * Checks a device's options against the plugin's schema; unknown keys are errors. Throws an Error that names the key.
+ * @param asked the plugin as the user wrote it, for messages
  */
-export function parseOptions(plugin: Plugin, options: Readonly<Record<string, unknown>>): unknown {
-  const schema: z.ZodType = plugin.options instanceof z.ZodObject ? plugin.options.strict() : plugin.options;
+export function parseOptions(
+  plugin: Plugin,
+  options: Readonly<Record<string, unknown>>,
+  asked: string = plugin.name,
+): unknown {
+  const object = plugin.options instanceof z.ZodObject ? plugin.options : undefined;
+  const schema: z.ZodType = object?.strict() ?? plugin.options;
   const result = schema.safeParse(options);
   if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => `${issue.path.join('.') || plugin.name}: ${issue.message}`);
-  throw new Error(`device ${plugin.name}: ${problems.join('; ')} (ghostbus devices ${plugin.name} lists the options)`);
+  const problems = result.error.issues.map(({ path, message }) => [
+    ...(path.length > 0 ? [path.join('.')] : []),
+    message,
+  ]);
+  const known = object === undefined ? '' : `options: ${Object.keys(object.shape).join(', ') || 'none'}; `;
+  const remedy = `${known}ghostbus devices ${asked} tells more`;
+  throw new Error(`device ${asked}: ${problems.map((parts) => parts.join(': ')).join('; ')} (${remedy})`);
 }

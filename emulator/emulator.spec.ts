@@ -176,6 +176,12 @@ describe('startEmulator', () => {
     await assert.rejects(missing, /no plugin "no-such-thing": ours are example, gpu, habana, rdma/);
   });
 
+  it('rejects with what is wrong with a device, and leaves it to the caller to tell', async () => {
+    writeFileSync(plugin, PLUGIN.replaceAll('2 * 1024 * 1024', '12288'));
+    await assert.rejects(start(), /BAR 0: size 12288 is not a power of two/);
+    assert.deepEqual(log.lines, []);
+  });
+
   it('answers commands after its end with a refusal, and can be stopped twice', async () => {
     const served = await start();
     await served.stop();

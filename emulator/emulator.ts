@@ -225,6 +225,7 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
     resolveStarted = resolve;
     rejectStarted = reject;
   });
+  let isServing = false;
   const thread = new BusThread(
     {
       devices: nameInstances(options.devices),
@@ -233,10 +234,13 @@ export async function startEmulator(options: EmulatorOptions): Promise<Emulator>
       peerRouting: options.peerRouting ?? 'address',
     },
     (report) => {
-      if (report.kind === 'ready') resolveStarted(report.functions);
-      else if (report.kind === 'failed') {
-        options.log.error({}, report.message);
-        rejectStarted(new Error(report.message));
+      if (report.kind === 'ready') {
+        isServing = true;
+        resolveStarted(report.functions);
+      } else if (report.kind === 'failed') {
+        // Whoever starts it gets the error of a start; only a later one has the log alone.
+        if (isServing) options.log.error({}, report.message);
+        else rejectStarted(new Error(report.message));
       } else if (report.kind === 'log') {
         options.log[report.level]({ function: report.source, ...report.fields }, report.message);
       }

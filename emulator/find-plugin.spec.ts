@@ -70,15 +70,32 @@ describe('plugin loading', () => {
     await assert.rejects(nameOf('hidden'), /hidden is installed in .*node_modules\/hidden, but: No "exports" main/);
     await assert.rejects(nameOf('headless'), /headless is installed in .*, but: Cannot find/);
     await assert.rejects(nameOf('torn'), /torn is installed in .*, but: Invalid package config/);
+    install('unbuilt', { exports: './dist/index.js' });
+    const message =
+      /unbuilt is installed in .*, but: its package\.json names dist\/index\.js, which does not exist; build/;
+    await assert.rejects(nameOf('unbuilt'), message);
+  });
+
+  it('tells who forgot to build a folder which file is missing', async () => {
+    write('exporting/package.json', JSON.stringify({ name: 'exporting', exports: './dist/index.js' }));
+    write('main/package.json', JSON.stringify({ main: './dist/index.js' }));
+    for (const name of ['exporting', 'main']) {
+      const problem = 'its package\\.json names (\\./)?dist/index\\.js, which does not exist; build it first';
+      await assert.rejects(nameOf(`./${name}`), new RegExp(`^Error: plugin folder /.*/${name}: ${problem}$`));
+    }
   });
 
   it('says what is wrong with what it found', async () => {
     write('empty.mjs', 'export default 1;\n');
     write('broken.mjs', 'throw new Error("its own fault");\n');
     write('needy.mjs', 'import "nobody-has-this";\n');
+    write('string.mjs', 'throw "no Error at all";\n');
+    write('nothing.mjs', 'throw undefined;\n');
     mkdirSync(join(folder, 'bare'));
     await assert.rejects(nameOf('./empty.mjs'), /has no plugin: .*definePlugin/);
     await assert.rejects(nameOf('./broken.mjs'), /could not be loaded: its own fault/);
+    await assert.rejects(nameOf('./string.mjs'), /could not be loaded: no Error at all$/);
+    await assert.rejects(nameOf('./nothing.mjs'), /could not be loaded: undefined$/);
     await assert.rejects(
       nameOf('./needy.mjs'),
       /needy\.mjs could not be loaded: Cannot find package 'nobody-has-this'/,
@@ -95,6 +112,8 @@ describe('plugin loading', () => {
   it('refuses a plain object, and a plugin of another version of the API with both numbers', async () => {
     write('plain.mjs', "export default { name: 'plain', description: '', options: {}, create: () => [] };\n");
     await assert.rejects(nameOf('./plain.mjs'), /definePlugin of ghostbus did not make/);
+    write('odd.mjs', "export default { name: 'x', apiVersion: 'one', [Symbol.for('ghostbus.plugin')]: true };\n");
+    await assert.rejects(nameOf('./odd.mjs'), /definePlugin of ghostbus did not make/);
     for (const [version, remedy] of [
       [2, 'update this ghostbus'],
       [0, 'update the plugin'],

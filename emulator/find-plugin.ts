@@ -1,8 +1,9 @@
 /** Where plugins are found, and how they are loaded. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { moduleResolve } from 'import-meta-resolve';
+import { errorText } from './error-text.js';
 import { pluginProblem } from './plugin/brand.js';
 import type { DefinedPlugin } from './plugin/index.js';
 
@@ -36,14 +37,19 @@ export async function loadPlugin(name: string, folder: string = process.cwd()): 
 /** Imports a plugin from where {@link loadPlugin} found it. */
 export async function importPlugin(moduleUrl: string): Promise<DefinedPlugin> {
   const file = moduleUrl.startsWith('file:') ? fileURLToPath(moduleUrl) : moduleUrl;
-  const module: Record<string, unknown> = await import(moduleUrl).catch((cause: NodeJS.ErrnoException) => {
-    const hint = cause.code === 'ERR_UNKNOWN_FILE_EXTENSION' ? '; build it first, and name the .js file' : '';
-    throw new Error(`plugin ${file} could not be loaded: ${cause.message}${hint}`, { cause });
+  const module: Record<string, unknown> = await import(moduleUrl).catch((cause: unknown) => {
+    const isSource = errorCode(cause) === 'ERR_UNKNOWN_FILE_EXTENSION';
+    const hint = isSource ? '; build it first, and name the .js file' : '';
+    throw new Error(`plugin ${file} could not be loaded: ${errorText(cause)}${hint}`, { cause });
   });
   const plugin = module.default ?? module.plugin;
   const problem = pluginProblem(plugin);
   if (problem !== undefined) throw new Error(`plugin ${file} ${problem}`);
   return plugin as DefinedPlugin;
+}
+
+function errorCode(thrown: unknown): unknown {
+  return thrown instanceof Error ? (thrown as NodeJS.ErrnoException).code : undefined;
 }
 
 function findPlugin(name: string, folder: string): string {
@@ -72,9 +78,8 @@ function findPackage(specifier: string, folder: string): string | undefined {
   } catch (cause) {
     const installed = installedFolder(specifier, folder);
     if (installed === undefined) return undefined;
-    throw new Error(`plugin package ${specifier} is installed in ${installed}, but: ${(cause as Error).message}`, {
-      cause,
-    });
+    const why = missingModule(cause, installed) ?? errorText(cause);
+    throw new Error(`plugin package ${specifier} is installed in ${installed}, but: ${why}`, { cause });
   }
 }
 
@@ -100,6 +105,7 @@ function entryOf(path: string): string {
     .map((name) => join(path, name))
     .find((file) => statSync(file, { throwIfNoEntry: false })?.isFile());
   if (found !== undefined) return pathToFileURL(found).href;
+  if (manifest.main !== undefined) throw new Error(`plugin folder ${path}: ${notThere(manifest.main)}`);
   throw new Error(
     `plugin folder ${path} has neither a package.json with "exports" or "main" nor an index.js ` +
       `(looked for ${candidates.join(', ')})`,
@@ -127,6 +133,17 @@ function ownExport(folder: string, name: string | undefined): string {
   try {
     return moduleResolve(name, pathToFileURL(join(folder, 'plugin.js')), IMPORT_CONDITIONS).href;
   } catch (cause) {
-    throw new Error(`plugin folder ${folder}: ${(cause as Error).message}`, { cause });
+    throw new Error(`plugin folder ${folder}: ${missingModule(cause, folder) ?? errorText(cause)}`, { cause });
   }
+}
+
+/** What is wrong when "exports" of the package in `folder` lead to no file; undefined: it is something else. */
+function missingModule(cause: unknown, folder: string): string | undefined {
+  const { url } = cause as { readonly url?: string };
+  if (errorCode(cause) !== 'ERR_MODULE_NOT_FOUND' || url === undefined) return undefined;
+  return notThere(relative(folder, fileURLToPath(url)));
+}
+
+function notThere(target: string): string {
+  return `its package.json names ${target}, which does not exist; build it first`;
 }

@@ -51,6 +51,11 @@ describe('description of a plugin', () => {
     }
   });
 
+  it('is printed with the plugin as it was asked for', async () => {
+    const plugin = describePlugin((await loadPlugin('example')).plugin);
+    assert.match(formatPlugin(plugin, './mine'), /^options, for --device \.\/mine,key=value…:$/m);
+  });
+
   it('names the module parameters that an id needs', async () => {
     const text = formatPlugin(describePlugin((await loadPlugin('gpu')).plugin));
     assert.match(text, /id=7af0\|740f .*fw_load_type=0 ip_block_mask=0x1f/);

@@ -121,7 +121,7 @@ async function chosenDevices(texts: readonly string[], pcap: string | undefined)
   const chosen = await Promise.all(
     texts.map(async (text) => {
       const { plugin, options } = parseDeviceSpec(text);
-      return { loaded: await loadPlugin(plugin), options };
+      return { asked: plugin, loaded: await loadPlugin(plugin), options };
     }),
   );
   const captures = chosen.map(({ loaded }) => pcap !== undefined && canCapture(loaded));
@@ -130,8 +130,8 @@ async function chosenDevices(texts: readonly string[], pcap: string | undefined)
     const names = ours.map(({ plugin }) => `--device ${plugin.name}`).join(' or ');
     throw new UsageError(`--pcap records frames of functions with a network, and there is none: add ${names}`);
   }
-  return chosen.map(({ loaded, options }, index) =>
-    resolveOptions(loaded, captures[index] ? { [CAPTURE_OPTION]: resolve(pcap!), ...options } : options),
+  return chosen.map(({ asked, loaded, options }, index) =>
+    resolveOptions(loaded, captures[index] ? { [CAPTURE_OPTION]: resolve(pcap!), ...options } : options, asked),
   );
 }
 

@@ -24,14 +24,12 @@ export function pluginProblem(value: unknown): string | undefined {
     return 'has no plugin: its default export must be what definePlugin({ name, options, create }) returns';
   }
   const { apiVersion } = value as Partial<PluginStamp>;
-  if (!Object.hasOwn(value, BRAND)) {
+  if (!Object.hasOwn(value, BRAND) || typeof apiVersion !== 'number') {
     const remedy = 'export default definePlugin({ name, options, create })';
     return `exports an object that definePlugin of ghostbus did not make: ${remedy}`;
   }
   if (apiVersion === API_VERSION) return undefined;
   const remedy =
-    Number(apiVersion) > API_VERSION
-      ? 'update this ghostbus'
-      : 'update the plugin, or the ghostbus that it is written against';
+    apiVersion > API_VERSION ? 'update this ghostbus' : 'update the plugin, or the ghostbus that it is written against';
   return `was made for version ${apiVersion} of the plugin API, and this ghostbus has version ${API_VERSION}: ${remedy}`;
 }

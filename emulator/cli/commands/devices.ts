@@ -21,8 +21,11 @@ export function formatSummary(plugin: PluginDescription): string {
   return `${plugin.name.padEnd(10)} ${ids}  ${plugin.description}`;
 }
 
-/** All that is known of one plugin. */
-export function formatPlugin(plugin: PluginDescription): string {
+/**
+ * All that is known of one plugin.
+ * @param asked the plugin as the user wrote it
+ */
+export function formatPlugin(plugin: PluginDescription, asked: string = plugin.name): string {
   const functions = plugin.functions.flatMap((fn) => [
     `  ${fn.id} (revision ${fn.revision}), class ${fn.classCode}, subsystem ${fn.subsystem}`,
     ...fn.bars.map((bar) => `    ${bar}`),
@@ -32,7 +35,7 @@ export function formatPlugin(plugin: PluginDescription): string {
     `drivers: ${plugin.drivers.join(', ') || 'none'}`,
     'functions, with default options:',
     ...functions,
-    plugin.options.length > 0 ? `options, for --device ${plugin.name},key=value…:` : 'no options',
+    plugin.options.length > 0 ? `options, for --device ${asked},key=value…:` : 'no options',
     ...formatOptions(plugin.options, '  '),
     ...formatCommands(plugin),
   ].join('\n');
@@ -68,7 +71,7 @@ async function handler(args: Arguments): Promise<void> {
     }),
   );
   if (args.json) console.log(JSON.stringify(args.name === undefined ? plugins : plugins[0], undefined, 2));
-  else if (args.name !== undefined) console.log(formatPlugin(plugins[0]!));
+  else if (args.name !== undefined) console.log(formatPlugin(plugins[0]!, args.name));
   else
     console.log(`${plugins.map(formatSummary).join('\n')}\n\nghostbus devices NAME tells options, BARs and commands.`);
 }
