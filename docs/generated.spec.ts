@@ -14,9 +14,40 @@ import { renderSchema, SCHEMAS, SCHEMAS_FOLDER } from './schemas.js';
 const PROGRAM = fileURLToPath(new URL('../emulator/cli/main.js', import.meta.url));
 const STALE = 'stale: run `npm run docs` and commit what it writes';
 
+/** Types of the language, of Node.js and of pino that public declarations name. */
+const NOT_OURS = new Set(
+  [
+    'AbortSignal Array ArrayBuffer Buffer Error IterableIterator Logger Map NodeJS',
+    'Omit Partial Pick Promise Readonly Record RegExp',
+  ].flatMap((names) => names.split(' ')),
+);
+
+/** Names of types in the declarations of a page: not those in comments and strings, nor their own type parameters. */
+function typesNamedIn(page: string): Set<string> {
+  const code = [...page.matchAll(/^```ts\n(.*?)^```/gms)]
+    .map(([, block]) => block!.replace(/\/\*.*?\*\/|\/\/[^\n]*|'[^'\n]*'/gs, ''))
+    .join('\n');
+  const parameters = new Set(
+    [...code.matchAll(/(?:[<,] ?(?:const )?|infer )([A-Z]\w*)(?= extends| = |>\(|>;|> \{| in )/g)].map(
+      ([, name]) => name!,
+    ),
+  );
+  const named = [
+    ...code.matchAll(/(?:[:|&<(,=] ?|\b(?:extends|implements|readonly|keyof|typeof|is) )([A-Z]\w*[a-z]\w*)/g),
+  ];
+  return new Set(named.map(([, name]) => name!).filter((name) => !parameters.has(name)));
+}
+
 describe('pages made from the code', () => {
   it('docs/plugin-api.md is what the public names export', () => {
     assert.ok(readFileSync(PLUGIN_REFERENCE, 'utf8') === renderPluginReference(), STALE);
+  });
+
+  it('docs/plugin-api.md lists every type that it mentions', () => {
+    const page = readFileSync(PLUGIN_REFERENCE, 'utf8');
+    const listed = new Set([...page.matchAll(/^(?:### | {2}interface )(\w+)/gm)].map(([, name]) => name));
+    const missing = [...typesNamedIn(page)].filter((name) => !listed.has(name) && !NOT_OURS.has(name));
+    assert.deepEqual(missing, []);
   });
 
   for (const [name, schema] of Object.entries(SCHEMAS)) {

@@ -54,7 +54,7 @@ export class Emulator {
   readonly #removeSockets: () => void;
   #stopping: Promise<void> | undefined;
 
-  /** Use {@link startEmulator}. */
+  /** @internal Use {@link startEmulator}. */
   constructor(thread: BusThread, functions: readonly ServedFunction[], directory: string, removeSockets: () => void) {
     this.#thread = thread;
     this.#removeSockets = removeSockets;

@@ -26,7 +26,7 @@ export type { ResetKind } from '../pci/config-space.js';
 export type { Identity } from '../pci/identity.js';
 export type { RegisterHandler } from '../pci/register-handler.js';
 export { type BenchMachine, type Benchmark, median } from './bench.js';
-export { API_VERSION } from './brand.js';
+export { API_VERSION, type PluginStamp } from './brand.js';
 export { type Command, type Commands, command } from './command.js';
 export {
   type FunctionModel,
@@ -55,7 +55,14 @@ export {
 } from './matrix.js';
 export { type ByteSizeLimits, byteSize, formatByteSize, parseByteSize } from './options.js';
 export { packageFile } from './package-file.js';
-export { type CreateContext, type DefinedPlugin, definePlugin, type Plugin } from './plugin.js';
+export {
+  type Cards,
+  type CreateContext,
+  type DefinedPlugin,
+  definePlugin,
+  type ModelOf,
+  type Plugin,
+} from './plugin.js';
 export {
   RegisterBlock,
   type RegisterBlockOptions,

@@ -27,19 +27,32 @@ export interface CreateContext {
   machineService<Service>(key: string, create: () => Service): Service;
 }
 
-/** A plugin: a name, options with a schema, and a factory of functions. */
-export interface Plugin<Options = unknown, Model extends FunctionModel = FunctionModel> {
+/** What `create` returns: one card, or several that make one device. */
+export type Cards<Model extends FunctionModel = FunctionModel> = PcieFunction<Model> | readonly PcieFunction<Model>[];
+
+/** The model that such cards make. */
+export type ModelOf<Created extends Cards> = Created extends Cards<infer Model> ? Model : never;
+
+/**
+ * A plugin: a name, options with a schema, and a factory of functions. `Created` is what its own `create` returns: a
+ * test that gets one card need not ask whether there are several.
+ */
+export interface Plugin<
+  Options = unknown,
+  Model extends FunctionModel = FunctionModel,
+  Created extends Cards<Model> = Cards<Model>,
+> {
   readonly name: string;
   /** One line for `ghostbus devices`. */
   readonly description: string;
   /**
    * A zod object schema; every key described, every key optional or with a default. Values arrive as strings from
-   * `name,key=value,…` (use `z.coerce`, or `byteSize()` of `./options.js` for sizes such as `16G`). Parsed options are
+   * `name,key=value,…` (use `z.coerce`, or `byteSize()` of `ghostbus` for sizes such as `16G`). Parsed options are
    * plain data: the bus thread gets a copy. An option `pcap` is the path of a file that gets every packet; `--pcap
    * FILE` sets it for all devices with one.
    */
   readonly options: z.ZodType<Options>;
-  create(options: Options, context: CreateContext): PcieFunction<Model> | readonly PcieFunction<Model>[];
+  create(options: Options, context: CreateContext): Created;
   /** What it brings into a guest. */
   readonly guest?: PluginGuest<Options>;
   /** What tests and people may ask of each of its functions; see `ghostbus ctl`. */
@@ -55,16 +68,19 @@ const NAME = /^[a-z][a-z0-9-]*$/;
 const RESERVED_COMMANDS: readonly string[] = ['state', 'inspect', 'reset-counters'];
 
 /** A plugin as the loader takes it: made by {@link definePlugin}, for a version of this API. */
-export type DefinedPlugin<Options = unknown, Model extends FunctionModel = FunctionModel> = Plugin<Options, Model> &
-  PluginStamp;
+export type DefinedPlugin<
+  Options = unknown,
+  Model extends FunctionModel = FunctionModel,
+  Created extends Cards<Model> = Cards<Model>,
+> = Plugin<Options, Model, Created> & PluginStamp;
 
 /**
  * Declares a plugin: checks and types its argument, which is plain data and functions, and stamps it with the version
  * of this API.
  */
-export function definePlugin<Options, Model extends FunctionModel>(
-  plugin: Plugin<Options, Model>,
-): DefinedPlugin<Options, Model> {
+export function definePlugin<Options, Created extends Cards>(
+  plugin: Plugin<Options, ModelOf<Created>, Created & Cards<ModelOf<Created>>>,
+): DefinedPlugin<Options, ModelOf<Created>, Created & Cards<ModelOf<Created>>> {
   if (!NAME.test(plugin.name)) {
     throw new Error(`plugin name ${JSON.stringify(plugin.name)} must be lower-case letters, digits and dashes`);
   }

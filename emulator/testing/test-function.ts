@@ -39,7 +39,7 @@ export class TestFunction<Model extends FunctionModel = FunctionModel> {
   readonly #emulated: EmulatedFunction;
   readonly #host: TestFunctionHost;
 
-  /** Made by {@link TestBus.add}. */
+  /** @internal Made by {@link TestBus.add}. */
   constructor(emulated: EmulatedFunction, host: TestFunctionHost) {
     this.name = emulated.name;
     this.log = host.log;

@@ -38,9 +38,7 @@ class Driver {
   constructor(bus: TestBus, name = 'example0', ring = RING) {
     this.bus = bus;
     this.ring = ring;
-    const created = plugin.create({ memory: 16 * MIB }, bus.context(name));
-    assert.ok('bars' in created);
-    this.fn = bus.add(name, created, plugin.commands);
+    this.fn = bus.add(name, plugin.create({ memory: 16 * MIB }, bus.context(name)), plugin.commands);
   }
 
   start(): void {
