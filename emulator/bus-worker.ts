@@ -12,6 +12,8 @@ import type {
   DeviceInstance,
   ServedFunction,
 } from './bus-messages.js';
+import { createFunctions } from './create-functions.js';
+import { errorText } from './error-text.js';
 import { importPlugin } from './find-plugin.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
@@ -45,13 +47,11 @@ function plain(value: unknown): unknown {
 async function addDevice(served: ServedMachine, device: DeviceInstance): Promise<ServedFunction[]> {
   const plugin = await importPlugin(device.moduleUrl);
   const context = served.machine.context(device.name, device.instance, logFor(device.name));
-  const created = plugin.create(device.options, context);
-  const models = Array.isArray(created) ? created : [created];
-  return models.map((model) => {
-    const name = `${device.name}${model.nameSuffix ?? ''}`;
+  return createFunctions(plugin, device.options, context).map((card) => {
+    const name = `${device.name}${card.nameSuffix ?? ''}`;
     const socketPath = join(data.socketDirectory, `${name}.sock`);
-    served.add(name, model, { socketPath, log: logFor(name), commands: plugin.commands });
-    return { name, plugin: plugin.name, identity: model.identity, socketPath };
+    served.add(name, card, { socketPath, log: logFor(name), commands: plugin.commands });
+    return { name, plugin: plugin.name, identity: card.identity, socketPath };
   });
 }
 
@@ -101,7 +101,7 @@ async function main(): Promise<void> {
   port.close();
 }
 
-main().catch((error: Error) => {
-  report({ kind: 'failed', message: error.message });
+main().catch((error: unknown) => {
+  report({ kind: 'failed', message: errorText(error) });
   port.close();
 });

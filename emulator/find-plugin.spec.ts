@@ -6,9 +6,10 @@ import { BUILT_IN_PLUGINS, loadPlugin } from './find-plugin.js';
 
 const API = new URL('./plugin/index.js', import.meta.url).href;
 
-const source = (name: string) => `
+const source = (name: string, more = '') => `
   import { definePlugin } from ${JSON.stringify(API)};
-  export default definePlugin({ name: '${name}', description: '', options: {}, create: () => [] });`;
+  import { z } from ${JSON.stringify(import.meta.resolve('zod'))};
+  export default definePlugin({ name: '${name}', description: '', options: z.object({}), create: () => []${more} });`;
 
 describe('plugin loading', () => {
   let folder = '';
@@ -125,6 +126,24 @@ describe('plugin loading', () => {
       const message = new RegExp(`was made for version ${version} of the plugin API, .* has version 1: ${remedy}`);
       await assert.rejects(nameOf(`./version${version}.mjs`), message);
     }
+  });
+
+  it('refuses a plugin that lacks a part, and names both', async () => {
+    const rows: [string, RegExp][] = [
+      [', description: undefined', /\(toy\) has no description: /],
+      [', options: undefined', /\(toy\) has no options: give a schema of zod 4/],
+      [', options: {}', /\(toy\) has options of the wrong kind \(an object\): give a schema of zod 4/],
+      [', create: undefined', /\(toy\) has no create: /],
+      [', commands: 1', /\(toy\) has commands that are a number: /],
+      [', commands: { foo: 1 }', /\(toy\) has a command foo that is a number: make it by command\(/],
+      [", commands: { foo: { description: '' } }", /\(toy\) has a command foo whose arguments are no object schema/],
+    ];
+    for (const [index, [more, message]] of rows.entries()) {
+      write(`toy${index}.mjs`, source('toy', more));
+      await assert.rejects(nameOf(`./toy${index}.mjs`), message);
+    }
+    write('nameless.mjs', `import { definePlugin } from ${JSON.stringify(API)};\nexport default definePlugin({});\n`);
+    await assert.rejects(nameOf('./nameless.mjs'), /nameless\.mjs could not be loaded: plugin name undefined must be/);
   });
 
   it('loads every plugin of ours under its own name', async () => {

@@ -6,6 +6,7 @@ import { moduleResolve } from 'import-meta-resolve';
 import { errorText } from './error-text.js';
 import { pluginProblem } from './plugin/brand.js';
 import type { DefinedPlugin } from './plugin/index.js';
+import { pluginShapeProblem } from './plugin/shape.js';
 
 /** The folder with the plugins that ship with the program. */
 const BUILT_IN = fileURLToPath(new URL('../plugins/', import.meta.url));
@@ -43,7 +44,7 @@ export async function importPlugin(moduleUrl: string): Promise<DefinedPlugin> {
     throw new Error(`plugin ${file} could not be loaded: ${errorText(cause)}${hint}`, { cause });
   });
   const plugin = module.default ?? module.plugin;
-  const problem = pluginProblem(plugin);
+  const problem = pluginProblem(plugin) ?? pluginShapeProblem(plugin as DefinedPlugin);
   if (problem !== undefined) throw new Error(`plugin ${file} ${problem}`);
   return plugin as DefinedPlugin;
 }

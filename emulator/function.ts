@@ -1,5 +1,6 @@
 import type { Log } from './ambient/log.js';
 import type { Bus } from './bus.js';
+import { errorText } from './error-text.js';
 import { FunctionBar } from './function-bar.js';
 import { ModelPort, type PortHost } from './function-port.js';
 import { describeRegions, padRom } from './function-regions.js';
@@ -17,6 +18,7 @@ import { type BarRegisters, validateBarParts } from './pci/bar-parts.js';
 import { CONFIG_SPACE_BYTES, ConfigSpace, type ResetKind } from './pci/config-space.js';
 import { type Commands, runCommand } from './plugin/command.js';
 import type { FunctionModel, PcieFunction, PowerOnCause } from './plugin/function.js';
+import { cardProblem, modelProblem } from './plugin/shape.js';
 import { type IrqInfo, REGION, type RegionInfo, type VfioDevice } from './vfio-user/device.js';
 
 export interface FunctionSurroundings {
@@ -75,20 +77,20 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
 
   /** Throws an Error when the card's declarations are wrong or its model cannot be made; nothing of it is left then. */
   constructor(name: string, card: PcieFunction, surroundings: FunctionSurroundings) {
+    const attach = <T>(step: () => T): T => attachStep(name, step);
     this.name = name;
-    this.card = card;
+    this.card = attach(() => checkedCard(card));
     this.#log = surroundings.log;
     this.#commands = surroundings.commands;
     this.#observer = surroundings.observer ?? {};
     this.dmaSpace = new DmaSpace({ onShrinkableFile: () => this.#warnOfShrinkableFile() });
     if (card.linkMemory !== undefined) requireBacked(card.linkMemory, `${name}: linkMemory`);
-    this.#rom = padRom(card.rom);
-    this.config = new ConfigSpace({
-      identity: card.identity,
-      bars: card.bars,
-      capabilities: card.capabilities,
-      ...(this.#rom.length > 0 && { romSizeBytes: this.#rom.length }),
-    });
+    this.#rom = attach(() => padRom(card.rom));
+    const { identity, bars, capabilities } = card;
+    const romSizeBytes = this.#rom.length;
+    this.config = attach(
+      () => new ConfigSpace({ identity, bars, capabilities, ...(romSizeBytes > 0 && { romSizeBytes }) }),
+    );
     this.#bars = new Map(card.bars.map((shape) => [shape.index, FunctionBar.ofShape(shape)]));
     this.#barByRegion = Array.from({ length: REGION.COUNT }, (_, region) => this.#bars.get(region));
     this.#interrupts = new InterruptLines(card.capabilities.flatMap(({ interrupts }) => interrupts ?? []));
@@ -96,10 +98,10 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
     this.#fabricPort = surroundings.fabric.join(this);
     this.#portHost = this.#makePortHost(surroundings);
     try {
-      this.#powerOn('attach');
+      attach(() => this.#powerOn('attach'));
     } catch (error) {
       this.#fabricPort.leave();
-      throw new Error(`${name} cannot be put on the bus: ${(error as Error).message}`, { cause: error });
+      throw error;
     }
     this.regions = describeRegions(card.bars, ({ index }) => this.memoryParts(index), this.#rom.length);
   }
@@ -246,6 +248,8 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   }
 
   #plug(model: FunctionModel, port: ModelPort): void {
+    const problem = modelProblem(model);
+    if (problem !== undefined) throw new Error(`powerOn returned ${problem}`);
     for (const index of Object.keys(model.bars)) {
       if (!this.#bars.has(Number(index))) throw new Error(`the model has parts for BAR${index}, which is not declared`);
     }
@@ -332,12 +336,12 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
 
   /** The function is out of service from now on, which is told with all that helps to find the fault. */
   #break(error: unknown, what: string): void {
-    this.#broken = `${what} failed: ${(error as Error).message}`;
+    this.#broken = `${what} failed: ${errorText(error)}`;
     this.#port.halt();
     this.#unplug();
     const cause = error instanceof DmaError ? 'the model did not handle a failed DMA request' : 'a fault of the model';
     this.#log.error(`${this.name} is broken: ${this.#broken} (${cause}); a reset of the function brings it back`, {
-      stack: (error as Error).stack,
+      stack: (error as Error | undefined)?.stack,
     });
     this.#observer.broke?.(error);
   }
@@ -407,4 +411,19 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
       'guest memory is a file that can be made shorter, which would end this process; use memory-backend-memfd',
     );
   }
+}
+
+/** One step of putting the function `name` on the bus: what goes wrong names it. */
+function attachStep<T>(name: string, step: () => T): T {
+  try {
+    return step();
+  } catch (cause) {
+    throw new Error(`${name} cannot be put on the bus: ${errorText(cause)}`, { cause });
+  }
+}
+
+function checkedCard(card: PcieFunction): PcieFunction {
+  const problem = cardProblem(card);
+  if (problem !== undefined) throw new Error(`it is ${problem}`);
+  return card;
 }

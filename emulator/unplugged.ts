@@ -1,8 +1,9 @@
 /** Functions that are on no bus: made to be looked at. */
 import type { Log } from './ambient/log.js';
+import { createFunctions } from './create-functions.js';
 import { parseOptions } from './device-spec.js';
 import { type BackedMemoryRegion, createMemoryRegion } from './memory/region.js';
-import type { PcieFunction, Plugin } from './plugin/index.js';
+import type { CreateContext, PcieFunction, Plugin } from './plugin/index.js';
 
 const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -10,7 +11,7 @@ const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: ()
 export function withUnplugged<T>(plugin: Plugin, use: (functions: readonly PcieFunction[]) => T): T {
   const regions: BackedMemoryRegion[] = [];
   try {
-    const created = plugin.create(parseOptions(plugin, {}), {
+    const context: CreateContext = {
       name: `${plugin.name}0`,
       instance: 0,
       log: silent,
@@ -20,8 +21,8 @@ export function withUnplugged<T>(plugin: Plugin, use: (functions: readonly PcieF
         return region;
       },
       machineService: (_key, create) => create(),
-    });
-    return use(Array.isArray(created) ? created : [created]);
+    };
+    return use(createFunctions(plugin, parseOptions(plugin, {}), context));
   } finally {
     for (const region of regions) region.close();
   }

@@ -28,6 +28,15 @@ describe('what devices bring into a guest', () => {
     );
   });
 
+  it('is no file without an absolute path, or with text for contents', () => {
+    const file = (path: string, contents: unknown) => () => [{ path, contents: contents as Uint8Array }];
+    const rows: [ReturnType<typeof file>, RegExp][] = [
+      [file('stub.bin', Buffer.of(1)), /^Error: one brings a file "stub\.bin" .*: its path must be absolute$/],
+      [file('/stub.bin', 'text'), /^Error: one brings \/stub\.bin .* are a string: give bytes, for text Buffer\.from/],
+    ];
+    for (const [files, message] of rows) assert.throws(() => guestFiles([device('one', { files })]), message);
+  });
+
   it('is the options of modules, for modprobe', () => {
     const guest: PluginGuest<Options> = {
       moduleOptions: ({ debug }): Record<string, string> => ({

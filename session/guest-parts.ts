@@ -1,4 +1,5 @@
 /** What the devices of a session bring into its guest, gathered from the data of their plugins. */
+import { isAbsolute } from 'node:path';
 import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
 import type { GuestFile, GuestKernel, GuestModule, Plugin } from '../emulator/plugin/index.js';
 import { mergePackages } from '../qemu/index.js';
@@ -25,12 +26,14 @@ export function guestModules(devices: readonly GuestDevice[], kernel: GuestKerne
 
 /**
  * Files of the devices, each once, and their modules' options as configuration of modprobe.
- * @throws Error when two devices want different contents of one file, or different values of one module's parameter
+ * @throws Error when a file has no absolute path or no bytes, and when two devices want different contents of one file,
+ *   or different values of one module's parameter
  */
 export function guestFiles(devices: readonly GuestDevice[]): GuestFile[] {
   const files = new Map<string, { readonly file: GuestFile; readonly plugin: string }>();
   for (const { plugin, options } of devices) {
     for (const file of plugin.guest?.files?.(options) ?? []) {
+      checkFile(plugin.name, file);
       const other = files.get(file.path);
       if (other !== undefined && Buffer.compare(other.file.contents, file.contents) !== 0) {
         throw new Error(
@@ -42,6 +45,19 @@ export function guestFiles(devices: readonly GuestDevice[]): GuestFile[] {
     }
   }
   return [...[...files.values()].map(({ file }) => file), ...modprobeFiles(devices)];
+}
+
+/** JavaScript may give anything. */
+function checkFile(plugin: string, { path, contents }: GuestFile): void {
+  if (typeof path !== 'string' || !isAbsolute(path)) {
+    throw new Error(`${plugin} brings a file ${JSON.stringify(path)} into the guest: its path must be absolute`);
+  }
+  if (!(contents instanceof Uint8Array)) {
+    throw new Error(
+      `${plugin} brings ${path} into the guest with contents that are a ${typeof contents}: give bytes, ` +
+        'for text Buffer.from(text)',
+    );
+  }
 }
 
 /** One file of modprobe.d(5) for each module that has options: modprobe and udev load it with them. */

@@ -45,7 +45,7 @@ export function memoryOffsetOf(part: BarMemory): number {
 }
 
 export function isMemory(part: BarMemory | BarRegisters): part is BarMemory {
-  return 'memory' in part;
+  return (part as Partial<BarMemory>).memory !== undefined;
 }
 
 function checkParts(bar: BarShape, parts: BarParts): void {
@@ -64,12 +64,23 @@ function checkParts(bar: BarShape, parts: BarParts): void {
     end = part.offset + part.sizeBytes;
     if (end > bar.sizeBytes)
       failBar(bar, `part at 0x${part.offset.toString(16)} ends at ${end}, beyond the BAR's ${bar.sizeBytes} bytes`);
+    checkContents(bar, part);
     if (!isMemory(part) && (part.offset % REGISTERS_ALIGNMENT !== 0 || part.sizeBytes % REGISTERS_ALIGNMENT !== 0)) {
       failBar(
         bar,
         `registers at ${part.offset} of ${part.sizeBytes} bytes: both must be multiples of ${REGISTERS_ALIGNMENT}`,
       );
     }
+  }
+}
+
+function checkContents(bar: BarShape, part: BarMemory | BarRegisters): void {
+  if (isMemory(part)) return;
+  const { registers } = part as Partial<BarRegisters>;
+  const at = `part at 0x${part.offset.toString(16)}`;
+  if (registers === undefined) failBar(bar, `${at} has neither memory nor registers; give one of them`);
+  if (typeof registers?.read !== 'function' || typeof registers.write !== 'function') {
+    failBar(bar, `registers of the ${at} have no read and write; use a RegisterBlock, or an object with both`);
   }
 }
 

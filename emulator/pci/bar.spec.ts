@@ -57,6 +57,21 @@ describe('validateBars', () => {
       /BAR 1: register 1 already belongs to BAR 0/,
     ],
     ['overlapping parts', [bar({ parts: [registers(0, 0x100), registers(0x80, 4)] })], /part at 0x80 overlaps/],
+    [
+      'a part that is neither memory nor registers',
+      [bar({ parts: [{ offset: 0x100, sizeBytes: 4 } as never] })],
+      /BAR 0: part at 0x100 has neither memory nor registers/,
+    ],
+    [
+      'a part whose memory is undefined',
+      [bar({ parts: [{ offset: 0, sizeBytes: 0x1000, memory: undefined } as never] })],
+      /part at 0x0 has neither memory nor registers/,
+    ],
+    [
+      'registers that are no handler',
+      [bar({ parts: [{ offset: 0, sizeBytes: 4, registers: {} } as never] })],
+      /registers of the part at 0x0 have no read and write/,
+    ],
     ['unsorted parts', [bar({ parts: [registers(0x100, 4), registers(0, 4)] })], /part at 0x0 overlaps or precedes/],
     ['a part beyond the end', [bar({ parts: [registers(0xfffc, 8)] })], /ends at 65540, beyond/],
     ['an empty part', [bar({ parts: [registers(0, 0)] })], /positive size/],

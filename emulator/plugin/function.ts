@@ -88,7 +88,7 @@ export interface FunctionPort {
   readonly busMasterEnabled: boolean;
   /**
    * Sends the MSI-X or MSI message `vector` (0-based). Everything written by DMA before is visible to the guest before
-   * the interrupt. Nothing happens (it is counted) while the guest has not enabled the vector.
+   * the interrupt. Nothing happens while the guest has not enabled the vector.
    * Throws RangeError when the function has no such vector.
    */
   interrupt(vector: number): void;

@@ -81,7 +81,7 @@ export type DefinedPlugin<
 export function definePlugin<Options, Created extends Cards>(
   plugin: Plugin<Options, ModelOf<Created>, Created & Cards<ModelOf<Created>>>,
 ): DefinedPlugin<Options, ModelOf<Created>, Created & Cards<ModelOf<Created>>> {
-  if (!NAME.test(plugin.name)) {
+  if (typeof plugin.name !== 'string' || !NAME.test(plugin.name)) {
     throw new Error(`plugin name ${JSON.stringify(plugin.name)} must be lower-case letters, digits and dashes`);
   }
   for (const name of Object.keys(plugin.commands ?? {})) {

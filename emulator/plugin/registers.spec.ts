@@ -19,6 +19,27 @@ describe('RegisterBlock', () => {
       assert.equal(block.read(0x20, 4), 7);
     });
 
+    it('refuses a power-on value of the wrong type, or beyond its width, by name', () => {
+      const rows: [unknown, RegExp][] = [
+        [
+          { offset: 0, reset: 1n },
+          /^Error: register mc\.ID: reset 1 is a bigint; a register of 32 bits takes a number$/,
+        ],
+        [{ offset: 0, reset: '1' }, /mc\.ID: reset 1 is a string/],
+        [
+          { offset: 0, reset: 2 ** 32 },
+          /mc\.ID: reset 4294967296 is no unsigned value of 32 bits; use 0 to 0xffffffff$/,
+        ],
+        [{ offset: 0, reset: -1 }, /mc\.ID: reset -1 is no unsigned/],
+        [{ offset: 0, reset: 0.5 }, /mc\.ID: reset 0\.5 is no unsigned/],
+        [{ offset: 0, wide: true, reset: 1 }, /mc\.ID: reset 1 is a number; a register of 64 bits takes a bigint$/],
+        [{ offset: 0, wide: true, reset: 1n << 64n }, /mc\.ID: reset 18446744073709551616 is no unsigned/],
+      ];
+      for (const [ID, message] of rows) {
+        assert.throws(() => new RegisterBlock({ name: 'mc', sizeBytes: 0x100 }, { ID: ID as never }), message);
+      }
+    });
+
     it('applies write masks and clears by writing one', () => {
       const block = new RegisterBlock(
         { name: 'ih', sizeBytes: 16 },

@@ -397,6 +397,8 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     const end = offset + (count - 1) * strideBytes + widthBytes;
     if (end > this.sizeBytes)
       throw problem(`ends at 0x${end.toString(16)}, beyond the block's ${this.sizeBytes} bytes`);
+    const wrongReset = resetProblem(narrow, wide);
+    if (wrongReset !== undefined) throw problem(wrongReset);
     for (const [field, { low, high }] of Object.entries(narrow?.fields ?? {})) {
       if (low < 0 || high > 31 || low > high)
         throw problem(`field ${field} has bits ${low} to ${high}; use 0 to 31, low first`);
@@ -440,6 +442,18 @@ function resolve(name: string, declaration: RegisterDeclaration | WideRegisterDe
     writeOneToClear: narrow?.writeOneToClear ?? 0,
     unimplemented: narrow?.unimplemented ?? false,
   };
+}
+
+/** What is wrong with a power-on value: JavaScript may give one of the other width's type. */
+function resetProblem(narrow: RegisterDeclaration | undefined, wide: WideRegisterDeclaration | undefined) {
+  const reset: unknown = wide === undefined ? narrow?.reset : wide.reset;
+  const [type, bits, all] = wide === undefined ? (['number', 32, ALL_32] as const) : (['bigint', 64, ALL_64] as const);
+  if (reset === undefined) return undefined;
+  if (typeof reset !== type)
+    return `reset ${String(reset)} is a ${typeof reset}; a register of ${bits} bits takes a ${type}`;
+  const value = reset as number | bigint;
+  const fits = value >= 0 && value <= all && (typeof value === 'bigint' || Number.isInteger(value));
+  return fits ? undefined : `reset ${value} is no unsigned value of ${bits} bits; use 0 to 0x${all.toString(16)}`;
 }
 
 function indexOf(placed: Placed, slot: number): number {
