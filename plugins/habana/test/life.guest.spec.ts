@@ -50,7 +50,7 @@ async function cardsOf(guest: Guest, emulator: Emulator): Promise<[Card, Card]> 
 for (const kernel of KERNELS) {
   describe(`habana without the workaround, kernel ${kernel}`, () => {
     it('reloads 20 times; its node cannot be opened', async () => {
-      await withMachine({ kernel, devices: ['habana'] }, async ({ emulator, log, boot }) => {
+      await withMachine({ kernel, devices: ['habana'], workarounds: false }, async ({ emulator, log, boot }) => {
         const guest = await boot();
         await sh(guest, 'for i in $(seq 20); do rmmod habanalabs; modprobe habanalabs; done');
         await operational(guest);
@@ -65,7 +65,8 @@ for (const kernel of KERNELS) {
     });
 
     it('stays out when its firmware does not boot, and comes when it does', async () => {
-      await withMachine({ kernel, devices: ['habana,failBoot=boot-fit'] }, async ({ emulator, boot }) => {
+      const devices = ['habana,failBoot=boot-fit'];
+      await withMachine({ kernel, devices, workarounds: false }, async ({ emulator, boot }) => {
         const guest = await boot();
         // The driver leaves the nodes of a card that it gave up (hl_device_init, expose_interfaces_on_err).
         await sh(guest, 'modprobe habanalabs');
