@@ -212,8 +212,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
   /** Runs a command of the device on the model of the time. Throws with a message for people when it refuses. */
   control(command: string, args: Readonly<Record<string, unknown>>): unknown {
     if (this.#model === undefined) throw new Error(`${this.name} has no model: the last reset could not make one`);
-    if (this.#commands === undefined) throw new Error(`${this.name} has no commands`);
-    return runCommand(this.#commands, this.#model, command, args);
+    return runCommand(this.#commands ?? {}, this.#model, command, args);
   }
 
   inspect(): unknown {

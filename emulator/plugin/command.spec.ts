@@ -51,7 +51,9 @@ describe('commands of a device', () => {
   it('are those that were declared, and no others', () => {
     for (const name of ['explode', 'constructor', 'toString', '__proto__']) {
       assert.throws(() => runCommand(commands, toy, name), {
-        message: `unknown command "${name}"; there are: paint, name`,
+        message:
+          `unknown command "${name}"; there are: paint, name; ` +
+          'ghostbus ctl has for every function: state, inspect, reset-counters',
       });
     }
     assert.throws(() => runCommand({}, toy, 'x'), /there are: none/);

@@ -14,6 +14,9 @@ export interface Command<Model = unknown> {
   run(model: Model, args: Readonly<Record<string, unknown>>): unknown;
 }
 
+/** What `ghostbus ctl` has for every function; no command of a device can have one of these names. */
+export const BUILT_IN_COMMANDS: readonly string[] = ['state', 'inspect', 'reset-counters'];
+
 /** Commands by name. */
 export type Commands<Model = unknown> = Readonly<Record<string, Command<Model>>>;
 
@@ -42,7 +45,8 @@ export function runCommand(
   const found = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (found === undefined) {
     const known = Object.keys(commands).join(', ') || 'none';
-    throw new Error(`unknown command ${JSON.stringify(name)}; there are: ${known}`);
+    const always = `ghostbus ctl has for every function: ${BUILT_IN_COMMANDS.join(', ')}`;
+    throw new Error(`unknown command ${JSON.stringify(name)}; there are: ${known}; ${always}`);
   }
   return found.run(model, parseArguments(name, found.arguments, args));
 }

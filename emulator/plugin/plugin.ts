@@ -4,7 +4,7 @@ import type { Log } from '../ambient/log.js';
 import type { MemoryRegion } from '../memory/region.js';
 import type { Benchmark } from './bench.js';
 import { type PluginStamp, stamped } from './brand.js';
-import type { Commands } from './command.js';
+import { BUILT_IN_COMMANDS, type Commands } from './command.js';
 import type { FunctionModel, PcieFunction } from './function.js';
 import type { PluginGuest } from './guest.js';
 import type { PluginMatrix } from './matrix.js';
@@ -64,8 +64,6 @@ export interface Plugin<
 }
 
 const NAME = /^[a-z][a-z0-9-]*$/;
-/** What `ghostbus ctl` itself understands. */
-const RESERVED_COMMANDS: readonly string[] = ['state', 'inspect', 'reset-counters'];
 
 /** A plugin as the loader takes it: made by {@link definePlugin}, for a version of this API. */
 export type DefinedPlugin<
@@ -85,10 +83,10 @@ export function definePlugin<Options, Created extends Cards>(
     throw new Error(`plugin name ${JSON.stringify(plugin.name)} must be lower-case letters, digits and dashes`);
   }
   for (const name of Object.keys(plugin.commands ?? {})) {
-    if (!NAME.test(name) || RESERVED_COMMANDS.includes(name)) {
+    if (!NAME.test(name) || BUILT_IN_COMMANDS.includes(name)) {
       throw new Error(
         `plugin ${plugin.name}: command ${JSON.stringify(name)} must be lower-case letters, digits and dashes, ` +
-          `and none of ${RESERVED_COMMANDS.join(', ')}`,
+          `and none of ${BUILT_IN_COMMANDS.join(', ')}`,
       );
     }
   }
