@@ -5,7 +5,7 @@ import type { GuestPlaces, MatrixDriver } from '../emulator/plugin/index.js';
 import { findKernelComplaints, type Guest } from '../qemu/index.js';
 import { statusOfCommand } from '../session/exit-status.js';
 import { guestAddresses } from '../session/guest-addresses.js';
-import { HARMLESS_COMPLAINTS } from '../session/guest-checks.js';
+import { harmlessComplaints } from '../session/guest-checks.js';
 import { type Session, type SessionContext, startSession } from '../session/session.js';
 import { type GuestSettings, ORDINARY_GUEST } from '../session/settings.js';
 import { WatchedLog } from '../session/watched-log.js';
@@ -98,7 +98,7 @@ export class MatrixMachine {
       kernelLog,
       complaints: [
         ...this.#log.complaints.splice(0),
-        ...findKernelComplaints(kernelLog.join('\n'), HARMLESS_COMPLAINTS).map(({ line }) => line),
+        ...findKernelComplaints(kernelLog.join('\n'), harmlessComplaints(this.guest)).map(({ line }) => line),
         ...states.flatMap(({ name, broken }) => (broken === undefined ? [] : [`${name} is broken: ${broken}`])),
       ],
     };

@@ -6,6 +6,7 @@ import type { Writable } from 'node:stream';
 import { kvmRunsKernel } from './accel.js';
 import type { BootOptions, Guest } from './guest.js';
 import { overlayArchive } from './image.js';
+import { kernelModuleNames } from './kernel-log.js';
 import { execPortCount, inheritedFds, machineArgs } from './machine.js';
 import { QemuProcess } from './qemu-process.js';
 import { RunningGuest } from './running-guest.js';
@@ -39,7 +40,9 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     options.onProgress?.(`Booting kernel ${image.kernelRelease} (QEMU ${qemu.version}, ${accel})`);
     const log = await openConsoleLog(options);
     const process = await QemuProcess.start(qemu, args, streamCount);
-    const guest = new RunningGuest({ process, accel, layout, agentTimeoutMs: options.agentTimeoutMs ?? 60_000, log });
+    const addedModules = kernelModuleNames(options.extraFiles ?? []);
+    const { agentTimeoutMs = 60_000 } = options;
+    const guest = new RunningGuest({ process, accel, layout, addedModules, agentTimeoutMs, log });
     const end = () => guest.kill();
     options.abort?.addEventListener('abort', end);
     if (options.abort?.aborted) await end();

@@ -81,6 +81,8 @@ export interface Guest {
   /** From QEMU's start until the guest was ready. */
   readonly bootTimeMs: number;
   readonly qemuPid: number;
+  /** Names of the kernel modules that were laid into it with `extraFiles`, as the kernel writes them. */
+  readonly addedModules: readonly string[];
   /** Settles when QEMU is gone: undefined after `shutdown()` or `kill()`, else the reason. Never rejects. */
   readonly ended: Promise<Error | undefined>;
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { findKernelComplaints } from './kernel-log.js';
+import { findKernelComplaints, kernelModuleNames } from './kernel-log.js';
 
 describe('findKernelComplaints', () => {
   const cases: readonly (readonly [kind: string, line: string])[] = [
@@ -27,6 +27,12 @@ describe('findKernelComplaints', () => {
       ]);
     });
   }
+
+  it('knows the modules among files by their names in the kernel', () => {
+    const folder = '/usr/lib/modules/7.2.12+deb13-amd64';
+    const paths = [`${folder}/extra/ghostbus-example.ko`, `${folder}/modules.dep.bin`, '/usr/local/bin/example-copy'];
+    assert.deepEqual(kernelModuleNames(paths.map((path) => ({ path }))), ['ghostbus_example']);
+  });
 
   it('finds nothing in an ordinary log', () => {
     const log = [

@@ -1,3 +1,6 @@
+import { posix } from 'node:path';
+import type { GuestFile } from '../emulator/plugin/guest.js';
+
 export interface AllowedComplaint {
   pattern: RegExp;
   /** Why this line is harmless. */
@@ -27,6 +30,14 @@ const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] =
   ['driver timeout', /\btime(?:d |-)?out\b/i],
   ['taint', /\btaint(?:s|ing) kernel\b|\bTainted: /],
 ];
+
+/** Of the `.ko` files among these; a name has underscores in the kernel (scripts/Makefile.lib, `name-fix`). */
+export function kernelModuleNames(files: readonly Pick<GuestFile, 'path'>[]): string[] {
+  return files
+    .map(({ path }) => posix.basename(path))
+    .filter((name) => name.endsWith('.ko'))
+    .map((name) => name.slice(0, -'.ko'.length).replaceAll('-', '_'));
+}
 
 /**
  * Lines of a kernel log that a clean run must not have, less those that match `allowed`. Each

@@ -35,12 +35,14 @@ interface Parts {
   process: QemuProcess;
   accel: 'kvm' | 'tcg';
   layout: MachineLayout;
+  addedModules: readonly string[];
   agentTimeoutMs: number;
   log: Writable | undefined;
 }
 
 export class RunningGuest implements Guest {
   readonly accel: 'kvm' | 'tcg';
+  readonly addedModules: readonly string[];
   readonly ended: Promise<Error | undefined>;
   bootTimeMs = 0;
 
@@ -64,9 +66,10 @@ export class RunningGuest implements Guest {
   /** Rejects when the machine is reset under a running command. */
   #resetListeners = new Set<(error: Error) => void>();
 
-  constructor({ process, accel, layout, agentTimeoutMs, log }: Parts) {
+  constructor({ process, accel, layout, addedModules, agentTimeoutMs, log }: Parts) {
     this.#process = process;
     this.accel = accel;
+    this.addedModules = addedModules;
     this.#agentTimeoutMs = agentTimeoutMs;
     this.#failed = new Promise((_, reject) => {
       this.#rejectFailed = reject;

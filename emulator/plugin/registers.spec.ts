@@ -4,17 +4,19 @@ import { RegisterBlock } from './registers.js';
 
 describe('RegisterBlock', () => {
   describe('32-bit registers', () => {
-    it('holds power-on values, and returns to them', () => {
-      const block = new RegisterBlock(
-        { name: 'mc', sizeBytes: 0x100 },
-        { ID: { offset: 0, reset: 0xdeadbeef }, RING: { offset: 0x10, count: 3, strideBytes: 8, reset: 7 } },
-      );
+    it('holds power-on values, and a new one holds them again', () => {
+      const powerOn = () =>
+        new RegisterBlock(
+          { name: 'mc', sizeBytes: 0x100 },
+          { ID: { offset: 0, reset: 0xdeadbeef }, RING: { offset: 0x10, count: 3, strideBytes: 8, reset: 7 } },
+        );
+      let block = powerOn();
       assert.equal(block.read(0, 4), 0xdeadbeef);
       block.write(0, 4, 1);
       block.write(0x20, 4, 9);
       assert.equal(block.get('RING', 2), 9);
       assert.equal(block.get('RING', 1), 7);
-      block.reset();
+      block = powerOn();
       assert.equal(block.read(0, 4), 0xdeadbeef);
       assert.equal(block.read(0x20, 4), 7);
     });
@@ -213,8 +215,6 @@ describe('RegisterBlock', () => {
       assert.equal(block.read64(0x30), 3n);
       block.set64('WPTR', 0x20n);
       assert.equal(block.read(0x10, 1), 0x21);
-      block.reset();
-      assert.equal(block.get64('WPTR', 1), 0x1_00000000n);
     });
   });
 
@@ -248,8 +248,6 @@ describe('RegisterBlock', () => {
       assert.equal(block.read(0x7000002, 2), 0xcafe);
       assert.equal(block.read(0x7fffffc, 4), 3);
       assert.equal(block.read(0x1234, 4), 0);
-      block.reset();
-      assert.equal(block.read(0x7000000, 4), 0);
       assert.deepEqual([...new Set(log.records.map(({ level }) => level))], ['debug']);
       assert.equal(block.unimplemented()[0]?.offset, 0x7000000);
     });

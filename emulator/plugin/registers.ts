@@ -143,7 +143,7 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     this.#placed.forEach((placed, owner) => {
       this.#enter(placed, owner);
     });
-    this.reset();
+    this.#setPowerOnValues();
   }
 
   /** Stored value of a 32-bit register, without its read handler. */
@@ -182,15 +182,6 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
   offsetOf(name: Names, index = 0): number {
     const placed = this.#find(name, index);
     return placed.offset + index * placed.strideBytes;
-  }
-
-  /** Every register to its power-on value, without handlers; what was remembered at undeclared offsets is forgotten. */
-  reset(): void {
-    for (const { firstSlot, count, narrow, wide } of this.#placed) {
-      if (wide === undefined) this.#values.fill(narrow?.reset ?? 0, firstSlot, firstSlot + count);
-      else for (let index = 0; index < count; index++) this.#setValue64(firstSlot + 2 * index, wide.reset ?? 0n);
-    }
-    this.#storage.clear();
   }
 
   read(offset: number, sizeBytes: number): number {
@@ -382,6 +373,13 @@ export class RegisterBlock<Names extends string = string> implements RegisterHan
     const found = this.#byName.get(name)?.narrow?.fields?.[field];
     if (found === undefined) throw new RangeError(`register ${this.name}.${name} has no field ${field}`);
     return found;
+  }
+
+  #setPowerOnValues(): void {
+    for (const { firstSlot, count, narrow, wide } of this.#placed) {
+      if (wide === undefined) this.#values.fill(narrow?.reset ?? 0, firstSlot, firstSlot + count);
+      else for (let index = 0; index < count; index++) this.#setValue64(firstSlot + 2 * index, wide.reset ?? 0n);
+    }
   }
 
   #check({ name, offset, count, strideBytes, wide, narrow }: Placed): void {

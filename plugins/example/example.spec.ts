@@ -367,6 +367,28 @@ describe('example copy engine', () => {
     assert.equal(driver.completion(again!).status, status.done);
   });
 
+  it('drops a copy under way at CONTROL.RESET and forgets everything but device memory', () => {
+    const lengthBytes = 2 * SLICE_BYTES;
+    driver.submit({ source: 7n, destination: 0x20000n, flags: flags.immediate });
+    bus.run();
+    const [index] = driver.submit({ source: 0n, destination: 0n, lengthBytes, flags: flags.destinationIsLocal });
+    bus.runOne();
+    driver.fn.control('fail-next', { status: status.injected });
+    driver.fn.write(MEMORY_BAR, 0x100, 0x12345678);
+    driver.fn.write(0, CONTROL, control.enable | control.reset);
+    assert.equal(driver.fn.read(0, CONTROL), 0, 'RESET wins and clears itself at once');
+    assert.equal(driver.fn.read(0, RING_SIZE), 0);
+    bus.run();
+    assert.equal(driver.completion(index!).status, status.pending);
+    assert.equal(driver.fn.read(MEMORY_BAR, 0x100), 0x12345678);
+    const { running, descriptors, bytes } = driver.fn.inspect() as Record<string, unknown>;
+    assert.deepEqual({ running, descriptors, bytes }, { running: false, descriptors: 0, bytes: 0 });
+    driver.start();
+    const [again] = driver.submit({ source: 7n, destination: 0x20000n, flags: flags.immediate });
+    bus.run();
+    assert.equal(driver.completion(again!).status, status.done);
+  });
+
   it('is loud about registers that it does not have', () => {
     assert.equal(driver.fn.read(0, 0x800), 0);
     driver.fn.write(0, 0x804, 1);

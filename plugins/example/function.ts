@@ -11,6 +11,7 @@ import {
   type MemoryRegion,
   msix,
   type PcieFunction,
+  type PowerOnCause,
   pciExpress,
   powerManagement,
 } from 'ghostbus';
@@ -57,9 +58,12 @@ export class ExampleFunction implements PcieFunction<ExampleModel> {
     ];
   }
 
-  /** Device memory loses its contents, as memory without refresh does. */
-  powerOn(port: FunctionPort): ExampleModel {
-    this.#memory.fill(0, 0, this.#memory.sizeBytes);
+  /**
+   * Device memory loses its contents, as memory without refresh does; CONTROL.RESET is about the engine only and leaves
+   * it.
+   */
+  powerOn(port: FunctionPort, cause: PowerOnCause): ExampleModel {
+    if (cause !== 'self') this.#memory.fill(0, 0, this.#memory.sizeBytes);
     return new ExampleModel(port, this.#memory);
   }
 }

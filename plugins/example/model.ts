@@ -74,12 +74,14 @@ export class ExampleModel implements FunctionModel {
     );
   }
 
-  /** RESET wins over ENABLE and clears itself. Returns what CONTROL keeps. */
+  /**
+   * RESET wins over ENABLE, and at once: a driver that wrote it frees its ring, so nothing may be posted first. Returns
+   * what CONTROL keeps.
+   */
   #control(value: number): number {
     if ((value & control.reset) !== 0) {
-      this.#engine.stop();
-      this.#registers.reset();
-      return 0;
+      this.#port.restart();
+      return 0; // of this model, which nobody sees any more: CONTROL of the new one is clear
     }
     const enable = (value & control.enable) !== 0;
     if (!enable) this.#engine.stop();
