@@ -28,3 +28,17 @@ describe('DmaError', () => {
     assert.equal(message, 'DMA write of 8 bytes at 0xfe00: message-failed (no client is connected)');
   });
 });
+
+describe('PortClosedError', () => {
+  it('is recognised by every copy of the package, and is not taken for anything else', async () => {
+    const url = new URL('./dma-error.js?another-copy', import.meta.url);
+    const copy: typeof import('./dma-error.js') = await import(url.href);
+    assert.notEqual(copy.PortClosedError, PortClosedError, 'two copies');
+    assert.ok(new PortClosedError('gpu0', 'reset (flr)') instanceof copy.PortClosedError);
+    assert.ok(new copy.PortClosedError('gpu0', 'reset (flr)') instanceof PortClosedError);
+    const failed = new DmaError('access-denied', 'read', 0x1000, 4);
+    for (const other of [new Error('boom'), failed, {}, null, undefined, 'PortClosedError']) {
+      assert.ok(!(other instanceof PortClosedError));
+    }
+  });
+});

@@ -12,10 +12,14 @@ export type DmaFailure =
   | 'message-failed';
 
 /**
- * By this, not by its class, an error is recognised: a plugin may come with a copy of this package of its own, so that
+ * By these, not by its class, an error is recognised: a plugin may come with a copy of this package of its own, so that
  * the class which the emulator throws is not the one that the plugin imported.
  */
 const DMA_ERROR = Symbol.for('ghostbus.DmaError');
+const PORT_CLOSED_ERROR = Symbol.for('ghostbus.PortClosedError');
+
+const isBranded = (value: unknown, brand: symbol): boolean =>
+  typeof value === 'object' && value !== null && brand in value;
 
 /**
  * A DMA request that did not complete. Device code turns it into the error its data book prescribes.
@@ -23,7 +27,7 @@ const DMA_ERROR = Symbol.for('ghostbus.DmaError');
  */
 export class DmaError extends Error {
   static override [Symbol.hasInstance](value: unknown): boolean {
-    return typeof value === 'object' && value !== null && DMA_ERROR in value;
+    return isBranded(value, DMA_ERROR);
   }
 
   readonly [DMA_ERROR] = true;
@@ -44,9 +48,15 @@ export class DmaError extends Error {
 
 /**
  * DMA by a model that was thrown away. Device code lets it pass: whatever was under way ends there, and the emulator,
- * which knows that this work is nobody's any more, drops it.
+ * which knows that this work is nobody's any more, drops it. `instanceof` knows those of every copy of this package.
  */
 export class PortClosedError extends Error {
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return isBranded(value, PORT_CLOSED_ERROR);
+  }
+
+  readonly [PORT_CLOSED_ERROR] = true;
+
   constructor(functionName: string, reason: string) {
     super(
       `DMA of ${functionName} after the end of its model (${reason}): nothing is moved; the work that asked must end`,
