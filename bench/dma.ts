@@ -13,6 +13,17 @@ const GUEST_BYTES = 64 * 1024 * 1024;
 const TOTAL_BYTES = 256 * 1024 * 1024;
 const MAX_ROUNDS = 1_000_000;
 
+/** Configuration space, as include/uapi/linux/pci_regs.h has it: PCI_COMMAND, PCI_BASE_ADDRESS_0. */
+const CONFIG = { COMMAND: 0x04, BASE_ADDRESS_0: 0x10 } as const;
+/** PCI_COMMAND_MEMORY, PCI_COMMAND_MASTER. */
+const COMMAND = { MEMORY: 1 << 1, MASTER: 1 << 2 } as const;
+/** A 64-bit BAR is two registers of 32 bits (PCI Local Bus 3.0 §6.2.5.1). */
+const BAR_BYTES = 8;
+/** Where the two functions' memory starts on the bus: above guest memory and below 4 GiB, as a PC's PCI hole. */
+const BAR_BASE = 0x80000000;
+/** Where in guest memory the writes go; any page does. */
+const GUEST_TARGET = 0x1000;
+
 /** A function that is nothing but memory behind BAR0. */
 class MemoryFunction implements PcieFunction {
   readonly identity = {
@@ -41,10 +52,10 @@ class MemoryFunction implements PcieFunction {
 }
 
 function enable(emulated: EmulatedFunction, address: number): void {
-  const bytes = new Uint8Array(12);
+  const bytes = new Uint8Array(BAR_BYTES);
   new DataView(bytes.buffer).setUint32(0, address, true);
-  emulated.regionWrite(REGION.CONFIG, 0x10, bytes.subarray(0, 8));
-  emulated.regionWrite(REGION.CONFIG, 0x04, Uint8Array.of(6, 0));
+  emulated.regionWrite(REGION.CONFIG, CONFIG.BASE_ADDRESS_0, bytes);
+  emulated.regionWrite(REGION.CONFIG, CONFIG.COMMAND, Uint8Array.of(COMMAND.MEMORY | COMMAND.MASTER, 0));
 }
 
 function meanNs(sizeBytes: number, move: () => void): number {
@@ -66,7 +77,7 @@ export function measureDma(sizes: readonly number[]): Map<number, { guestNs: num
     const emulated = new EmulatedFunction(`bench${index}`, model, surroundings);
     const map = { address: 0, sizeBytes: GUEST_BYTES, readable: true, writable: true, offset: 0 };
     emulated.dmaMap(map, index === 0 ? duplicateFd(guestFd) : guestFd);
-    enable(emulated, 0x80000000 + index * MEMORY_BYTES);
+    enable(emulated, BAR_BASE + index * MEMORY_BYTES);
   });
   const [own] = models;
   const { dma } = own.port;
@@ -74,8 +85,8 @@ export function measureDma(sizes: readonly number[]): Map<number, { guestNs: num
     sizes.map((sizeBytes) => [
       sizeBytes,
       {
-        guestNs: meanNs(sizeBytes, () => dma.writeFrom(0x1000, own.memory, 0, sizeBytes)),
-        peerNs: meanNs(sizeBytes, () => dma.writeFrom(0x80000000 + MEMORY_BYTES, own.memory, 0, sizeBytes)),
+        guestNs: meanNs(sizeBytes, () => dma.writeFrom(GUEST_TARGET, own.memory, 0, sizeBytes)),
+        peerNs: meanNs(sizeBytes, () => dma.writeFrom(BAR_BASE + MEMORY_BYTES, own.memory, 0, sizeBytes)),
       },
     ]),
   );

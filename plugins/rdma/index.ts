@@ -11,6 +11,11 @@ import { SPEED_BITS, type Speed } from './port/profile.js';
 import { Recorders } from './wire/recorder.js';
 
 const MAX_FUNCTIONS = 16;
+/**
+ * mlx5_satisfy_startup_pages (core/pagealloc.c) asks for both at start and would take 0. Not 0, so that lending pages
+ * and taking them back is exercised; few, and not the same, as PageSupply has no other use for them.
+ */
+const PAGES = { boot: 4, init: 16 };
 const speeds = Object.keys(SPEED_BITS).map(Number);
 
 const options = z.strictObject({
@@ -59,7 +64,7 @@ export default definePlugin({
         lid: number + 1,
         mtu: given.mtu,
         speedGbps: given.speed as Speed,
-        pages: { boot: 4, init: 16 },
+        pages: PAGES,
       };
       return new RdmaFunction(context, profile, given.functions === 1 ? undefined : `p${index}`, recorder);
     });
