@@ -14,7 +14,8 @@ export type { FunctionState } from './function-state.js';
 
 /** A spinning thread needs a core of its own beside the guest's; with fewer it only slows the guest. */
 const SPINNING_CORES = 4;
-const SPIN_US = 50;
+/** How long to look for requests before sleeping, where that is worth it. */
+export const SPIN_US = 50;
 
 /** A logger such as pino's: fields first. */
 export interface EmulatorLog {

@@ -3,8 +3,9 @@
  * `expectation.ts`.
  */
 import type { Exporter, Importer, ImportTask, Transfer } from '../emulator/plugin/index.js';
+import type { DebianKernel } from '../qemu/index.js';
 import type { MatrixCatalogue } from './catalogue.js';
-import { type DebianKernel, debianKernels, type MatrixKernel } from './kernels.js';
+import { debianKernels, type MatrixKernel } from './kernels.js';
 import { type TopologyPlan, topologies } from './topologies.js';
 
 const KIB = 1024;

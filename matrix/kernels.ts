@@ -4,7 +4,7 @@
  * configuration.
  */
 import type { KernelFacts, MatrixDriver } from '../emulator/plugin/index.js';
-import { describeUserKernel, type UserKernel } from '../qemu/index.js';
+import { type DebianKernel, describeUserKernel, isDebianKernel, type UserKernel } from '../qemu/index.js';
 
 export interface MatrixKernel extends KernelFacts {
   /** What `--kernel` takes: `lts`, `latest`, or a path. */
@@ -26,8 +26,7 @@ export const debianKernels = {
     VFIO_PCI_DMABUF: 'CONFIG_VFIO_PCI_DMABUF came with 6.19',
   }),
   latest: debianKernel('latest', '7.3', { IOMMUFD: NO_IOMMUFD, VFIO_DEVICE_CDEV: NO_IOMMUFD }),
-} as const satisfies Record<string, MatrixKernel>;
-export type DebianKernel = keyof typeof debianKernels;
+} as const satisfies Record<DebianKernel, MatrixKernel>;
 
 /** @param lacking What it is built without, and how to say so. */
 function debianKernel(choice: string, release: string, lacking: Readonly<Record<string, string>>): MatrixKernel {
@@ -40,10 +39,6 @@ function debianKernel(choice: string, release: string, lacking: Readonly<Record<
     isAtLeast: (major, minor) => isAtLeast(release, major, minor),
     whyWithout: (options) => [...new Set(options.flatMap((option) => lacking[option] ?? []))].join('; '),
   };
-}
-
-export function isDebianKernel(choice: string): choice is DebianKernel {
-  return Object.hasOwn(debianKernels, choice);
 }
 
 /** @throws HostSetupError when there is no kernel at a path, or its configuration is not found. */

@@ -1,6 +1,7 @@
 /** The rules, one property at a time, on a device that no rule can know. */
 import assert from 'node:assert/strict';
 import type { FunctionExporter, Importer } from '../emulator/plugin/index.js';
+import type { DebianKernel } from '../qemu/index.js';
 import { generateCells } from './cells.js';
 import { type Expectation, expectationOf } from './expectation.js';
 import { debianKernels, type MatrixKernel } from './kernels.js';
@@ -133,7 +134,7 @@ describe('the matrix’s rules', () => {
 
 describe('the built-in matrix', () => {
   /** How many cells of a kernel end in what. */
-  function sums(kernel: 'lts' | 'latest'): Record<string, number> {
+  function sums(kernel: DebianKernel): Record<string, number> {
     const counts: Record<string, number> = {};
     for (const cell of generateCells(builtIn, { kernels: [kernel] })) {
       const expectation = expectationOf(cell);

@@ -7,6 +7,7 @@ import { compilerRoot, kernelBuildRoot, runInRoot, withScratchFolder } from './b
 import { cachedFolder, contentHash } from './cache.js';
 import { HostSetupError } from './errors.js';
 import type { GuestImage } from './image.js';
+import { isDebianKernel } from './kernel.js';
 import { userBuildTree } from './kernel-config.js';
 import type { Progress } from './provision.js';
 import { CommandError, runCommand } from './run-command.js';
@@ -192,7 +193,7 @@ const KBUILD_ARGUMENTS = ['CONFIG_DEBUG_INFO_BTF_MODULES=', 'modules'];
  * that it was built in, on this host.
  */
 async function moduleMaker({ image, buildPackages, onProgress }: GuestBuildOptions): Promise<ModuleMaker> {
-  if (image.kernel === 'lts' || image.kernel === 'latest') {
+  if (isDebianKernel(image.kernel)) {
     return async (sources, work) => {
       const root = await kernelBuildRoot(image, buildPackages, onProgress);
       const script = `exec make -s -C "/usr/src/linux-headers-$1" M="$2" ${KBUILD_ARGUMENTS.join(' ')} 2>&1`;

@@ -14,6 +14,7 @@ export { findMirror, hostPackages, mergePackages } from './debian.js';
 export { GuestError, GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from './errors.js';
 export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
 export { ensureImage, type GuestImage, type ImageOptions } from './image.js';
+export { type DebianKernel, isDebianKernel } from './kernel.js';
 export { describeUserKernel, type UserKernel, userBuildTree } from './kernel-config.js';
 export { type AllowedComplaint, findKernelComplaints, type KernelComplaint } from './kernel-log.js';
 export { type FindQemuOptions, findQemu, type Progress, type Qemu } from './provision.js';

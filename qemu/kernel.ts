@@ -20,10 +20,14 @@ export interface GuestKernel {
 const initrdModules = ['virtio_pci', 'virtio_blk', 'squashfs', 'overlay'];
 const initrdOptions = 'CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_BLK, CONFIG_SQUASHFS with SQUASHFS_LZ4, and CONFIG_OVERLAY_FS';
 
-const debianKernels: Readonly<Record<string, string>> = {
-  lts: 'linux-image-amd64',
-  latest: fromBackports('linux-image-amd64'),
-};
+const debianPackages = { lts: 'linux-image-amd64', latest: fromBackports('linux-image-amd64') } as const;
+
+/** Debian's kernels, as `--kernel` names them; anything else that it takes is a path. */
+export type DebianKernel = keyof typeof debianPackages;
+
+export function isDebianKernel(choice: string): choice is DebianKernel {
+  return Object.hasOwn(debianPackages, choice);
+}
 
 /** A kernel and its modules as they lie in a folder, before packing. */
 export interface KernelTree {
@@ -44,7 +48,7 @@ export interface KernelTree {
  * @throws HostSetupError saying what is missing from a kernel of the user's own.
  */
 export async function ensureKernel(choice: string, onProgress?: Progress): Promise<GuestKernel> {
-  const packageName = debianKernels[choice];
+  const packageName = isDebianKernel(choice) ? debianPackages[choice] : undefined;
   const folder =
     packageName === undefined
       ? await userKernel(choice, onProgress)

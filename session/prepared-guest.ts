@@ -2,9 +2,11 @@
 import type { GuestFile, GuestModule } from '../emulator/plugin/index.js';
 import {
   type buildGuestPrograms,
+  type DebianKernel,
   ensureImage,
   type findQemu,
   type GuestImage,
+  isDebianKernel,
   kernelHeaderTree,
   type Qemu,
   userBuildTree,
@@ -68,7 +70,7 @@ export async function prepareGuest(
 }
 
 /** The headers of one of Debian's kernels, with `include/` below. @throws HostSetupError when they cannot be had */
-export async function kernelHeaders(kernel: 'lts' | 'latest', progress?: (text: string) => void): Promise<string> {
+export async function kernelHeaders(kernel: DebianKernel, progress?: (text: string) => void): Promise<string> {
   const { packages, buildPackages } = await guestPackages([]);
   const onProgress = progress ?? (() => undefined);
   const image = await ensureImage({ kernel, packages, onProgress });
@@ -84,7 +86,7 @@ async function workarounds(
 ): Promise<GuestModule[]> {
   const concerned = modules.filter(({ purpose }) => purpose === 'workaround');
   if (concerned.length === 0) return [];
-  const canBuild = kernel === 'lts' || kernel === 'latest' || (await userBuildTree(kernel)) !== undefined;
+  const canBuild = isDebianKernel(kernel) || (await userBuildTree(kernel)) !== undefined;
   for (const { why } of concerned) {
     if (!canBuild) progress(`${why}, and no build tree of it is here for the module that works around it`);
     else if (!workarounds) progress(`${why}, and --no-workarounds leaves it so`);

@@ -2,13 +2,13 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv } from 'yargs';
-import { type Accelerator, type Topology, topologies } from '../../qemu/index.js';
+import { type Accelerator, isDebianKernel, type Topology, topologies } from '../../qemu/index.js';
 import { UsageError } from '../../session/exit-status.js';
 import { createLog, type LogLevel, logLevels } from '../../session/log.js';
 import type { EmulatorSettings, GuestSettings, MachineSettings } from '../../session/settings.js';
 import { writableFile } from '../../session/writable-file.js';
 import { parseDeviceSpec, type ResolvedDevice, resolveOptions } from '../device-spec.js';
-import type { EmulatorLog } from '../emulator.js';
+import { type EmulatorLog, SPIN_US } from '../emulator.js';
 import { BUILT_IN_PLUGINS, type LoadedPlugin, loadPlugin } from '../find-plugin.js';
 import { parseByteSize } from '../plugin/options.js';
 import { describeOptions } from './describe-plugin.js';
@@ -16,7 +16,6 @@ import { describeOptions } from './describe-plugin.js';
 const MIB = 2 ** 20;
 /** Less than this and Debian's kernel does not reach user space. */
 const SMALLEST_GUEST_BYTES = 384 * MIB;
-const SPIN_US = 50;
 
 /** Options about the emulator itself. */
 export function emulatorOptions<T>(yargs: Argv<T>) {
@@ -181,7 +180,7 @@ export function parseGuestMemory(text: string): number {
 }
 
 function kernelOf(text: string): string {
-  if (text === 'lts' || text === 'latest') return text;
+  if (isDebianKernel(text)) return text;
   const path = resolve(text);
   if (statSync(path, { throwIfNoEntry: false }) !== undefined) return path;
   throw new UsageError(`--kernel ${text} is neither lts nor latest nor a path of a bzImage or a kernel build folder`);
@@ -194,7 +193,7 @@ function existingFolder(option: string, folder: string): string {
 }
 
 /** Runs `work`; what it throws is the command line's fault. */
-async function usage<T>(work: () => Promise<T>): Promise<T> {
+export async function usage<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
