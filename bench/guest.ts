@@ -1,18 +1,19 @@
 /** Runs what devices measure of themselves, each in a guest of its own on the latest kernel. */
-import { type DeviceSpec, resolveDevices } from '../emulator/device-spec.js';
-import type { BenchMachine, Benchmark } from '../emulator/plugin/index.js';
+import { resolveOptions } from '../emulator/device-spec.js';
+import type { BenchMachine } from '../emulator/plugin/index.js';
 import type { Guest } from '../qemu/index.js';
 import { withCleanup } from '../session/cleanup.js';
 import { guestAddresses } from '../session/guest-addresses.js';
 import { startSession } from '../session/session.js';
 import { ORDINARY_GUEST } from '../session/settings.js';
 import { sessionTools } from '../session/tools.js';
+import type { Measured } from './measured.js';
 import { quiet } from './quiet-log.js';
 
 /** Boots a guest with the device, measures, and ends it. */
-export async function measureInGuest(device: DeviceSpec, benchmark: Benchmark): Promise<void> {
+export async function measureInGuest({ loaded, asked, benchmark }: Measured): Promise<void> {
   const { options, packages = [] } = benchmark;
-  const devices = await resolveDevices([{ ...device, options: { ...options, ...device.options } }]);
+  const devices = [resolveOptions(loaded, { ...options, ...asked.options }, asked.plugin)];
   await withCleanup(async (cleanup) => {
     const { guest, emulator } = await startSession(
       { devices },

@@ -11,20 +11,20 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
-import { type DeviceSpec, parseDeviceSpec, resolveDevices } from '../emulator/device-spec.js';
-import { startEmulator } from '../emulator/emulator.js';
-import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
-import type { Benchmark } from '../emulator/plugin/index.js';
+import { resolveOptions } from '../emulator/device-spec.js';
+import { SPIN_US, startEmulator } from '../emulator/emulator.js';
+import { type LoadedPlugin, loadPlugin } from '../emulator/find-plugin.js';
 import { measureDma } from './dma.js';
 import { measureInGuest } from './guest.js';
 import { mappedBar } from './guest-memory.js';
+import { callersFolder, measuredDevices } from './measured.js';
 import { quiet } from './quiet-log.js';
 import { measureRegisters } from './registers.js';
 
 const run = promisify(execFile);
 const SOURCES = fileURLToPath(new URL('../../bench/', import.meta.url));
 /** A device of the benchmark's own, in a module, as any other. */
-const DEVICE: DeviceSpec = { plugin: fileURLToPath(new URL('./device.js', import.meta.url)), options: {} };
+const DEVICE = fileURLToPath(new URL('./device.js', import.meta.url));
 const READS = 20_000;
 const SIZES = [64, 4096, 65_536, 1_048_576, 16_777_216];
 
@@ -49,8 +49,8 @@ async function echoRoundTrip(program: string, folder: string): Promise<number> {
 }
 
 /** Mean nanoseconds of one read of a trapped register. */
-async function registerRoundTrip(program: string, spinUs: number): Promise<number> {
-  const emulator = await startEmulator({ devices: await resolveDevices([DEVICE]), log: quiet, spinUs });
+async function registerRoundTrip(program: string, device: LoadedPlugin, spinUs: number): Promise<number> {
+  const emulator = await startEmulator({ devices: [resolveOptions(device, {})], log: quiet, spinUs });
   try {
     const path = emulator.functions[0]!.socketPath;
     return Number((await run(program, ['client', path, String(READS), 'vfio-user'])).stdout);
@@ -70,14 +70,14 @@ async function memcpyTimes(program: string): Promise<Map<number, number>> {
 }
 
 /** What needs no guest. */
-async function measureHost(): Promise<void> {
+async function measureHost(device: LoadedPlugin): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'ghostbus-bench-'));
   try {
     const roundTrip = await compile('round-trip', folder);
     const echo = await echoRoundTrip(roundTrip, folder);
     console.log('Trapped register read, round trip, against a C server that only answers (1.00 = as fast)');
-    for (const spinUs of [0, 50]) {
-      const ours = await registerRoundTrip(roundTrip, spinUs);
+    for (const spinUs of [0, SPIN_US]) {
+      const ours = await registerRoundTrip(roundTrip, device, spinUs);
       console.log(
         `  spin ${String(spinUs).padStart(2)} µs: ${(ours / echo).toFixed(2)}   (${us(ours)} against ${us(echo)})`,
       );
@@ -102,18 +102,6 @@ async function measureHost(): Promise<void> {
   }
 }
 
-/** What is measured in guests, and of which device. */
-async function guestBenchmarks(added: readonly DeviceSpec[]): Promise<(readonly [DeviceSpec, Benchmark])[]> {
-  const devices = [...BUILT_IN_PLUGINS.map((plugin) => ({ plugin, options: {} })), ...added];
-  const measured = await Promise.all(
-    devices.map(async (device) => {
-      const { bench = [] } = (await loadPlugin(device.plugin)).plugin;
-      return bench.map((benchmark) => [device, benchmark] as const);
-    }),
-  );
-  return [[DEVICE, mappedBar], ...measured.flat()];
-}
-
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -121,13 +109,17 @@ async function main(): Promise<void> {
       device: { type: 'string', multiple: true, default: [] },
     },
   });
-  const benchmarks = await guestBenchmarks(values.device.map(parseDeviceSpec));
-  await measureHost();
+  const ownDevice = await loadPlugin(DEVICE);
+  const benchmarks = [
+    { loaded: ownDevice, asked: { plugin: DEVICE, options: {} }, benchmark: mappedBar },
+    ...(await measuredDevices(values.device, callersFolder())),
+  ];
+  await measureHost(ownDevice);
   if (values.guest) {
-    for (const [device, benchmark] of benchmarks) await measureInGuest(device, benchmark);
+    for (const measured of benchmarks) await measureInGuest(measured);
     return;
   }
-  const names = new Intl.ListFormat('en-GB').format(benchmarks.map(([, { name }]) => name));
+  const names = new Intl.ListFormat('en-GB').format(benchmarks.map(({ benchmark }) => benchmark.name));
   console.log(`${names.charAt(0).toUpperCase()}${names.slice(1)} inside guests: npm run bench -- --guest`);
 }
 

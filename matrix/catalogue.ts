@@ -1,12 +1,12 @@
 /** Who takes part: the devices of every machine, and all that exports and imports in it. */
-import { type DeviceSpec, parseOptions } from '../emulator/device-spec.js';
-import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
-import type { Exporter, Importer, MatrixDriver, Plugin } from '../emulator/plugin/index.js';
+import { type DeviceSpec, type ResolvedDevice, resolveOptions } from '../emulator/device-spec.js';
+import { BUILT_IN_PLUGINS, type LoadedPlugin, loadPlugin } from '../emulator/find-plugin.js';
+import type { Exporter, Importer, MatrixDriver } from '../emulator/plugin/index.js';
 import { guestMemoryExporters } from './guest-memory.js';
 
 export interface MatrixCatalogue {
-  /** The order gives the functions' names. */
-  readonly devices: readonly DeviceSpec[];
+  /** Loaded and with their options parsed, for every machine. The order gives the functions' names. */
+  readonly devices: readonly ResolvedDevice[];
   /** Names of the plugins whose own drivers stay out of the guest. */
   readonly withoutOwnDriver: readonly string[];
   /** In the order of rows. */
@@ -15,10 +15,10 @@ export interface MatrixCatalogue {
   readonly importers: readonly Importer[];
 }
 
-/** A device as it was asked for, with its plugin. */
-export interface Participant {
-  readonly spec: DeviceSpec;
-  readonly plugin: Pick<Plugin, 'name' | 'matrix'>;
+/** A plugin that takes part. */
+export interface Participant extends LoadedPlugin {
+  /** As it was asked for. Its options go to each instance. */
+  readonly asked: DeviceSpec;
 }
 
 /**
@@ -26,43 +26,37 @@ export interface Participant {
  * @throws Error when one cannot be loaded, refuses its options or brings nothing to the matrix, or two take one name
  */
 export async function loadCatalogue(added: readonly DeviceSpec[] = []): Promise<MatrixCatalogue> {
-  const load = async (spec: DeviceSpec) => ({ spec, plugin: (await loadPlugin(spec.plugin)).plugin });
+  const load = async (asked: DeviceSpec) => ({ ...(await loadPlugin(asked.plugin)), asked });
   const ours = await Promise.all(BUILT_IN_PLUGINS.map((plugin) => load({ plugin, options: {} })));
   const others = await Promise.all(added.map(load));
   const partakers = ours.filter(({ plugin }) => plugin.matrix !== undefined);
   // Devices that the matrix drives by other drivers than their own come after the rest.
-  const participants = [
+  return catalogueOf([
     ...partakers.filter(hasOwnDriver),
     ...partakers.filter((each) => !hasOwnDriver(each)),
     ...others,
-  ];
-  const catalogue = catalogueOf(participants);
-  for (const { spec, plugin } of participants) {
-    for (const device of instancesOf({ spec, plugin })) parseOptions(plugin, device.options);
-  }
-  return catalogue;
+  ]);
 }
 
 function hasOwnDriver({ plugin }: Participant): boolean {
   return plugin.matrix?.ownDriver !== false;
 }
 
-function instancesOf({ spec, plugin }: Participant): DeviceSpec[] {
-  const { instances = [] } = plugin.matrix ?? {};
-  return instances.map((options) => ({ plugin: spec.plugin, options: { ...options, ...spec.options } }));
+function devicesOf({ asked, ...loaded }: Participant): ResolvedDevice[] {
+  const { instances = [] } = loaded.plugin.matrix ?? {};
+  return instances.map((options) => resolveOptions(loaded, { ...options, ...asked.options }, asked.plugin));
 }
 
-/** @throws Error when one brings nothing to the matrix, or two take one name */
+/** @throws Error when one brings nothing to the matrix or refuses its options, or two take one name */
 export function catalogueOf(participants: readonly Participant[]): MatrixCatalogue {
-  const contributions = participants.map(({ spec, plugin }) => {
+  const contributions = participants.map(({ plugin }) => {
     if (plugin.matrix === undefined) {
       throw new Error(`the plugin ${plugin.name} has no part in the matrix: it declares no "matrix"`);
     }
-    return { plugin: plugin.name, devices: instancesOf({ spec, plugin }), ...plugin.matrix };
+    return { plugin: plugin.name, ...plugin.matrix };
   });
   const exporters = contributions.flatMap((each) => each.exporters ?? []);
   const catalogue = {
-    devices: contributions.flatMap(({ devices }) => devices),
     withoutOwnDriver: contributions.flatMap(({ plugin, ownDriver = true }) => (ownDriver ? [] : [plugin])),
     exporters: [...exporters, ...guestMemoryExporters].sort((one, other) => rank(one) - rank(other)),
     importers: contributions.flatMap((each) => each.importers ?? []),
@@ -79,7 +73,7 @@ export function catalogueOf(participants: readonly Participant[]): MatrixCatalog
     'importers',
     catalogue.importers.map(({ name }) => name),
   );
-  return catalogue;
+  return { ...catalogue, devices: participants.flatMap(devicesOf) };
 }
 
 /** Memory of functions, their doorbells, the guest's memory. */

@@ -1,5 +1,4 @@
 /** A guest with everything that the matrix needs, set up once and used for many cells. */
-import { resolveDevices } from '../emulator/device-spec.js';
 import type { Emulator } from '../emulator/emulator.js';
 import type { GuestPlaces, MatrixDriver } from '../emulator/plugin/index.js';
 import { findKernelComplaints, type Guest } from '../qemu/index.js';
@@ -51,11 +50,10 @@ export class MatrixMachine {
   /** Boots and sets up; all of it ends with the context's cleanup. @throws Error with what the guest said */
   static async start(choice: MachineChoice, context: Omit<SessionContext, 'log'>): Promise<MatrixMachine> {
     const log = new WatchedLog();
-    const session = await startSession(
-      { devices: await resolveDevices(choice.catalogue.devices) },
-      guestSettings(choice),
-      { ...context, log },
-    );
+    const session = await startSession({ devices: choice.catalogue.devices }, guestSettings(choice), {
+      ...context,
+      log,
+    });
     return MatrixMachine.of(session, log, choice);
   }
 

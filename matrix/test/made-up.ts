@@ -1,5 +1,12 @@
 /** A device that is nobody's, for specs: every property of an exporter and an importer as a test wants it. */
-import type { FunctionExporter, Importer, MatrixDriver, PluginMatrix } from '../../emulator/plugin/index.js';
+import { z } from 'zod';
+import {
+  definePlugin,
+  type FunctionExporter,
+  type Importer,
+  type MatrixDriver,
+  type PluginMatrix,
+} from '../../emulator/plugin/index.js';
 import { catalogueOf, loadCatalogue, type MatrixCatalogue, type Participant } from '../catalogue.js';
 
 export const toaster: MatrixDriver = {
@@ -39,8 +46,15 @@ export function importerWith(more: Partial<Importer> = {}): Importer {
 
 export function participantWith(matrix: Partial<PluginMatrix>, name = 'toaster'): Participant {
   return {
-    spec: { plugin: `/somewhere/${name}`, options: {} },
-    plugin: { name, matrix: { instances: [{}], ...matrix } },
+    asked: { plugin: name, options: {} },
+    moduleUrl: `file:///somewhere/${name}.js`,
+    plugin: definePlugin({
+      name,
+      description: `a ${name}`,
+      options: z.record(z.string(), z.string()),
+      create: () => [],
+      matrix: { instances: [{}], ...matrix },
+    }),
   };
 }
 

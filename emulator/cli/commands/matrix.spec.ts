@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { loadCatalogue } from '../../../matrix/catalogue.js';
 import { UsageError } from '../../../session/exit-status.js';
 import { chosenCatalogue, chosenKernels, chosenNames, namesOf } from './matrix.js';
@@ -64,13 +65,14 @@ describe('the devices of ghostbus matrix', () => {
   it('bring their exporters, whose names --exporter then takes', async () => {
     const catalogue = await chosenCatalogue([path]);
     assert.deepEqual(chosenNames('exporter', 'toast', namesOf(catalogue).exporter), ['toast']);
-    assert.deepEqual(catalogue.devices.at(-1), { plugin: path, options: { slots: '4' } });
+    const device = catalogue.devices.at(-1);
+    assert.deepEqual([device?.moduleUrl, device?.options], [pathToFileURL(path).href, { slots: 4 }]);
     assert.deepEqual(namesOf(catalogue).importer, known.importer);
   });
 
   it('take options, which are checked before anything boots', async () => {
     const { devices } = await chosenCatalogue([`${path},slots=3`]);
-    assert.deepEqual(devices.at(-1)?.options, { slots: '3' });
+    assert.deepEqual(devices.at(-1)?.options, { slots: 3 });
     await assert.rejects(chosenCatalogue([`${path},slots=many`]), /--device .*slots: /);
   });
 
