@@ -18,7 +18,7 @@ export const agentPortId = 'agent';
 /** Drivers of the machine's own parts that no one needs here; each costs time at boot. */
 const unneededModules: readonly string[] = ['lpc_ich', 'iTCO_wdt', 'pcspkr'];
 
-const STUCK_CPU_S = 120;
+const WATCHDOG_THRESHOLD_S = 60;
 const UDEV_EVENT_TIMEOUT_S = 900;
 
 export interface MachineOptions {
@@ -95,10 +95,8 @@ function kernelCommandLine(options: MachineOptions): string {
     // then fails with ENOMEM.
     `udev.event_timeout=${UDEV_EVENT_TIMEOUT_S}`,
     // A driver that polls a register a hundred thousand times holds its CPU for as long as the host takes to answer:
-    // with the usual 10 s that is a soft lockup after 20 (kernel/watchdog.c), and for RCU a stall
-    // (Documentation/RCU/stallwarn), both seen when a card was pulled out.
-    `watchdog_thresh=${STUCK_CPU_S / 2}`,
-    `rcupdate.rcu_cpu_stall_timeout=${STUCK_CPU_S}`,
+    // with the usual 10 s that is a soft lockup after 20 (kernel/watchdog.c), seen when a card was pulled out.
+    `watchdog_thresh=${WATCHDOG_THRESHOLD_S}`,
     // kmod reads this one (modprobe.d(5)).
     `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,
     ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),
