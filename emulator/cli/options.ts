@@ -17,18 +17,25 @@ const MIB = 2 ** 20;
 /** Less than this and Debian's kernel does not reach user space. */
 const SMALLEST_GUEST_BYTES = 384 * MIB;
 
+/** `--device`, with what becomes of the devices here. */
+export function deviceOption(description: string) {
+  return {
+    alias: 'd',
+    type: 'string',
+    array: true,
+    requiresArg: true,
+    default: [] as string[],
+    defaultDescription: 'none',
+    description,
+  } as const;
+}
+
 /** Options about the emulator itself. */
 export function emulatorOptions<T>(yargs: Argv<T>) {
   return yargs.options({
-    device: {
-      alias: 'd',
-      type: 'string',
-      array: true,
-      requiresArg: true,
-      default: [] as string[],
-      defaultDescription: 'none',
-      description: 'Function to attach: name[,key=value…]; may be repeated. `ghostbus devices` lists names and keys',
-    },
+    device: deviceOption(
+      'Function to attach: name[,key=value…]; may be repeated. `ghostbus devices` lists names and keys',
+    ),
     spin: {
       type: 'boolean',
       description:

@@ -15,6 +15,7 @@ import { UsageError } from '../../../session/exit-status.js';
 import { sessionTools } from '../../../session/tools.js';
 import { writableFile } from '../../../session/writable-file.js';
 import { parseDeviceSpec } from '../../device-spec.js';
+import { deviceOption } from '../options.js';
 import { printProgress } from '../progress.js';
 
 const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
@@ -52,17 +53,10 @@ function options(yargs: Argv, known: Readonly<Record<Dimension, readonly string[
         default: Object.keys(debianKernels).join(','),
         description: 'Kernels, with commas between: lts, latest, or the path of a bzImage or build folder of yours',
       },
-      device: {
-        alias: 'd',
-        type: 'string',
-        array: true,
-        requiresArg: true,
-        default: [] as string[],
-        defaultDescription: 'none',
-        description:
-          'A device of yours that takes part, too: name[,key=value…], as of ghostbus run; may be repeated. ' +
+      device: deviceOption(
+        'A device of yours that takes part, too: name[,key=value…], as of ghostbus run; may be repeated. ' +
           'What it exports and imports is combined with all else',
-      },
+      ),
       topology: narrowing('topology'),
       exporter: narrowing('exporter'),
       importer: narrowing('importer'),

@@ -3,7 +3,7 @@ import { prepareGuest } from '../../../session/prepared-guest.js';
 import { sessionTools } from '../../../session/tools.js';
 import { type ResolvedDevice, resolveDevices } from '../../device-spec.js';
 import { BUILT_IN_PLUGINS } from '../../find-plugin.js';
-import { usage } from '../options.js';
+import { deviceOption, usage } from '../options.js';
 import { printProgress } from '../progress.js';
 
 function options(yargs: Argv) {
@@ -18,17 +18,10 @@ function options(yargs: Argv) {
       describe: "lts, latest or paths, as for run's --kernel",
     })
     .options({
-      device: {
-        alias: 'd',
-        type: 'string',
-        array: true,
-        requiresArg: true,
-        default: [] as string[],
-        defaultDescription: 'none',
-        description:
-          'A device of yours: name[,key=value…], as for run; may be repeated. ' +
+      device: deviceOption(
+        'A device of yours: name[,key=value…], as for run; may be repeated. ' +
           'What it brings into guests is made beside what ours bring',
-      },
+      ),
       package: {
         alias: 'p',
         type: 'string',
