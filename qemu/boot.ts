@@ -34,6 +34,7 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
       memMiB: options.memMiB ?? 2048,
       smp: options.smp ?? 2,
       shareDir: options.shareDir,
+      counterKHz: options.counterKHz,
       kernelArgs: options.kernelArgs ?? [],
       blockedModules: options.blockedModules ?? [],
     });

@@ -24,6 +24,11 @@ export interface BootOptions {
   smp?: number;
   /** Default `auto`: KVM when a kernel really runs with it, else TCG. */
   accel?: Accelerator;
+  /**
+   * Frequency of the host's time stamp counter in kHz, which is the guest's under TCG (QEMU, `cpu_get_host_ticks`). Its
+   * kernel is told then; by itself it may get it wrong while the host is busy.
+   */
+  counterKHz?: number;
   /** Host folder shown at /mnt/share, writable, over 9p. */
   shareDir?: string;
   extraFiles?: readonly GuestFile[];

@@ -31,6 +31,8 @@ export interface MachineOptions {
   memMiB: number;
   smp: number;
   shareDir?: string | undefined;
+  /** Of the host's time stamp counter, which is the guest's under TCG. */
+  counterKHz?: number | undefined;
   kernelArgs: readonly string[];
   blockedModules: readonly string[];
 }
@@ -87,6 +89,9 @@ function kernelCommandLine(options: MachineOptions): string {
     'audit=0',
     // A busy host makes the clock's watchdog complain about virtual CPUs that did not run for a while.
     'tsc=nowatchdog',
+    // And its first calibration of that clock go wrong, once by a factor of 13; later ones correct 1 % at most
+    // (arch/x86/kernel/tsc.c, tsc_refine_calibration_work).
+    ...(options.accel === 'tcg' && options.counterKHz !== undefined ? [`tsc_early_khz=${options.counterKHz}`] : []),
     // It also makes the timer's interrupt come too late for a check, with a panic behind an IOMMU
     // (arch/x86/kernel/apic/io_apic.c timer_irq_works); under KVM the kernel leaves that check
     // out by itself (kvm.c paravirt_ops_setup).

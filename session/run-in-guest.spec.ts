@@ -5,7 +5,7 @@ import { resolveDevices } from '../emulator/device-spec.js';
 import { GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from '../qemu/index.js';
 import { type RunRequest, runInGuest } from './run-in-guest.js';
 import { runReport } from './run-report.js';
-import { type FakeBehaviour, FakeTools } from './test/fake-guest.js';
+import { COUNTER_KHZ, type FakeBehaviour, FakeTools } from './test/fake-guest.js';
 
 const silentLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -164,6 +164,7 @@ describe('a run', () => {
     assert.equal(paths.at(-1), '/usr/local/bin/program');
     assert.equal(boot?.topology, 'switch');
     assert.equal('cpu' in boot!, false);
+    assert.equal(boot?.counterKHz, COUNTER_KHZ);
   });
 
   for (const [title, behaviour] of Object.entries({

@@ -3,6 +3,7 @@ import type { PeerRouting } from '../emulator/memory/fabric.js';
 import type { BootOptions, bootGuest, Guest, GuestImage, Qemu } from '../qemu/index.js';
 import type { Cleanup } from './cleanup.js';
 import { serveControl } from './control-socket.js';
+import type { hostCounterKHz } from './host-clock.js';
 import { type GuestTools, prepareGuest } from './prepared-guest.js';
 import type { EmulatorSettings, GuestSettings } from './settings.js';
 import { newSocketFolder, type SocketFolder } from './socket-folder.js';
@@ -11,6 +12,7 @@ import { newSocketFolder, type SocketFolder } from './socket-folder.js';
 export interface SessionTools extends GuestTools {
   readonly startEmulator: typeof startEmulator;
   readonly bootGuest: typeof bootGuest;
+  readonly hostCounterKHz: typeof hostCounterKHz;
 }
 
 export interface SessionContext {
@@ -89,6 +91,7 @@ export async function serveMachine(
   const peerRouting = guestSettings.peerRouting ?? routingOf(guestSettings);
   const emulator = await startServing({ ...emulatorSettings, folder, peerRouting }, context);
   const served = performance.now();
+  const counterKHz = await tools.hostCounterKHz();
   const { qemu, image, extraFiles } = await prepareGuest(emulatorSettings.devices, guestSettings, context);
   const timings = { serveMs: served - start, imageMs: performance.now() - served };
   const boot = (more: Partial<BootOptions> = {}) =>
@@ -98,6 +101,7 @@ export async function serveMachine(
         image,
         functions: emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath })),
         extraFiles,
+        ...(counterKHz === undefined ? {} : { counterKHz }),
         ...bootOptionsOf(guestSettings),
         onProgress: progress,
         ...more,

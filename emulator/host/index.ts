@@ -18,3 +18,4 @@ export {
   sendWithFds,
   socketPair,
 } from './socket.js';
+export { timeStampCounterKHz } from './time-stamp-counter.js';

@@ -75,6 +75,13 @@ export function viewMemory(address: number, lengthBytes: number): ArrayBuffer {
   return koffi.view(address, lengthBytes);
 }
 
+const wordFunction = koffi.proto('uint64_t ghostbus_word_function()');
+
+/** Machine code at an address, which takes no argument and returns 64 bits. It must stay mapped while it is called. */
+export function functionAt(address: number): () => bigint {
+  return () => BigInt(koffi.call(address, wordFunction));
+}
+
 /** Stores a 64-bit pointer or size, given as a safe integer, as two words at `wordIndex` (little-endian). */
 export function storeWord64(words: Uint32Array, wordIndex: number, value: number): void {
   words[wordIndex] = value >>> 0;

@@ -20,6 +20,8 @@ const SERVER: FunctionState['server'] = {
   unexpectedReplies: 0,
 };
 
+export const COUNTER_KHZ = 2_445_000;
+
 export function fakeState(name: string): FunctionState {
   const counters = {
     guestMemory: emptyTransferCounters(),
@@ -58,6 +60,7 @@ export class FakeTools {
         modulesPath: '/m',
       }),
       buildGuestPrograms: async () => [{ path: '/usr/local/bin/program', contents: new Uint8Array(1) }],
+      hostCounterKHz: async () => COUNTER_KHZ,
       bootGuest: async (options) => {
         this.boots.push(options);
         await behaviour.boot?.(options);
