@@ -11,7 +11,7 @@ import { pluginDescriptions } from '../emulator/cli/plugin-description.js';
 import { serveFacts } from '../emulator/cli/serve-facts.js';
 import { functionState } from '../emulator/function-state.js';
 import { matrixReport } from '../matrix/report.js';
-import { runReport } from '../session/run-report.js';
+import { repeatReport, runReport } from '../session/run-report.js';
 
 export const SCHEMAS_FOLDER = fileURLToPath(new URL('../../docs/schemas', import.meta.url));
 
@@ -22,6 +22,7 @@ export const SCHEMAS = {
   doctor: findings,
   matrix: matrixReport,
   run: runReport,
+  'run-repeat': repeatReport,
   serve: serveFacts,
 } satisfies Readonly<Record<string, z.ZodType>>;
 

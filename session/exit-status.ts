@@ -10,6 +10,8 @@ const FAILURE_STATUS = 123;
 const TIMEOUT_STATUS = 124;
 /** The guest panicked, hung or did not boot, or QEMU ended. */
 const GUEST_STATUS = 125;
+/** Of `--repeat`: no run failed, and not all could be tried; what `git bisect run` takes for "skip". */
+export const UNDECIDED_STATUS = 125;
 /** A process that a signal ended has this much added to the signal's number (POSIX shells). */
 const SIGNAL_BASE = 128;
 
@@ -57,4 +59,9 @@ export const EXIT_STATUS_HELP = `Exit status:
   2    the command line is wrong
   123  ghostbus could not do its part (the message says what is missing)
   124  CMD took longer than --timeout
-  125  the guest panicked, hung or did not boot, or QEMU ended`;
+  125  the guest panicked, hung or did not boot, or QEMU ended
+Exit status with --repeat, as git bisect run wants it:
+  0    all runs passed
+  n    CMD's own in the first run that failed; 1 if that is more than 127, and for a panic or a hang under CMD
+  124  CMD took longer than --timeout
+  125  none failed, but a guest did not boot, QEMU ended, ghostbus could not do its part, or CMD gave 125`;

@@ -1,22 +1,13 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { Writable } from 'node:stream';
 import { resolveDevices } from '../emulator/device-spec.js';
-import { GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from '../qemu/index.js';
+import { GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError, type RunOptions } from '../qemu/index.js';
 import { type RunRequest, runInGuest } from './run-in-guest.js';
 import { runReport } from './run-report.js';
 import { COUNTER_KHZ, type FakeBehaviour, FakeTools } from './test/fake-guest.js';
+import { Text } from './test/text.js';
 
 const silentLog = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
-
-class Text extends Writable {
-  text = '';
-
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    this.text += chunk.toString();
-    done();
-  }
-}
 
 const devices = await resolveDevices(['gpu']);
 
@@ -150,6 +141,20 @@ describe('a run', () => {
     });
     assert.equal(result.stdout, 'out');
     assert.equal(result.stderr, 'err');
+  });
+
+  it('tells the command its seed when there is one, and leaves its environment alone otherwise', async () => {
+    const seen: RunOptions['env'][] = [];
+    const behaviour: FakeBehaviour = {
+      run: async (_argv, { env }) => {
+        seen.push(env);
+        return { exitCode: 0, signal: undefined };
+      },
+    };
+    const { stdout } = await run(behaviour, { turn: { run: 1, seed: 77 }, json: true });
+    await run(behaviour);
+    assert.deepEqual(seen, [{ GHOSTBUS_RUN: '1', GHOSTBUS_SEED: '77' }, undefined]);
+    assert.equal(runReport.parse(JSON.parse(stdout)).seed, 77);
   });
 
   it('boots with every function, the files of the plugins and the programs', async () => {

@@ -1,13 +1,11 @@
 import type { FunctionState } from '../emulator/emulator.js';
 import { GuestTimeoutError } from '../qemu/index.js';
-import { withCleanup } from './cleanup.js';
+import { type SignalSource, withCleanup } from './cleanup.js';
 import { CommandTimeoutError, InterruptedError, statusOfCommand, statusOfError } from './exit-status.js';
+import { KeptOutput, type StreamName } from './kept-output.js';
 import type { RunReport } from './run-report.js';
 import { emulatorFailure, type Session, type SessionContext, startSession } from './session.js';
 import type { EmulatorSettings, GuestSettings } from './settings.js';
-
-/** With `--json` this much of each output stream is kept; the rest is dropped, and the result says so. */
-const CAPTURE_LIMIT_BYTES = 16 * 1024 * 1024;
 
 export interface RunRequest {
   readonly emulator: EmulatorSettings;
@@ -15,6 +13,14 @@ export interface RunRequest {
   readonly argv: readonly string[];
   readonly timeoutMs: number | undefined;
   readonly json: boolean;
+  /** Which one of several runs this is, and its seed: told to the command by GHOSTBUS_RUN and GHOSTBUS_SEED. */
+  readonly turn?: RunTurn | undefined;
+}
+
+export interface RunTurn {
+  /** From 1. */
+  readonly run: number;
+  readonly seed: number;
 }
 
 export interface RunOutput {
@@ -22,47 +28,25 @@ export interface RunOutput {
   readonly stderr: NodeJS.WritableStream;
 }
 
-/** Keeps the beginning of a stream. */
-class Capture {
-  truncated = false;
-  readonly #chunks: Buffer[] = [];
-  #sizeBytes = 0;
-
-  add(chunk: Buffer): void {
-    const room = CAPTURE_LIMIT_BYTES - this.#sizeBytes;
-    const kept = chunk.subarray(0, room);
-    this.#chunks.push(kept);
-    this.#sizeBytes += kept.length;
-    this.truncated ||= kept.length < chunk.length;
-  }
-
-  get text(): string {
-    return Buffer.concat(this.#chunks).toString();
-  }
-}
-
 /** What is known of a run so far; a failure at any point is reported with what came before it. */
-class RunRecord {
-  readonly stdout = new Capture();
-  readonly stderr = new Capture();
+export class RunRecord {
   readonly startedMs = performance.now();
   session: Session | undefined;
+  /** Undefined until the command has ended, or what it ran in. */
   commandMs: number | undefined;
   functions: readonly FunctionState[] = [];
   exitStatus = 0;
   signal: number | undefined;
   error: unknown;
 
-  report(): RunReport {
+  /** All but the command's output. */
+  report(): Omit<RunReport, 'stdout' | 'stderr' | 'truncated'> {
     const { session } = this;
     const timings = { ...session?.timings, commandMs: this.commandMs, totalMs: performance.now() - this.startedMs };
     return {
       exitStatus: this.exitStatus,
       ...(this.signal === undefined ? {} : { signal: this.signal }),
       ...(this.error === undefined ? {} : { error: (this.error as Error).message }),
-      stdout: this.stdout.text,
-      stderr: this.stderr.text,
-      truncated: this.stdout.truncated || this.stderr.truncated,
       ...(session === undefined
         ? {}
         : {
@@ -80,6 +64,9 @@ class RunRecord {
   }
 }
 
+/** Gets what the command writes, as it comes. */
+type OutputSink = (stream: StreamName, chunk: Buffer) => void;
+
 /**
  * Serves the functions, boots a guest with them, runs the command and ends everything. Resolves with the exit status;
  * what went wrong is said on `output.stderr` (and in the report with `json`).
@@ -89,33 +76,61 @@ export async function runInGuest(
   context: Omit<SessionContext, 'cleanup'>,
   output: RunOutput,
 ): Promise<number> {
+  const kept = new KeptOutput();
+  const sink: OutputSink = (stream, chunk) => (request.json ? kept.add(stream, chunk) : output[stream].write(chunk));
+  const record = await recordRun(request, context, sink);
+  const { error, exitStatus } = record;
+  if (error !== undefined && !(error instanceof InterruptedError)) {
+    output.stderr.write(`ghostbus: ${(error as Error).message}\n`);
+  }
+  if (request.json) {
+    const { exitStatus: status, ...rest } = record.report();
+    const report: RunReport = {
+      exitStatus: status,
+      ...(request.turn === undefined ? {} : { seed: request.turn.seed }),
+      stdout: kept.text('stdout'),
+      stderr: kept.text('stderr'),
+      truncated: kept.truncated,
+      ...rest,
+    };
+    output.stdout.write(`${JSON.stringify(report)}\n`);
+  }
+  return exitStatus;
+}
+
+/** One run from its emulator to its end. Never rejects: what went wrong is in the record. */
+export async function recordRun(
+  request: RunRequest,
+  context: Omit<SessionContext, 'cleanup'>,
+  sink: OutputSink,
+  signals?: SignalSource,
+): Promise<RunRecord> {
   const record = new RunRecord();
   try {
     await withCleanup(async (cleanup) => {
       const session = await startSession(request.emulator, request.guest, { ...context, cleanup });
       record.session = session;
       try {
-        await runCommand(request, session, record, output);
+        await runCommand(request, session, record, sink);
       } finally {
         record.functions = await session.emulator.state().catch(() => []);
       }
-    });
+    }, signals);
   } catch (error) {
     record.error = error;
     record.exitStatus = statusOfError(error);
-    if (!(error instanceof InterruptedError)) output.stderr.write(`ghostbus: ${(error as Error).message}\n`);
   }
-  if (request.json) output.stdout.write(`${JSON.stringify(record.report())}\n`);
-  return record.exitStatus;
+  return record;
 }
 
-async function runCommand(request: RunRequest, session: Session, record: RunRecord, output: RunOutput): Promise<void> {
-  const { argv, timeoutMs, json } = request;
+async function runCommand(request: RunRequest, session: Session, record: RunRecord, sink: OutputSink): Promise<void> {
+  const { argv, timeoutMs, turn } = request;
   const start = performance.now();
   const running = session.guest.run(argv, {
-    onStdout: (chunk) => (json ? record.stdout.add(chunk) : output.stdout.write(chunk)),
-    onStderr: (chunk) => (json ? record.stderr.add(chunk) : output.stderr.write(chunk)),
+    onStdout: (chunk) => sink('stdout', chunk),
+    onStderr: (chunk) => sink('stderr', chunk),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(turn === undefined ? {} : { env: { GHOSTBUS_RUN: String(turn.run), GHOSTBUS_SEED: String(turn.seed) } }),
   });
   try {
     const result = await Promise.race([running, emulatorFailure(session.emulator)]);

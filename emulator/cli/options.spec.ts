@@ -9,11 +9,13 @@ import { writableFile } from '../../session/writable-file.js';
 import { Poller } from '../host/index.js';
 import { runCli, splitGuestCommand } from './cli.js';
 import { controlRequest } from './commands/ctl.js';
-import { timeoutMsOf } from './commands/run.js';
+import { repetitionOf, timeoutMsOf } from './commands/run.js';
 import {
+  devicesOfRun,
   type EmulatorArguments,
   emulatorOptions,
   emulatorSettings,
+  fileOfRun,
   type GuestArguments,
   guestOptions,
   guestSettings,
@@ -184,6 +186,38 @@ describe('--timeout', () => {
   });
 });
 
+describe('--repeat', () => {
+  const given = { repeat: undefined, jobs: undefined, stopOnFailure: false, seed: undefined };
+
+  it('is one run after another, with a seed of its own each time', () => {
+    const { seed, ...rest } = repetitionOf({ ...given, repeat: 20 })!;
+    assert.deepEqual(rest, { times: 20, jobs: 1, stopOnFailure: false });
+    const seeds = Array.from({ length: 8 }, () => repetitionOf({ ...given, repeat: 1 })!.seed);
+    assert.ok(new Set([seed, ...seeds]).size > 1);
+    assert.ok(seeds.every((number) => Number.isInteger(number) && number >= 0 && number < 2 ** 31));
+    assert.equal(repetitionOf(given), undefined);
+  });
+
+  it('takes what it is given', () => {
+    assert.deepEqual(repetitionOf({ repeat: 3, jobs: 2, stopOnFailure: true, seed: 0 }), {
+      times: 3,
+      jobs: 2,
+      stopOnFailure: true,
+      seed: 0,
+    });
+  });
+
+  it("puts the run's number before the ending of its files", async () => {
+    assert.equal(fileOfRun('console.log', 7), 'console-7.log');
+    assert.equal(fileOfRun('/tmp/a.b/console', 12), '/tmp/a.b/console-12');
+    const { devices } = await emulatorSettings(await parse('-d', 'rdma,pcap=one.pcap', '-d', 'gpu', '--pcap', 'all'));
+    const files = devicesOfRun(devices, 3).map(({ options }) => (options as { pcap?: string }).pcap);
+    assert.deepEqual(files, ['one-3.pcap', undefined]);
+    const [gpu, shared] = [devices[1], devicesOfRun(devices, 3)[1]];
+    assert.equal(gpu, shared);
+  });
+});
+
 describe('ctl', () => {
   it('turns words into a request', () => {
     assert.deepEqual(controlRequest('all', 'state', []), { command: 'state' });
@@ -217,6 +251,14 @@ describe('a wrong command line', () => {
     ['run', '--mem', '1G', '--mem', '2G', '--', 'true'],
     ['run', '--timeout', 'soon', '--', 'true'],
     ['run', 'lspci'],
+    ...[['0'], ['-1'], ['1.5'], ['many'], ['3', '--jobs', '0'], ['3', '--jobs', '1.5'], ['3', '--seed', '-1']].map(
+      (values) => ['run', '--repeat', ...values, '--', 'true'],
+    ),
+    ['run', '--repeat', '2', '--console-log', '/nowhere/console', '--', 'true'],
+    ['run', '--jobs', '2', '--', 'true'],
+    ['run', '--stop-on-failure', '--', 'true'],
+    ['run', '--seed', 'lucky', '--', 'true'],
+    ['run', '--seed', '2147483648', '--', 'true'],
     ['serve'],
     ['devices', 'toaster'],
     ['ctl', 'gpu0'],

@@ -1,6 +1,6 @@
 /** The options that `run`, `shell` and `serve` share, and what they mean. */
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, parse, resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv } from 'yargs';
 import { type Accelerator, isDebianKernel, type Topology, topologies } from '../../qemu/index.js';
 import { UsageError } from '../../session/exit-status.js';
@@ -116,6 +116,23 @@ export type GuestArguments = Options<typeof guestOptions>;
 export async function emulatorSettings(args: EmulatorArguments): Promise<EmulatorSettings> {
   const devices = await usage(() => chosenDevices(args.device, args.pcap));
   return { devices, spinUs: args.spin === undefined ? undefined : args.spin ? SPIN_US : 0 };
+}
+
+/** A file of each of several runs: the run's number stands before the ending, as in `console-7.log`. */
+export function fileOfRun(path: string, run: number): string {
+  const { dir, name, ext } = parse(path);
+  return join(dir, `${name}-${run}${ext}`);
+}
+
+/** The same devices with files of their own for what they record. */
+export function devicesOfRun(devices: readonly ResolvedDevice[], run: number): ResolvedDevice[] {
+  return devices.map((device) => {
+    const options = device.options as Readonly<Record<string, unknown>>;
+    const file = options[CAPTURE_OPTION];
+    return typeof file === 'string'
+      ? { ...device, options: { ...options, [CAPTURE_OPTION]: fileOfRun(file, run) } }
+      : device;
+  });
 }
 
 /** Where the log goes that `args` ask for. */
