@@ -276,7 +276,10 @@ describe('the exit status of repeated runs', () => {
   it('is 125 at once when the host lacks something: the next run would, too', async () => {
     const { status, told, stdout } = await repeat(failingBoots(new HostSetupError('No mmdebstrap.', 'Install it.')));
     assert.equal(status, 125);
-    assert.equal(told.at(-1), '0 of 1 passed; undecided: 1 (ghostbus could not do its part, seed 1234); 2 not run');
+    assert.equal(
+      told.at(-1),
+      '0 of 1 passed; undecided: 1 (ghostbus could not do its part, seed 1234); 2 not run to the end',
+    );
     assert.match(stdout, /ghostbus: No mmdebstrap\.\nInstall it\.\n/);
   });
 });
@@ -295,7 +298,10 @@ describe('the end of repeated runs', () => {
       const result = await repeat(behaviour, { times: 20, stopOnFailure: true });
       assert.equal(result.status, status);
       assert.equal(result.fake.boots.length, 2);
-      assert.match(result.told.find((text) => text.includes('of 2 passed'))!, /^1 of 2 passed; .*; 18 not run$/);
+      assert.match(
+        result.told.find((text) => text.includes('of 2 passed'))!,
+        /^1 of 2 passed; .*; 18 not run to the end$/,
+      );
     });
   }
 
@@ -319,7 +325,7 @@ describe('the end of repeated runs', () => {
     assert.equal(fake.events.filter((event) => event === 'guest killed').length, 3);
     assert.equal(fake.events.filter((event) => event === 'emulator stopped').length, 3);
     assert.equal(stdout.match(/^===/gm)?.length, 1);
-    assert.equal(told.at(-2), '0 of 1 passed; failed: 3 (status 9, seed 1236); 19 not run');
+    assert.equal(told.at(-2), '0 of 1 passed; failed: 3 (status 9, seed 1236); 19 not run to the end');
   });
 
   for (const [signal, expected] of [
@@ -338,7 +344,7 @@ describe('the end of repeated runs', () => {
       const { status, told, stdout, fake, folders } = await repeat(behaviour, { times: 20, jobs: 3 }, signals);
       assert.equal(status, expected);
       assert.equal(stdout, '');
-      assert.deepEqual(told, ['0 of 0 passed; 20 not run, interrupted']);
+      assert.deepEqual(told, ['0 of 0 passed; 20 not run to the end, interrupted']);
       assert.equal(fake.events.filter((event) => event === 'emulator stopped').length, 3);
       assert.equal(folders.length, 3);
       assert.deepEqual(folders.filter(existsSync), []);

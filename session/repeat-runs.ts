@@ -189,7 +189,7 @@ class Repetition {
       `${passed} of ${runs.length} passed`,
       ...listed('failed'),
       ...listed('undecided'),
-      ...(left === 0 ? [] : [`${left} not run${this.#signal === undefined ? '' : ', interrupted'}`]),
+      ...(left === 0 ? [] : [`${left} not run to the end${this.#signal === undefined ? '' : ', interrupted'}`]),
     ];
     const failed = runs.find(({ outcome }) => outcome === 'failed');
     return failed === undefined

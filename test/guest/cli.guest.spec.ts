@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { packageFile } from 'ghostbus';
-import { runReport } from '../../session/run-report.js';
+import { repeatReport, runReport } from '../../session/run-report.js';
 
 const PROGRAM = packageFile(import.meta.url, 'bin/ghostbus');
 
@@ -133,6 +133,31 @@ describe('ghostbus on the command line', () => {
     const { status, stderr } = await running.ended;
     assert.equal(status, 125);
     assert.match(stderr, /QEMU ended/);
+  });
+
+  it('tells each of several runs its number and its seed, and goes on after one that fails', async () => {
+    const command = 'cat /proc/sys/kernel/random/boot_id; echo "$GHOSTBUS_RUN $GHOSTBUS_SEED"; exit 3';
+    const several = ['--repeat', '2', '--jobs', '2', '--seed', '41', '--json'];
+    const { status, stdout, stderr } = await run('run', '-d', 'example', ...several, '--', 'sh', '-c', command);
+    const { runs } = repeatReport.parse(JSON.parse(stdout));
+    const lines = runs.map((one) => one.stdout!.split('\n'));
+    assert.equal(status, 3, stderr);
+    assert.deepEqual(
+      lines.map(([, words]) => words),
+      ['1 41', '2 42'],
+    );
+    assert.notEqual(lines[0]![0], lines[1]![0], 'a machine of its own');
+    assert.match(stderr, /0 of 2 passed; failed: 1 \(status 3, seed 41\), 2 \(status 3, seed 42\)/);
+  });
+
+  it('takes all runs with it on a signal', async () => {
+    const several = ['--repeat', '9', '--jobs', '2'];
+    const running = ghostbus('run', '-d', 'example', ...several, '--', 'sleep', '1000');
+    await running.printed(/Booting/);
+    running.kill('SIGINT');
+    const { status, stderr } = await running.ended;
+    assert.equal(status, 130);
+    assert.match(stderr, /0 of 0 passed; 9 not run to the end, interrupted/);
   });
 
   for (const [signal, status] of [
