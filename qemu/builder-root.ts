@@ -19,7 +19,7 @@ export async function compilerRoot(packages: readonly string[] = [], onProgress?
     onProgress?.("Making a folder with the guest's compiler from Debian packages (once)");
     const tarPath = `${target}.tar`;
     try {
-      await makeDebianRoot({ packages: compilerPackages, state: 'configured', tarPath });
+      await makeDebianRoot({ packages: compilerPackages, state: 'configured', tarPath, onProgress });
       await unpackTar(tarPath, target);
       await addWhatBuildsNeed(target);
     } finally {

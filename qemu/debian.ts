@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
+import { describeFurther, explainApt, furtherPackages } from './apt-report.js';
 import { HostSetupError } from './errors.js';
 import { CommandError, runCommand } from './run-command.js';
 
 /** The release that guests and the private QEMU are made from, on whichever host. */
 const guestSuite = 'trixie';
+const guestRelease = '13';
 const backportsSuite = `${guestSuite}-backports`;
 
 /** Debian packages that a Debian 12 or 13 host needs for everything in this folder. */
@@ -27,6 +29,8 @@ export interface DebianRootRequest {
   documentation?: readonly string[];
   /** Where the tar archive is written. */
   tarPath: string;
+  /** Is told when packages from a named suite bring more of that suite with them, before anything is installed. */
+  onProgress?: ((text: string) => void) | undefined;
 }
 
 /** A package of the backports suite in a request that otherwise takes the stable one. */
@@ -102,24 +106,45 @@ export async function makeDebianRoot(request: DebianRootRequest): Promise<void> 
   // Without a preference apt would take the newest version of everything.
   const preferred = request.preferBackports ? backportsSuite : guestSuite;
   if (request.preferBackports || suites.length > 2) settings.push(`APT::Default-Release "${preferred}";`);
-  const args = [
-    `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
+  const common = [
     '--architectures=amd64',
     '--format=tar',
     '--aptopt=APT::Install-Recommends "false";',
     ...settings.map((setting) => `--aptopt=${setting}`),
+    `--include=${request.packages.join(',')}`,
+  ];
+  const sources = suites.map((suite) => `deb ${mirror} ${suite} main\n`).join('');
+  await announceFurther(request, [...common, guestSuite, request.tarPath, '-'], sources);
+  const args = [
+    `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
+    ...common,
     ...['doc', 'man', 'locale', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`),
     // dpkg makes the folders above a pattern only when its first wildcard follows the package's own folder.
     ...(request.documentation ?? []).map((name) => `--dpkgopt=path-include=/usr/share/doc/${name}/*`),
-    `--include=${request.packages.join(',')}`,
     guestSuite,
     request.tarPath,
     '-',
   ];
-  const sources = suites.map((suite) => `deb ${mirror} ${suite} main\n`).join('');
   await runCommand('mmdebstrap', args, { input: sources }).catch((error: unknown) => {
     throw explainFailure(error, request.packages);
   });
+}
+
+/**
+ * Says what packages of named suites bring with them. A simulation takes some seconds and installs nothing; one that
+ * fails tells nothing, since it is pickier than an installation (mmdebstrap(1)), which says why if it fails, too.
+ */
+async function announceFurther(
+  { packages, state, onProgress }: DebianRootRequest,
+  args: readonly string[],
+  sources: string,
+): Promise<void> {
+  if (onProgress === undefined || state !== 'configured' || !packages.some((name) => name.includes('/'))) return;
+  const simulation = ['--simulate', '--verbose', '--variant=extract', ...args];
+  // apt's own lines come with mmdebstrap's messages, on standard error.
+  const script = 'exec mmdebstrap "$@" 2>&1';
+  const told = await runCommand('sh', ['-c', script, 'sh', ...simulation], { input: sources }).catch(() => '');
+  for (const further of furtherPackages(told, packages, guestRelease)) onProgress(describeFurther(further));
 }
 
 function explainFailure(error: unknown, packages: readonly string[]): unknown {
@@ -127,10 +152,14 @@ function explainFailure(error: unknown, packages: readonly string[]): unknown {
     return new HostSetupError('mmdebstrap is not installed.', `Run: apt-get install ${hostPackages.join(' ')}`);
   }
   if (!(error instanceof CommandError)) return error;
+  const failure = explainApt(error.output);
+  if (failure !== undefined) {
+    return new HostSetupError(`Debian packages could not be installed; apt says:\n${failure.words}`, failure.remedy);
+  }
   return new HostSetupError(
     `Debian packages could not be unpacked (${packages.join(', ')}): ${error.message.slice(-4000)}`,
-    'Check that the mirror is reachable (apt-get update) and that you are root or user namespaces are allowed ' +
-      '(package uidmap, an entry in /etc/subuid).',
+    'Check that you are root or user namespaces are allowed (package uidmap, an entry in /etc/subuid), and that the ' +
+      'mirror is reachable (apt-get update).',
   );
 }
 

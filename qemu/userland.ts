@@ -41,7 +41,7 @@ export async function ensureUserland({
   const folder = await cachedFolder('userland', inputs, async (target) => {
     onProgress?.(`Making the guest's user space from Debian packages (once)`);
     const tarPath = join(target, 'root.tar');
-    await makeDebianRoot({ packages: all, documentation, state: 'configured', tarPath });
+    await makeDebianRoot({ packages: all, documentation, state: 'configured', tarPath, onProgress });
     await unpackTar(tarPath, target, ['usr/bin/busybox']);
     onProgress?.(`Packing the guest's user space`);
     await packTar(tarPath, join(target, 'userland.squashfs'));
