@@ -3,7 +3,7 @@ import { readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import type { Log } from './ambient/log.js';
-import { Bus } from './bus.js';
+import { Bus, slowHandlersSummary } from './bus.js';
 import type {
   BusCommand,
   BusReport,
@@ -83,7 +83,8 @@ function answer(served: ServedMachine, bus: Bus, request: BusRequest): void {
 }
 
 async function main(): Promise<void> {
-  const bus = new Bus({ log: logFor('bus'), spinUs: data.spinUs, busySinceMs: data.busySinceMs });
+  const log = logFor('bus');
+  const bus = new Bus({ log, spinUs: data.spinUs, busySinceMs: data.busySinceMs });
   const served = new ServedMachine(new Machine(bus, data.peerRouting));
   const functions: ServedFunction[] = [];
   for (const device of data.devices) functions.push(...(await addDevice(served, device)));
@@ -95,6 +96,8 @@ async function main(): Promise<void> {
   });
   report({ kind: 'ready', functions, threadId: Number(basename(readlinkSync('/proc/thread-self'))) });
   bus.run();
+  const slow = slowHandlersSummary(bus.statistics());
+  if (slow !== undefined) log.warn(slow);
   bus.unwatch(data.wakeFd);
   served.close();
   bus.close();

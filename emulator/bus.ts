@@ -24,7 +24,9 @@ export interface BusOptions {
 export interface BusStatistics {
   readonly wakeUps: number;
   readonly workPieces: number;
+  /** Handlers that took longer than they should, and the longest of them. */
   readonly slowHandlers: number;
+  readonly slowest: { readonly what: string; readonly tookMs: number } | undefined;
 }
 
 interface Work {
@@ -59,7 +61,14 @@ export class Bus implements Watcher {
   #handlersRunning = 0;
   /** Time inside handlers that was spent serving others: not theirs. */
   #servedInsideNs = 0n;
-  #statistics = { wakeUps: 0, workPieces: 0, slowHandlers: 0 };
+  /** Whose code the handler that runs now is, once that is known. */
+  #handledFor: string | undefined;
+  #statistics: { -readonly [Name in keyof BusStatistics]: BusStatistics[Name] } = {
+    wakeUps: 0,
+    workPieces: 0,
+    slowHandlers: 0,
+    slowest: undefined,
+  };
 
   constructor(options: BusOptions) {
     this.#log = options.log;
@@ -137,6 +146,11 @@ export class Bus implements Watcher {
     this.#drainPeerWrites();
   }
 
+  /** To be called by a handler: what it does from here on is done for the function `name`. */
+  attribute(name: string): void {
+    this.#handledFor = name;
+  }
+
   /** Runs the timers that are due now. */
   runTimers(): void {
     this.clock.runDue((callback) => this.runHandler('a timer', callback));
@@ -198,6 +212,8 @@ export class Bus implements Watcher {
     const start = this.#nowNs();
     const servedInsideNs = this.#servedInsideNs;
     const outerSinceMs = this.#busySinceMs[0]!;
+    const outerFor = this.#handledFor;
+    this.#handledFor = undefined;
     this.#busySinceMs[0] = Number(start) / 1e6;
     this.#handlersRunning++;
     try {
@@ -209,9 +225,26 @@ export class Bus implements Watcher {
     this.#handlersRunning--;
     this.#busySinceMs[0] = outerSinceMs;
     const took = this.#nowNs() - start - (this.#servedInsideNs - servedInsideNs);
-    if (took > this.#slowNs) {
-      this.#statistics.slowHandlers++;
-      this.#log.warn(`${what} took ${took / 1_000_000n} ms; the virtual machine's processors may have waited for it`);
-    }
+    if (took > this.#slowNs) this.#countSlow(this.#handledFor ? `${what} for ${this.#handledFor}` : what, took);
+    this.#handledFor = outerFor;
   }
+
+  /** On a busy host there are dozens: each is only noted, and {@link slowHandlersSummary} has them all. */
+  #countSlow(what: string, tookNs: bigint): void {
+    const tookMs = Number(tookNs / 1_000_000n);
+    this.#statistics.slowHandlers++;
+    if (tookMs > (this.#statistics.slowest?.tookMs ?? 0)) this.#statistics.slowest = { what, tookMs };
+    this.#log.debug(`${what} took ${tookMs} ms; the virtual machine's processors may have waited for it`);
+  }
+}
+
+/** One line about all handlers that took too long; undefined when none did. */
+export function slowHandlersSummary({ slowHandlers, slowest }: BusStatistics): string | undefined {
+  if (slowest === undefined) return undefined;
+  const longest = `${slowest.tookMs} ms (${slowest.what})`;
+  const all =
+    slowHandlers === 1
+      ? `one handler took ${longest}`
+      : `${slowHandlers} handlers were late, the longest took ${longest}`;
+  return `${all}; the virtual machine's processors may have waited, as on a busy host (level debug tells each)`;
 }

@@ -41,6 +41,10 @@ export default definePlugin({
       arguments: z.strictObject({ until: z.string() }),
       run: ({ port }, { until }) => port.post(() => { while (!existsSync(until)); }) ?? null,
     }),
+    slow: command({
+      description: 'holds the bus for longer than it should',
+      run: ({ port }) => port.post(() => { const end = performance.now() + 60; while (performance.now() < end); }) ?? null,
+    }),
     fail: command({
       description: 'throws in posted work',
       run: ({ port }) => port.post(() => { throw new Error('boom'); }) ?? null,
@@ -117,7 +121,7 @@ describe('startEmulator', () => {
     assert.deepEqual(await served.control('stub0', 'echo', { a: 1 }), { args: { a: 1 }, big: '0x100000000' });
     await assert.rejects(
       served.control('stub0', 'nonsense'),
-      /unknown command "nonsense"; there are: echo, hang, fail/,
+      /unknown command "nonsense"; there are: echo, hang, slow, fail/,
     );
     await assert.rejects(served.control('stub9', 'echo'), /no function "stub9"; there are stub0/);
   });
@@ -148,6 +152,19 @@ describe('startEmulator', () => {
     } finally {
       writeFileSync(until, '');
     }
+  });
+
+  it('says once, at its end, how many handlers were late, and which was the longest', async () => {
+    const served = await start(2);
+    for (const name of ['stub0', 'stub1', 'stub1']) await served.control(name, 'slow');
+    // Posted work is done when a later command has been answered and its own work has run.
+    await served.control('stub0', 'fail');
+    await log.until(/stub0 is broken/);
+    const late = () => log.lines.filter((line) => /processors may have waited/.test(line));
+    assert.deepEqual(late(), []);
+    await served.stop();
+    assert.equal(late().length, 1);
+    assert.match(late()[0]!, /^\d+ handlers were late, the longest took \d+ ms \(.*\); the virtual machine's/);
   });
 
   // One second, for the bus thread to fall asleep; on a machine where that takes longer, this shows less.

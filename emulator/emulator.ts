@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads';
 import type { BusCommand, BusReport, BusThreadData, DeviceInstance, ServedFunction } from './bus-messages.js';
 import type { ResolvedDevice } from './device-spec.js';
 import type { FunctionState } from './function-state.js';
-import { HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
+import { type HandlerReport, HandlerWatch, runDelayMs, WATCH_INTERVAL_MS } from './handler-watch.js';
 import { closeFd, createEventfd, signalEventfd } from './host/index.js';
 import type { PeerRouting } from './memory/fabric.js';
 
@@ -121,7 +121,7 @@ class BusThread {
   readonly #worker: Worker;
   readonly #wakeFd: number;
   readonly #pending = new Map<number, Pending>();
-  readonly #watchdog: NodeJS.Timeout;
+  readonly #watchdog: { stop(): void };
   #nextId = 1;
 
   constructor(data: Omit<BusThreadData, 'wakeFd' | 'busySinceMs'>, onReport: (report: BusReport) => void) {
@@ -186,25 +186,33 @@ class BusThread {
 
   #abandon(error: Error): void {
     if (!busThreads.delete(this)) return;
-    clearInterval(this.#watchdog);
+    this.#watchdog.stop();
     closeFd(this.#wakeFd);
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
   }
 }
 
-/** Looks at the bus thread's handlers until the interval is cleared. */
+/** Looks at the bus thread's handlers until it is stopped, and then says how often the host had let them be late. */
 function watchHandlers(
   busySinceMs: Float64Array,
   runDelay: () => number,
   onReport: (report: BusReport) => void,
-): NodeJS.Timeout {
+): { stop(): void } {
   const watch = new HandlerWatch(runDelay);
+  const say = (report: HandlerReport) => onReport({ kind: 'log', source: 'bus', fields: {}, ...report });
   const look = () => {
     const found = watch.look(Number(process.hrtime.bigint()) / 1e6, busySinceMs[0]!);
-    if (found !== undefined) onReport({ kind: 'log', source: 'bus', fields: {}, ...found });
+    if (found !== undefined) say(found);
   };
-  return setInterval(look, WATCH_INTERVAL_MS).unref();
+  const interval = setInterval(look, WATCH_INTERVAL_MS).unref();
+  return {
+    stop: () => {
+      clearInterval(interval);
+      const message = watch.summary();
+      if (message !== undefined) say({ level: 'warn', message });
+    },
+  };
 }
 
 /** Gives each device its instance name: the plugin's name and a number. */

@@ -364,6 +364,7 @@ export class EmulatedFunction implements VfioDevice, FabricMember {
       },
       sibling,
       guard: (port, run, what) => {
+        bus.attribute(this.name);
         try {
           run();
         } catch (error) {

@@ -32,7 +32,7 @@ describe('HandlerWatch', () => {
     watch.look(500, 100);
     delayMs += 1500;
     const report = watch.look(2300, 100);
-    assert.equal(report?.level, 'warn');
+    assert.equal(report?.level, 'debug');
     assert.match(
       report!.message,
       /^the host had no processor for the bus thread during 1\.5 s of the 2\.2 s of one handler/,
@@ -46,6 +46,33 @@ describe('HandlerWatch', () => {
     watch.look(2300, 100);
     assert.equal(watch.look(3700, 100)?.level, 'error');
     assert.equal(watch.look(4000, 100), undefined);
+  });
+
+  it('has one line about all handlers that the host let be late', () => {
+    const late = (sinceMs: number, untilMs: number) => {
+      watch.look(sinceMs + 1, sinceMs);
+      delayMs += untilMs - sinceMs - 100;
+      watch.look(untilMs, sinceMs);
+    };
+    assert.equal(watch.summary(), undefined);
+    late(100, 1200);
+    watch.look(10_000, 0);
+    assert.equal(watch.summary(), undefined);
+    late(20_000, 23_000);
+    assert.match(
+      watch.summary()!,
+      /^the host had no processor for the bus thread during 2\.9 s of the 3\.0 s of one handler;/,
+    );
+    late(30_000, 34_000);
+    watch.look(34_050, 30_000);
+    late(40_000, 42_500);
+    assert.match(watch.summary()!, /during [34]\.\d s of the 4\.\d s of the longest of 3 handlers;/);
+  });
+
+  it('does not count handlers that are late by themselves', () => {
+    watch.look(500, 100);
+    assert.equal(watch.look(2300, 100)?.level, 'error');
+    assert.equal(watch.summary(), undefined);
   });
 
   it('asks the kernel how long a thread has waited, and takes a thread that is not there for one that never did', () => {

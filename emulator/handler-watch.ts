@@ -6,7 +6,7 @@ const STUCK_HANDLER_MS = 2000;
 export const WATCH_INTERVAL_MS = STUCK_HANDLER_MS / 4;
 
 export interface HandlerReport {
-  readonly level: 'warn' | 'error';
+  readonly level: 'debug' | 'warn' | 'error';
   readonly message: string;
 }
 
@@ -19,6 +19,8 @@ export class HandlerWatch {
   #sinceMs = 0;
   #delayBeforeMs = 0;
   #told: HandlerReport['level'] | undefined;
+  #starved = 0;
+  #longest = { busyMs: 0, waitedMs: 0 };
 
   /** @param runDelayMs How long the bus thread has been ready to run, and was not running, since it began. */
   constructor(runDelayMs: () => number) {
@@ -27,7 +29,8 @@ export class HandlerWatch {
 
   /**
    * @param sinceMs When the handler that runs now was called; 0 when none does.
-   * @returns What to say about it: of each handler once that it is late, and once that this is its own fault.
+   * @returns What to say about it: of each handler once that the host let it be late, and once that this is its own
+   *   fault.
    */
   look(nowMs: number, sinceMs: number): HandlerReport | undefined {
     if (sinceMs === 0) return undefined;
@@ -40,7 +43,8 @@ export class HandlerWatch {
     const busyMs = nowMs - sinceMs;
     if (busyMs < STUCK_HANDLER_MS || this.#told === 'error') return undefined;
     const waitedMs = delayMs - this.#delayBeforeMs;
-    const level = busyMs - waitedMs < STUCK_HANDLER_MS ? 'warn' : 'error';
+    const level = busyMs - waitedMs < STUCK_HANDLER_MS ? 'debug' : 'error';
+    if (level === 'debug') this.#countStarved(busyMs, waitedMs);
     if (level === this.#told) return undefined;
     this.#told = level;
     const what =
@@ -48,6 +52,20 @@ export class HandlerWatch {
         ? `one handler has held the bus thread for ${seconds(busyMs)}`
         : `the host had no processor for the bus thread during ${seconds(waitedMs)} of the ${seconds(busyMs)} of one handler`;
     return { level, message: `${what}; QEMU gives a function up after 5 s` };
+  }
+
+  /** One line about all handlers that the host let be late; undefined when there was none. */
+  summary(): string | undefined {
+    if (this.#starved === 0) return undefined;
+    const { busyMs, waitedMs } = this.#longest;
+    const longest = `${seconds(waitedMs)} of the ${seconds(busyMs)} of`;
+    const handlers = this.#starved === 1 ? 'one handler' : `the longest of ${this.#starved} handlers`;
+    return `the host had no processor for the bus thread during ${longest} ${handlers}; QEMU gives a function up after 5 s`;
+  }
+
+  #countStarved(busyMs: number, waitedMs: number): void {
+    if (this.#told === undefined) this.#starved++;
+    if (busyMs > this.#longest.busyMs) this.#longest = { busyMs, waitedMs };
   }
 }
 

@@ -28,7 +28,11 @@ export class Machine {
     this.bus = bus;
     this.#fabric = new Fabric({
       peerRouting,
-      schedule: (_member, work) => bus.postPeerWrite(work),
+      schedule: ({ name }, work) =>
+        bus.postPeerWrite(() => {
+          bus.attribute(name);
+          work();
+        }),
     });
   }
 

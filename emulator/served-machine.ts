@@ -26,7 +26,18 @@ export class ServedMachine {
     const { bus } = this.machine;
     const server = new FunctionServer(this.machine.add(name, card, { log, commands }), socketPath, {
       log,
-      watcher: bus,
+      watcher: {
+        watch: (fd, onReady, interest) =>
+          bus.watch(
+            fd,
+            () => {
+              bus.attribute(name);
+              onReady();
+            },
+            interest,
+          ),
+        unwatch: (fd) => bus.unwatch(fd),
+      },
       gate: this.#gate,
       serveBus: (timeoutMs) => bus.serveReady(timeoutMs),
     });
