@@ -4,9 +4,9 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { HostSetupError } from './errors.js';
-import { findKernelTree, type KernelTree } from './kernel.js';
+import { findKernelTree, type KernelTree, kernelConfigPath, kernelConfigPaths } from './kernel.js';
 
 /**
  * Without these no guest comes up: its disks and what mounts them (guest-root/init; images are packed with lz4), its
@@ -32,11 +32,10 @@ export interface UserKernel {
  */
 export async function describeUserKernel(path: string): Promise<UserKernel> {
   const tree = await findKernelTree(resolve(path));
-  const candidates = configPaths(tree);
-  const configPath = candidates.find((candidate) => existsSync(candidate));
+  const configPath = kernelConfigPath(tree);
   if (configPath === undefined) {
     throw new HostSetupError(
-      `The configuration of the kernel ${tree.bzImagePath} (${tree.release}) was not found; looked for ${candidates.join(', ')}.`,
+      `The configuration of the kernel ${tree.bzImagePath} (${tree.release}) was not found; looked for ${kernelConfigPaths(tree).join(', ')}.`,
       `Copy it to one of these places: it is the .config of the tree that the kernel was built in, or /proc/config.gz, unpacked, where it runs.`,
     );
   }
@@ -49,17 +48,6 @@ export async function describeUserKernel(path: string): Promise<UserKernel> {
     );
   }
   return { release: tree.release, options, buildTree: buildTreeOf(tree) };
-}
-
-/** Where `make dir-pkg`, `make install`, distributions, and the build itself leave a configuration. */
-function configPaths({ release, modulesFolder, roots, bzImagePath }: KernelTree): string[] {
-  const besideImage = join(dirname(bzImagePath), `config-${release}`);
-  return [
-    ...roots.flatMap((root) => [join(root, '.config'), join(root, 'boot', `config-${release}`)]),
-    besideImage,
-    join(modulesFolder, 'config'),
-    join(modulesFolder, 'build', '.config'),
-  ].filter((path, index, all) => all.indexOf(path) === index);
 }
 
 /** Names, without CONFIG_, of the options that are built in or modules. */

@@ -20,6 +20,9 @@ export interface GuestKernel {
 const initrdModules = ['virtio_pci', 'virtio_blk', 'squashfs', 'overlay'];
 const initrdOptions = 'CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_BLK, CONFIG_SQUASHFS with SQUASHFS_LZ4, and CONFIG_OVERLAY_FS';
 
+/** Counts up when kernels are packed differently. */
+const RECIPE = 2;
+
 const debianPackages = { lts: 'linux-image-amd64', latest: fromBackports('linux-image-amd64') } as const;
 
 /** Debian's kernels, as `--kernel` names them; anything else that it takes is a path. */
@@ -52,7 +55,7 @@ export async function ensureKernel(choice: string, onProgress?: Progress): Promi
   const folder =
     packageName === undefined
       ? await userKernel(choice, onProgress)
-      : await cachedFolder('kernel', { recipe: 1, packageName }, async (target) => {
+      : await cachedFolder('kernel', { recipe: RECIPE, packageName }, async (target) => {
           onProgress?.(`Fetching Debian's ${choice} kernel (once)`);
           const root = join(target, 'root');
           await mkdir(root);
@@ -68,10 +71,11 @@ export async function ensureKernel(choice: string, onProgress?: Progress): Promi
 
 async function userKernel(path: string, onProgress?: Progress): Promise<string> {
   const tree = await findKernelTree(resolve(path));
-  const marks = [tree.bzImagePath, tree.modulesFolder, join(tree.modulesFolder, 'modules.order')];
+  const config = kernelConfigPath(tree) ?? [];
+  const marks = [tree.bzImagePath, tree.modulesFolder, join(tree.modulesFolder, 'modules.order')].concat(config);
   const states = await Promise.all(marks.map((mark) => stat(mark).catch(() => undefined)));
   const inputs = states.map((state, index) => [marks[index], state?.size, state?.mtimeMs]);
-  return cachedFolder('kernel', { recipe: 1, inputs }, (target) => packKernel(tree, target, onProgress));
+  return cachedFolder('kernel', { recipe: RECIPE, inputs }, (target) => packKernel(tree, target, onProgress));
 }
 
 /** @throws HostSetupError saying what is missing. */
@@ -92,6 +96,22 @@ export async function findKernelTree(path: string): Promise<KernelTree> {
     );
   }
   return { bzImagePath, release, modulesFolder, roots };
+}
+
+/** Where `make dir-pkg`, `make install`, distributions, and the build itself leave a configuration. */
+export function kernelConfigPaths({ release, modulesFolder, roots, bzImagePath }: KernelTree): string[] {
+  const besideImage = join(dirname(bzImagePath), `config-${release}`);
+  return [
+    ...roots.flatMap((root) => [join(root, '.config'), join(root, 'boot', `config-${release}`)]),
+    besideImage,
+    join(modulesFolder, 'config'),
+    join(modulesFolder, 'build', '.config'),
+  ].filter((path, index, all) => all.indexOf(path) === index);
+}
+
+/** The kernel's configuration, if it lies in one of its places. */
+export function kernelConfigPath(tree: KernelTree): string | undefined {
+  return kernelConfigPaths(tree).find((path) => existsSync(path));
 }
 
 async function findBzImage(folder: string): Promise<string> {
@@ -156,9 +176,10 @@ async function packKernel(tree: KernelTree, target: string, onProgress?: Progres
   const modules = join(root, 'usr/lib/modules', tree.release);
   await mkdir(dirname(modules), { recursive: true });
   await runCommand('cp', ['-r', '--no-dereference', tree.modulesFolder, modules]);
-  for (const unneeded of ['build', 'source', 'vmlinuz', 'System.map', 'config']) {
+  for (const unneeded of ['build', 'source', 'vmlinuz', 'System.map']) {
     await rm(join(modules, unneeded), { recursive: true, force: true });
   }
+  await layOutConfig(tree, root);
   await decompressModules(modules);
   // depmod looks below lib/modules, and the guest's /lib is a link to usr/lib.
   await symlink('usr/lib', join(root, 'lib'));
@@ -170,6 +191,14 @@ async function packKernel(tree: KernelTree, target: string, onProgress?: Progres
   const image = join(target, 'modules.squashfs');
   await runCommand('mksquashfs', [root, image, '-comp', 'lz4', '-all-root', '-noappend', '-quiet', '-no-progress']);
   await rm(root, { recursive: true });
+}
+
+/** In Debian a kernel's configuration lies in /boot: programs look there for what the kernel can do. */
+async function layOutConfig(tree: KernelTree, root: string): Promise<void> {
+  const config = kernelConfigPath(tree);
+  if (config === undefined) return;
+  await mkdir(join(root, 'boot'));
+  await copyFile(config, join(root, 'boot', `config-${tree.release}`));
 }
 
 const moduleCompressions: readonly (readonly [suffix: string, decompress: readonly string[]])[] = [

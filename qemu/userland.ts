@@ -13,6 +13,7 @@ const basePackages: readonly string[] = [
   'procps',
   'python3',
   'qemu-guest-agent',
+  'sudo', // test suites call it, as root too
   'udev',
 ];
 
