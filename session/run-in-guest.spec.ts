@@ -172,6 +172,14 @@ describe('a run', () => {
     assert.equal(boot?.counterKHz, COUNTER_KHZ);
   });
 
+  it('asks the kernel for huge pages before the arguments that were given', async () => {
+    const { guest } = requestFor([]);
+    const { fake } = await run({}, { guest: { ...guest, hugePages: 8, kernelArgs: ['quiet'] } });
+    const { fake: without } = await run({});
+    assert.deepEqual(fake.boots[0]!.kernelArgs, ['hugepages=8', 'quiet']);
+    assert.deepEqual(without.boots[0]!.kernelArgs, []);
+  });
+
   for (const [title, behaviour] of Object.entries({
     'a success': {},
     'a failed boot': { boot: failing(new Error('no')) },

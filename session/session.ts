@@ -134,9 +134,10 @@ async function bootForCleanup(
 
 function bootOptionsOf(settings: GuestSettings): Partial<BootOptions> {
   const { topology, viommu, memMiB, smp, accel, kernelArgs = [], blockedModules = [] } = settings;
-  const { cpu, shareDir, consoleLogPath } = settings;
+  const { cpu, shareDir, consoleLogPath, hugePages = 0 } = settings;
   return {
-    ...{ topology, viommu, memMiB, smp, accel, kernelArgs, blockedModules },
+    ...{ topology, viommu, memMiB, smp, accel, blockedModules },
+    kernelArgs: [...(hugePages > 0 ? [`hugepages=${hugePages}`] : []), ...kernelArgs],
     ...(cpu === undefined ? {} : { cpu }),
     ...(shareDir === undefined ? {} : { shareDir }),
     ...(consoleLogPath === undefined ? {} : { consoleLogPath }),

@@ -31,6 +31,8 @@ export interface GuestSettings extends MachineSettings {
   readonly withoutOwnDriver?: readonly string[];
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
+  /** Pages of 2 MiB that the kernel sets aside at boot, for `/dev/hugepages` and `MAP_HUGETLB`. Default none. */
+  readonly hugePages?: number;
   /** Added to the kernel's command line. */
   readonly kernelArgs?: readonly string[];
   /** Modules kept from loading by themselves. */

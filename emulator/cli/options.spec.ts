@@ -43,6 +43,7 @@ describe('options of run, shell and serve', () => {
       topology: 'root-ports',
       viommu: false,
       memMiB: 2048,
+      hugePages: 0,
       kernel: 'latest',
       cpu: undefined,
       smp: 2,
@@ -84,6 +85,10 @@ describe('options of run, shell and serve', () => {
     await assert.rejects(emulatorSettings(await parse('-d', 'example', '--pcap', 'x')), /--device rdma/);
   });
 
+  it('set huge pages aside', async () => {
+    assert.equal(guestSettings(await parse('--hugepages', '64', '--mem', '512M')).hugePages, 64);
+  });
+
   it('turn spinning on, off, or leave it to the machine', async () => {
     assert.equal((await emulatorSettings(await parse('--spin'))).spinUs, 50);
     assert.equal((await emulatorSettings(await parse('--no-spin'))).spinUs, 0);
@@ -101,6 +106,9 @@ describe('options of run, shell and serve', () => {
     const rows: [string[], RegExp][] = [
       [['--smp', '0'], /--smp/],
       [['--smp', '1.5'], /--smp/],
+      [['--hugepages', '1.5'], /--hugepages/],
+      [['--hugepages', '-1'], /--hugepages/],
+      [['--hugepages', '65', '--mem', '512M'], /--hugepages 65: a guest of 512 MiB can spare 64/],
       [['--kernel', '/no/such/kernel'], /neither lts nor latest/],
       [['--share', '/no/such/folder'], /--share \/no\/such\/folder is not a folder/],
       [['--module', '/no/such/folder'], /--module/],

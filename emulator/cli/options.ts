@@ -16,6 +16,8 @@ import { describeOptions } from './describe-plugin.js';
 const MIB = 2 ** 20;
 /** Less than this and Debian's kernel does not reach user space. */
 const SMALLEST_GUEST_BYTES = 384 * MIB;
+/** Of x86's default size (Linux Documentation/admin-guide/mm/hugetlbpage.rst). */
+const HUGE_PAGE_BYTES = 2 * MIB;
 
 /** `--device`, with what becomes of the devices here. */
 export function deviceOption(description: string) {
@@ -78,6 +80,12 @@ export function guestOptions<T>(yargs: Argv<T>) {
     },
     cpu: { type: 'string', requiresArg: true, description: "QEMU's CPU model; default EPYC, or host under KVM" },
     smp: { type: 'number', requiresArg: true, default: 2, description: 'Virtual CPUs' },
+    hugepages: {
+      type: 'number',
+      requiresArg: true,
+      default: 0,
+      description: "Huge pages of 2 MiB that the guest's kernel sets aside at boot; /dev/hugepages gives them out",
+    },
     accel: { choices: ['auto', 'kvm', 'tcg'], default: 'auto' as Accelerator, description: 'Accelerator' },
     package: {
       alias: 'p',
@@ -175,8 +183,10 @@ export function guestSettings(args: GuestArguments): GuestSettings {
   if (!Number.isInteger(args.smp) || args.smp < 1 || args.smp > 255) {
     throw new UsageError(`--smp takes a whole number from 1 to 255`);
   }
+  const machine = machineSettings(args);
   return {
-    ...machineSettings(args),
+    ...machine,
+    hugePages: hugePagesOf(args.hugepages, machine),
     kernel: kernelOf(args.kernel),
     cpu: args.cpu,
     smp: args.smp,
@@ -187,6 +197,16 @@ export function guestSettings(args: GuestArguments): GuestSettings {
     shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
     consoleLogPath: args.consoleLog === undefined ? undefined : writableFile('--console-log', args.consoleLog),
   };
+}
+
+/** @throws UsageError when they are not a number, or the guest could not boot with the memory that they leave */
+function hugePagesOf(count: number, { memMiB }: MachineSettings): number {
+  if (!Number.isInteger(count) || count < 0) throw new UsageError('--hugepages takes a whole number, of 2 MiB each');
+  const largest = Math.floor((memMiB * MIB - SMALLEST_GUEST_BYTES) / HUGE_PAGE_BYTES);
+  if (count > largest) {
+    throw new UsageError(`--hugepages ${count}: a guest of ${memMiB} MiB can spare ${largest}; give it more by --mem`);
+  }
+  return count;
 }
 
 /** @throws UsageError */

@@ -65,7 +65,8 @@ for (const kernel of ['latest', 'lts']) {
       const programs = await buildGuestPrograms({ image, buildPackages });
       const firmware = { path: '/lib/firmware/ghostbus/stub.bin', contents: Buffer.from([1, 2, 255]) };
       const consoleLogPath = join(folder, 'console');
-      guest = await boot(kernel, { shareDir: folder, extraFiles: [...programs, firmware], consoleLogPath });
+      const extraFiles = [...programs, firmware];
+      guest = await boot(kernel, { shareDir: folder, extraFiles, consoleLogPath, kernelArgs: ['hugepages=4'] });
     });
     after(async () => {
       await guest?.kill();
@@ -76,6 +77,29 @@ for (const kernel of ['latest', 'lts']) {
       const { kernelRelease } = await ensureImage({ kernel, packages });
       assert.equal((await output(guest, 'uname', '-r')).trim(), kernelRelease);
       assert.deepEqual(findKernelComplaints(await guest.dmesg()), []);
+    });
+
+    it("has the kernel's configuration beside where its kernel would be", async () => {
+      const config = await output(guest, 'sh', '-c', 'cat /boot/config-$(uname -r)');
+      assert.match(config, kernel === 'lts' ? /^# CONFIG_PCI_P2PDMA is not set$/m : /^CONFIG_PCI_P2PDMA=y$/m);
+    });
+
+    it('has its tracing where programs look for it, old ones and new ones', async () => {
+      for (const folder of ['/sys/kernel/tracing', '/sys/kernel/debug/tracing']) {
+        assert.match(await output(guest, 'cat', `${folder}/available_tracers`), /\bnop\b/);
+      }
+      assert.equal(await output(guest, 'findmnt', '-n', '-o', 'FSTYPE', '/sys/kernel/tracing'), 'tracefs\n');
+    });
+
+    it('has sudo for suites that call it, and says nothing of its own', async () => {
+      const script = 'sudo -n -E -u root GHOST="a b" -- sh -c \'echo "$(id -u) $GHOST"\'';
+      const { exitCode, stdout, stderr } = await guest.capture(['sh', '-c', script]);
+      assert.deepEqual([exitCode, stdout.toString(), stderr.toString()], [0, '0 a b\n', '']);
+    });
+
+    it('has the huge pages that it was booted for', async () => {
+      assert.match(await output(guest, 'cat', '/proc/meminfo'), /^HugePages_Total: +4$/m);
+      assert.equal(await output(guest, 'findmnt', '-n', '-o', 'FSTYPE', '/dev/hugepages'), 'hugetlbfs\n');
     });
 
     it('has its console in a file', async () => {
