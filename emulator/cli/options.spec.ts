@@ -263,6 +263,8 @@ describe('a wrong command line', () => {
       (values) => ['run', '--repeat', ...values, '--', 'true'],
     ),
     ['run', '--repeat', '2', '--console-log', '/nowhere/console', '--', 'true'],
+    ['run', '--repeat', '2', '--console-log', '/dev/null', '--', 'true'],
+    ['run', '--repeat', '2', '-d', 'rdma', '--pcap', '/dev/null', '--', 'true'],
     ['run', '--jobs', '2', '--', 'true'],
     ['run', '--stop-on-failure', '--', 'true'],
     ['run', '--seed', 'lucky', '--', 'true'],

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
 import { EXIT_STATUS_HELP, UsageError } from '../../../session/exit-status.js';
@@ -83,7 +84,9 @@ async function handler(args: Arguments): Promise<void> {
     process.exitCode = await runInGuest(request, context, process);
     return;
   }
-  const { consoleLog } = args;
+  const { consoleLog, pcap } = args;
+  refuseSpecialFile('--console-log', consoleLog);
+  refuseSpecialFile('--pcap', pcap);
   const guest = guestSettings({ ...args, consoleLog: consoleLog && fileOfRun(consoleLog, 1) });
   const requestOf = (run: number) => ({
     emulator: { ...emulator, devices: devicesOfRun(emulator.devices, run) },
@@ -92,6 +95,13 @@ async function handler(args: Arguments): Promise<void> {
     timeoutMs,
   });
   process.exitCode = await repeatRuns({ ...repetition, json: args.json, requestOf }, context, process);
+}
+
+/** A device or a FIFO has no sibling with a number in its name. @throws UsageError */
+function refuseSpecialFile(option: string, file: string | undefined): void {
+  const state = file === undefined ? undefined : statSync(file, { throwIfNoEntry: false });
+  if (state === undefined || state.isFile()) return;
+  throw new UsageError(`${option} ${file} is not a regular file; with --repeat each run writes one of its own`);
 }
 
 interface Repetition {
