@@ -12,8 +12,18 @@ export function execPortName(index: number): string {
   return `ghostbus.exec.${index}`;
 }
 
-/** The device id that VSERPORT_CHANGE events name. */
+/** Ids of the ports that VSERPORT_CHANGE events name. */
 export const agentPortId = 'agent';
+export const terminalPortId = 'terminal';
+
+/** The ports that programs of the guest open, each with the character device of its own name. */
+export const programPorts: readonly DeviceArgument[] = [
+  { driver: 'virtserialport', id: agentPortId, chardev: agentPortId, name: 'org.qemu.guest_agent.0' },
+  ...Array.from({ length: execPortCount }, (_, index) => {
+    const id = `exec${index}`;
+    return { driver: 'virtserialport', id, chardev: id, name: execPortName(index) };
+  }),
+];
 
 /** Drivers of the machine's own parts that no one needs here; each costs time at boot. */
 const unneededModules: readonly string[] = ['lpc_ich', 'iTCO_wdt', 'pcspkr'];
@@ -130,16 +140,15 @@ function share(folder: string): string[] {
 }
 
 function virtioPorts(): string[] {
-  const execPorts = Array.from({ length: execPortCount }, (_, index) => [
-    ...chardev(`exec${index}`, inheritedFds.firstExecPort + index),
-    ...['-device', `virtserialport,chardev=exec${index},name=${execPortName(index)}`],
-  ]);
+  const execChardevs = Array.from({ length: execPortCount }, (_, index) =>
+    chardev(`exec${index}`, inheritedFds.firstExecPort + index),
+  );
   return [
     ...['-device', `virtio-serial-pci,max_ports=${execPortCount + 3}`],
-    ...chardev('terminal', inheritedFds.terminal),
-    ...['-device', 'virtconsole,chardev=terminal'],
-    ...chardev('agent', inheritedFds.agent),
-    ...['-device', `virtserialport,id=${agentPortId},chardev=agent,name=org.qemu.guest_agent.0`],
-    ...execPorts.flat(),
+    ...chardev(terminalPortId, inheritedFds.terminal),
+    ...['-device', `virtconsole,id=${terminalPortId},chardev=${terminalPortId}`],
+    ...chardev(agentPortId, inheritedFds.agent),
+    ...execChardevs.flat(),
+    ...deviceArgs(programPorts),
   ];
 }

@@ -21,9 +21,16 @@ interface ErrorAnswer {
 interface Waiting {
   command: string;
   line: string;
+  sent: boolean;
   resolve: (value: unknown) => void;
   reject: (error: Error) => void;
 }
+
+/**
+ * A byte that is in no JSON: whoever reads it drops what it has read half of, and says so (QEMU qga/qapi-schema.json,
+ * guest-sync-delimited).
+ */
+const SENTINEL = Buffer.from([0xff]);
 
 /**
  * One QMP connection (QEMU docs/interop/qmp-spec.rst): every command carries an `id`, and its answer brings it back, so
@@ -37,6 +44,7 @@ export class QmpClient extends EventEmitter {
   readonly #waiting = new Map<number, Waiting>();
   #nextId = 1;
   #synchronizing: number | undefined;
+  #held = false;
 
   /**
    * @param pipelined Whether requests are sent before the one in front is answered. Not to qemu-ga: it
@@ -62,18 +70,43 @@ export class QmpClient extends EventEmitter {
 
   /** Resolves with the command's `return`. @throws QmpError when it is answered with an error. */
   execute(command: string, args: Record<string, unknown> = {}): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`;
-      this.#waiting.set(id, { command, line, resolve, reject });
-      if (this.#pipelined || this.#waiting.size === 1) this.#stream.write(line);
-    });
+    const answer = this.#enqueue(command, args);
+    this.#sendNext();
+    return answer;
   }
 
   /** Settles when the guest agent answers, after what it has to say of requests that its predecessor read half of. */
   async synchronize(): Promise<void> {
     this.#synchronizing = this.#nextId;
     await this.execute('guest-ping');
+  }
+
+  /** From now on nothing is sent but what synchronizes; it waits. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** Sends what was held back. */
+  release(): void {
+    this.#held = false;
+    this.#sendNext();
+  }
+
+  /**
+   * As {@link synchronize}, with an agent that may have lost what it was sent: all that it does not answer before it
+   * answers this is sent to it again.
+   */
+  async resynchronize(): Promise<void> {
+    const earlier = this.#waiting.get(this.#synchronizing ?? 0);
+    this.#waiting.delete(this.#synchronizing ?? 0);
+    earlier?.reject(new Error(`${earlier.command} was not answered before the next one was sent`));
+    const id = this.#nextId;
+    this.#synchronizing = id;
+    const answer = this.#enqueue('guest-ping', {});
+    this.#stream.write(SENTINEL);
+    this.#send(this.#waiting.get(id)!);
+    await answer;
+    for (const { sent, line } of this.#waiting.values()) if (sent) this.#stream.write(line);
   }
 
   /** Rejects everything that still waits for an answer, for example because the other side was restarted. */
@@ -97,7 +130,7 @@ export class QmpClient extends EventEmitter {
     const waiting = this.#waiting.get(id);
     if (waiting === undefined) return;
     this.#waiting.delete(id);
-    if (!this.#pipelined) this.#sendOldest();
+    this.#sendNext();
     if ('return' in message) {
       waiting.resolve(message.return);
     } else {
@@ -106,18 +139,36 @@ export class QmpClient extends EventEmitter {
     }
   }
 
-  #sendOldest(): void {
-    const [oldest] = this.#waiting.values();
-    if (oldest !== undefined) this.#stream.write(oldest.line);
+  #enqueue(command: string, args: Record<string, unknown>): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      const line = `${JSON.stringify({ execute: command, arguments: args, id })}\n`;
+      this.#waiting.set(id, { command, line, sent: false, resolve, reject });
+    });
+  }
+
+  #sendNext(): void {
+    if (this.#held) return;
+    for (const waiting of this.#waiting.values()) {
+      if (!waiting.sent) this.#send(waiting);
+      if (!this.#pipelined) return;
+    }
+  }
+
+  #send(waiting: Waiting): void {
+    waiting.sent = true;
+    this.#stream.write(waiting.line);
   }
 
   /** The other side could not parse a request and does not know which: any of those that were sent. */
   #unreadable({ class: errorClass, desc }: ErrorAnswer): void {
-    for (const [id, { command, reject }] of this.#pipelined ? [...this.#waiting] : [...this.#waiting].slice(0, 1)) {
-      if (id === this.#synchronizing) continue;
+    // It is what an earlier one had left.
+    if (this.#synchronizing !== undefined && this.#waiting.has(this.#synchronizing)) return;
+    for (const [id, { command, sent, reject }] of [...this.#waiting]) {
+      if (!sent) continue;
       this.#waiting.delete(id);
-      if (!this.#pipelined) this.#sendOldest();
       reject(new QmpError(command, errorClass, desc));
     }
+    this.#sendNext();
   }
 }

@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import type { Duplex, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { AgentLink } from './agent-link.js';
 import { ConsoleLog } from './console-log.js';
 import { GuestError, GuestPanicError, GuestTimeoutError, QemuExitError } from './errors.js';
 import { ExecPort } from './exec-port.js';
 import type { CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
-import { agentPortId, execPortCount, execPortName, inheritedFds } from './machine.js';
+import { agentPortId, execPortCount, execPortName, inheritedFds, programPorts, terminalPortId } from './machine.js';
 import type { QemuProcess } from './qemu-process.js';
-import { QmpClient } from './qmp.js';
+import { QmpClient, QmpError } from './qmp.js';
 import { RunningCommand, splitWaitStatus } from './running-command.js';
 import { joinTerminal } from './terminal.js';
 import { type AttachedFunction, deviceFor, hotplugBus, type MachineLayout } from './topology.js';
@@ -30,6 +31,10 @@ const lateFrameMs = 5_000;
 /** How soon the end of an interactive shell is noticed. */
 const SHELL_POLL_MS = 300;
 const killedCommandMs = 10_000;
+/** A guest may be sent to sleep with a wake-up that is some minutes off. */
+const SLEEP_MS = 600_000;
+/** An agent whose port works answers sooner, even on a busy host; one that is replaced without need does no harm. */
+const WAKE_ANSWER_MS = 5_000;
 
 interface Parts {
   process: QemuProcess;
@@ -48,9 +53,8 @@ export class RunningGuest implements Guest {
 
   readonly #process: QemuProcess;
   readonly #monitor: QmpClient;
-  readonly #agent: QmpClient;
+  readonly #agent: AgentLink;
   readonly #terminal: Duplex;
-  readonly #agentTimeoutMs: number;
   readonly #freePorts: ExecPort[];
   readonly #portWaiters: ((port: ExecPort) => void)[] = [];
   readonly #buses: Map<string, string>;
@@ -61,7 +65,6 @@ export class RunningGuest implements Guest {
   #rejectFailed: (error: Error) => void = () => {};
   #failure: Error | undefined;
   #closing = false;
-  #agentOpen = false;
   #panicTimer: NodeJS.Timeout | undefined;
   /** Rejects when the machine is reset under a running command. */
   #resetListeners = new Set<(error: Error) => void>();
@@ -70,7 +73,6 @@ export class RunningGuest implements Guest {
     this.#process = process;
     this.accel = accel;
     this.addedModules = addedModules;
-    this.#agentTimeoutMs = agentTimeoutMs;
     this.#failed = new Promise((_, reject) => {
       this.#rejectFailed = reject;
     });
@@ -79,7 +81,15 @@ export class RunningGuest implements Guest {
     this.#buses = new Map(layout.devices.map(({ id, bus }) => [id, bus ?? '']));
     const stream = (fd: number): Duplex => process.streams[fd - inheritedFds.qmp]!;
     this.#monitor = new QmpClient(stream(inheritedFds.qmp));
-    this.#agent = new QmpClient(stream(inheritedFds.agent), { pipelined: false });
+    this.#agent = new AgentLink({
+      client: new QmpClient(stream(inheritedFds.agent), { pipelined: false }),
+      ...{ answerMs: agentTimeoutMs, sleepMs: SLEEP_MS, wakeAnswerMs: WAKE_ANSWER_MS },
+      replug: () => this.#replugPorts(),
+      lost: (error) => {
+        for (const listener of [...this.#resetListeners]) listener(error);
+      },
+      consoleTail: () => this.#log.tail(),
+    });
     this.#terminal = stream(inheritedFds.terminal);
     this.#freePorts = Array.from(
       { length: execPortCount },
@@ -201,7 +211,7 @@ export class RunningGuest implements Guest {
     try {
       const environment = { TERM: process.env.TERM ?? 'linux' };
       const pid = await this.#startProgram('/bin/sh', ['-c', script], environment);
-      while (!(await this.#programState(pid)).exited) await delay(SHELL_POLL_MS);
+      while (!(await this.#programEnded(pid))) await delay(SHELL_POLL_MS);
     } finally {
       leave();
     }
@@ -265,38 +275,37 @@ export class RunningGuest implements Guest {
   #watchMonitor(): void {
     this.#monitor.on('GUEST_PANICKED', () => this.#panicked(false));
     this.#monitor.on('VSERPORT_CHANGE', ({ id, open }: { id: string; open: boolean }) => {
-      if (id !== agentPortId) return;
-      this.#agentOpen = open;
-      if (!open) this.#agentGone(new GuestError("The guest's agent ended.", this.#log.tail()));
-      this.#monitor.emit('agent', open);
+      if (id === agentPortId) this.#agent.agentChanged(open);
+      else if (id === terminalPortId) this.#agent.terminalChanged(open);
     });
     this.#monitor.on('RESET', () => {
       this.#log.clear();
-      this.#agentOpen = false;
-      this.#agentGone(new GuestError('The guest was reset while something ran in it.', ''));
+      this.#agent.machineReset();
     });
   }
 
-  /** Everything that was asked of the agent, and all it had started, is lost. */
-  #agentGone(error: Error): void {
-    this.#agent.fail(error);
-    for (const listener of [...this.#resetListeners]) listener(error);
+  /** The guest's programs find them again by their names, and what was on its way to them waits in QEMU. */
+  async #replugPorts(): Promise<void> {
+    for (const port of programPorts) {
+      const gone = this.#deviceGone(port.id);
+      try {
+        await this.qmp('device_del', { id: port.id });
+        await this.#orFailure(gone.promise);
+      } finally {
+        gone.stop();
+      }
+      await this.qmp('device_add', { ...port });
+    }
   }
 
   async #agentReady(deadline: number): Promise<void> {
-    const opened = async () => {
-      while (!this.#agentOpen) await once(this.#monitor, 'agent');
-      await this.#agent.synchronize();
-    };
-    await this.#orFailure(this.#within(opened(), deadline - Date.now(), "the guest's agent"));
+    await this.#orFailure(this.#within(this.#agent.ready(), deadline - Date.now(), "the guest's agent"));
   }
 
   /** One command of the agent. A guest that does not answer is ended as hung. */
   async #askAgent(command: string, args: Record<string, unknown>): Promise<unknown> {
     try {
-      return await this.#orFailure(
-        this.#within(this.#agent.execute(command, args), this.#agentTimeoutMs, 'an answer of the hung guest'),
-      );
+      return await this.#orFailure(this.#agent.ask(command, args));
     } catch (error) {
       if (error instanceof GuestTimeoutError) await this.#fail(error);
       throw error;
@@ -315,8 +324,25 @@ export class RunningGuest implements Guest {
     return (answer as { pid: number }).pid;
   }
 
-  async #programState(pid: number): Promise<{ exited: boolean; exitcode?: number }> {
-    return (await this.#askAgent('guest-exec-status', { pid })) as { exited: boolean; exitcode?: number };
+  async #programEnded(pid: number): Promise<boolean> {
+    try {
+      return ((await this.#askAgent('guest-exec-status', { pid })) as { exited: boolean }).exited;
+    } catch (error) {
+      // An agent that was started anew knows nothing of what its predecessor had started.
+      if (error instanceof QmpError) return !(await this.#processExists(pid));
+      throw error;
+    }
+  }
+
+  async #processExists(pid: number): Promise<boolean> {
+    try {
+      const handle = await this.#askAgent('guest-file-open', { path: `/proc/${pid}/stat` });
+      await this.#askAgent('guest-file-close', { handle });
+      return true;
+    } catch (error) {
+      if (error instanceof QmpError) return false;
+      throw error;
+    }
   }
 
   async #runOn(port: ExecPort, argv: readonly string[], options: RunOptions): Promise<RunResult> {
@@ -346,7 +372,7 @@ export class RunningGuest implements Guest {
       for (;;) {
         await Promise.race([delay(watchIntervalMs), command.exit.catch(() => {})]);
         const finished = command.finished;
-        if ((await this.#programState(agentPid)).exited) break;
+        if (await this.#programEnded(agentPid)) break;
         // It has sent its last frame and is about to end.
         if (finished) await delay(50);
       }
