@@ -56,6 +56,7 @@ function connect(limits: Partial<AgentLimits> = {}) {
   const agent = new FakeAgent();
   const lost: string[] = [];
   let replugs = 0;
+  let naps = 0;
   const link: AgentLink = new AgentLink({
     client: new QmpClient(agent, { pipelined: false }),
     ...{ answerMs: LONG_MS, sleepMs: LONG_MS, wakeAnswerMs: LONG_MS, ...limits },
@@ -67,6 +68,9 @@ function connect(limits: Partial<AgentLimits> = {}) {
       link.agentChanged(true);
     },
     lost: (error) => lost.push(error.message),
+    awake: () => {
+      naps++;
+    },
     consoleTail: () => '',
   });
   link.agentChanged(true);
@@ -81,7 +85,7 @@ function connect(limits: Partial<AgentLimits> = {}) {
     link.terminalChanged(true);
     link.agentChanged(true);
   };
-  return { agent, link, lost, sleep, wake, replugs: () => replugs };
+  return { agent, link, lost, sleep, wake, replugs: () => replugs, naps: () => naps };
 }
 
 describe('AgentLink', () => {
@@ -112,7 +116,7 @@ describe('AgentLink', () => {
   });
 
   it('keeps what is asked of a sleeping guest until it is awake', async () => {
-    const { agent, link, sleep, wake } = connect();
+    const { agent, link, sleep, wake, naps } = connect();
     sleep();
     const answers = [link.ask('first', {}), link.ask('second', {})];
     assert.ok(link.asleep);
@@ -126,6 +130,7 @@ describe('AgentLink', () => {
     agent.answer(1, 2);
     assert.equal(await answers[1], 2);
     assert.ok(!link.asleep);
+    assert.equal(naps(), 1);
   });
 
   it('does not count the sleep as time that the agent took', async () => {

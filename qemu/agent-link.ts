@@ -18,6 +18,8 @@ interface Parts extends AgentLimits {
   readonly replug: () => Promise<void>;
   /** All that the agent had started is lost. */
   readonly lost: (error: Error) => void;
+  /** The guest has slept and is awake again. */
+  readonly awake: () => void;
   readonly consoleTail: () => string;
 }
 
@@ -138,6 +140,7 @@ export class AgentLink extends EventEmitter {
       this.#asleep = false;
       client.release();
       this.emit('change');
+      this.#parts.awake();
     } else if (!this.#replugged) {
       this.#replugged = true;
       // QEMU's end is told by whoever watches QEMU; anything else by the guest that does not wake up.

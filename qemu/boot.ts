@@ -14,6 +14,10 @@ import { layOutFunctions } from './topology.js';
 
 const streamCount = inheritedFds.firstExecPort - inheritedFds.qmp + execPortCount;
 
+/** Linux's net/9p/trans_virtio.c has no freeze and no restore: its queue is gone after the device's reset. */
+const SHARE_LOST =
+  'The guest has slept and is awake again. Its shared folder is not: what touches /mnt/share waits for ever.';
+
 /**
  * Boots a guest, waits for its agent and for udev to have loaded the drivers.
  * @throws GuestError (panic, time-out, QEMU's end) with the tail of the console; QEMU is gone by then.
@@ -43,7 +47,10 @@ export async function bootGuest(options: BootOptions): Promise<Guest> {
     const process = await QemuProcess.start(qemu, args, streamCount);
     const addedModules = kernelModuleNames(options.extraFiles ?? []);
     const { agentTimeoutMs = 60_000 } = options;
-    const guest = new RunningGuest({ process, accel, layout, addedModules, agentTimeoutMs, log });
+    const awake = () => {
+      if (options.shareDir !== undefined) options.onProgress?.(SHARE_LOST);
+    };
+    const guest = new RunningGuest({ process, accel, layout, addedModules, agentTimeoutMs, log, awake });
     const end = () => guest.kill();
     options.abort?.addEventListener('abort', end);
     if (options.abort?.aborted) await end();

@@ -43,6 +43,8 @@ interface Parts {
   addedModules: readonly string[];
   agentTimeoutMs: number;
   log: Writable | undefined;
+  /** Called whenever the guest has slept and is awake again. */
+  awake: () => void;
 }
 
 export class RunningGuest implements Guest {
@@ -69,7 +71,7 @@ export class RunningGuest implements Guest {
   /** Rejects when the machine is reset under a running command. */
   #resetListeners = new Set<(error: Error) => void>();
 
-  constructor({ process, accel, layout, addedModules, agentTimeoutMs, log }: Parts) {
+  constructor({ process, accel, layout, addedModules, agentTimeoutMs, log, awake }: Parts) {
     this.#process = process;
     this.accel = accel;
     this.addedModules = addedModules;
@@ -88,6 +90,7 @@ export class RunningGuest implements Guest {
       lost: (error) => {
         for (const listener of [...this.#resetListeners]) listener(error);
       },
+      awake,
       consoleTail: () => this.#log.tail(),
     });
     this.#terminal = stream(inheritedFds.terminal);
