@@ -1,5 +1,6 @@
 /** Suspend and resume, with every kind of function: `npm run test:guest`. */
 import assert from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   type AllowedComplaint,
   assertCleanKernelLog,
@@ -15,27 +16,70 @@ import {
   driverReady as adapterReady,
   pingPong,
   portsActive,
-  RDMA_GUEST,
   rdmaDeviceNames,
 } from '../../plugins/rdma/test/guest-kit.js';
 
+const POLL_MS = 100;
+const LAST_LINES = 5;
 const ALLOWED: AllowedComplaint[] = [];
 
-/** Each function's stock driver moves data and is told of it by interrupts. */
+/** Each function's driver moves data and is told of it by interrupts. */
 async function allWork(guest: Guest): Promise<void> {
+  await operational(guest);
+  await passes(guest, 'hl-test 0 1');
+  await allButHabanaWork(guest);
+}
+
+async function allButHabanaWork(guest: Guest): Promise<void> {
   await sh(guest, 'example-copy /dev/ghostbus-example0');
   await gpuReady(guest, 1);
   await sh(guest, 'amdgpu-copy --bytes 64K');
-  await operational(guest);
-  await passes(guest, 'hl-test 0 1');
   await portsActive(guest, 1);
   const [adapter] = await rdmaDeviceNames(guest);
   await pingPong(guest, 'ibv_rc_pingpong -c', adapter!, adapter!);
 }
 
-/** What the guest's kernel says of itself between two of its lines. */
 async function suspends(guest: Guest): Promise<number> {
   return (await guest.dmesg()).split('PM: suspend exit').length - 1;
+}
+
+/** Writes `state` to /sys/power/state and wakes the guest up as soon as it is asleep; fails when it does not sleep. */
+async function sleepsUntil(
+  guest: Guest,
+  state: string,
+  { isAsleep, wakeUp }: { isAsleep: () => Promise<boolean>; wakeUp: () => Promise<unknown> },
+): Promise<void> {
+  let ended = false;
+  const slept = sh(guest, `echo ${state} > /sys/power/state`).finally(() => {
+    ended = true;
+  });
+  // Awaited below, after what may take long.
+  slept.catch(() => {});
+  while (!ended && !(await isAsleep())) await delay(POLL_MS);
+  if (!ended) await wakeUp();
+  await slept;
+}
+
+/** Goes to sleep by suspend-to-idle; the power button wakes it up once the kernel says that it sleeps. */
+async function sleepsUntilButton(guest: Guest): Promise<void> {
+  await sh(
+    guest,
+    `modprobe button; echo none > /sys/power/pm_test
+     echo N > /sys/module/printk/parameters/console_suspend; echo 1 > /sys/power/pm_debug_messages; dmesg -n debug`,
+  );
+  await sleepsUntil(guest, 'freeze', {
+    isAsleep: async () => guest.consoleTail(LAST_LINES).includes('suspend-to-idle'),
+    wakeUp: () => guest.qmp('system_powerdown'),
+  });
+  await sh(guest, 'dmesg -n warn; echo 0 > /sys/power/pm_debug_messages');
+}
+
+/** Goes to sleep by ACPI S3, where everything but memory loses its power; QEMU wakes it up. */
+async function sleepsUntilWoken(guest: Guest): Promise<void> {
+  await sleepsUntil(guest, 'mem', {
+    isAsleep: async () => ((await guest.qmp('query-status')) as { status: string }).status === 'suspended',
+    wakeUp: () => guest.qmp('system_wakeup'),
+  });
 }
 
 async function sleepsAndWakes({ guest, emulator, log }: TestMachine & { guest: Guest }): Promise<void> {
@@ -60,6 +104,15 @@ async function sleepsAndWakes({ guest, emulator, log }: TestMachine & { guest: G
   assert.equal(await suspends(guest), 1);
   await allWork(guest);
 
+  await sleepsUntilButton(guest);
+  assert.equal(await suspends(guest), 2);
+  await allWork(guest);
+
+  await sh(guest, 'rmmod habanalabs');
+  await sleepsUntilWoken(guest);
+  assert.equal(await suspends(guest), 3);
+  await allButHabanaWork(guest);
+
   for (const { broken } of await emulator.state()) assert.equal(broken, undefined);
   await assertCleanKernelLog(guest, ALLOWED);
   assert.deepEqual(log.complaints, []);
@@ -69,10 +122,7 @@ async function sleepsAndWakes({ guest, emulator, log }: TestMachine & { guest: G
 for (const kernel of KERNELS) {
   describe(`suspend and resume, kernel ${kernel}`, () => {
     it('leaves commands, functions and their drivers as they were', async () => {
-      await withGuest(
-        { kernel, devices: ['example', 'gpu', 'habana', 'rdma'], packages: RDMA_GUEST.packages },
-        sleepsAndWakes,
-      );
+      await withGuest({ kernel, devices: ['example', 'gpu', 'habana', 'rdma'] }, sleepsAndWakes);
     });
   });
 }
