@@ -33,8 +33,8 @@ const MS_PER_S = 1000;
  * end, and both closing is a suspend, after which everything that ran runs on. What the agent was sent and had not read
  * is lost then, and is sent again.
  *
- * Linux 7.3 asks for the ports' state before it makes room for the answer (virtcons_restore): for such a guest they stay
- * shut, and whoever writes to one waits for ever. They are plugged in anew.
+ * Linux 7.3 asks for the ports' state before it makes room for the answer (virtcons_restore): for such a guest they
+ * stay shut, and whoever writes to one waits for ever. They are plugged in anew.
  */
 export class AgentLink extends EventEmitter {
   readonly #parts: Parts;

@@ -393,12 +393,19 @@ export class RunningGuest implements Guest {
     const reason = new GuestTimeoutError(text, this.#log.tail());
     command.willBeKilled(reason);
     try {
-      if (command.pid !== undefined) await this.#startProgram('/usr/bin/kill', ['-KILL', '--', `-${command.pid}`]);
+      if (command.pid !== undefined) await this.#signalSession(command.pid);
       await Promise.race([delay(killedCommandMs), command.exit.catch(() => {})]);
     } catch {
       // The guest itself is gone; the time-out is told all the same.
     }
     command.lost(reason);
+  }
+
+  /** A guest that sleeps will do it when it wakes up, which nobody waits for. */
+  async #signalSession(pid: number): Promise<void> {
+    const started = this.#startProgram('/usr/bin/kill', ['-KILL', '--', `-${pid}`]);
+    if (this.#agent.asleep) started.catch(() => {});
+    else await started;
   }
 
   #takePort(): Promise<ExecPort> {
