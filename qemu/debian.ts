@@ -106,45 +106,56 @@ export async function makeDebianRoot(request: DebianRootRequest): Promise<void> 
   // Without a preference apt would take the newest version of everything.
   const preferred = request.preferBackports ? backportsSuite : guestSuite;
   if (request.preferBackports || suites.length > 2) settings.push(`APT::Default-Release "${preferred}";`);
-  const common = [
+  const sources = suites.map((suite) => `deb ${mirror} ${suite} main\n`).join('');
+  const announces =
+    request.onProgress !== undefined &&
+    request.state === 'configured' &&
+    request.packages.some((name) => name.includes('/'));
+  const args = [
+    `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
     '--architectures=amd64',
     '--format=tar',
     '--aptopt=APT::Install-Recommends "false";',
     ...settings.map((setting) => `--aptopt=${setting}`),
-    `--include=${request.packages.join(',')}`,
-  ];
-  const sources = suites.map((suite) => `deb ${mirror} ${suite} main\n`).join('');
-  await announceFurther(request, [...common, guestSuite, request.tarPath, '-'], sources);
-  const args = [
-    `--variant=${request.state === 'unpacked' ? 'extract' : 'essential'}`,
-    ...common,
     ...['doc', 'man', 'locale', 'info'].map((folder) => `--dpkgopt=path-exclude=/usr/share/${folder}/*`),
     // dpkg makes the folders above a pattern only when its first wildcard follows the package's own folder.
     ...(request.documentation ?? []).map((name) => `--dpkgopt=path-include=/usr/share/doc/${name}/*`),
+    ...(announces ? [simulationHook(request.packages)] : []),
+    `--include=${request.packages.join(',')}`,
     guestSuite,
     request.tarPath,
     '-',
   ];
-  await runCommand('mmdebstrap', args, { input: sources }).catch((error: unknown) => {
+  const onStderr = announces ? simulationReader(request) : undefined;
+  await runCommand('mmdebstrap', args, { input: sources, onStderr }).catch((error: unknown) => {
     throw explainFailure(error, request.packages);
   });
 }
 
+/** A line that ends what the simulation prints. */
+const SIMULATED = 'ghostbus: simulated';
+
 /**
- * Says what packages of named suites bring with them. A simulation takes some seconds and installs nothing; one that
- * fails tells nothing, since it is pickier than an installation (mmdebstrap(1)), which says why if it fails, too.
+ * Has apt say what it is about to install, once the essential packages are there: without them it would find other
+ * solutions, or none. Why there is none is for the installation to say.
  */
-async function announceFurther(
-  { packages, state, onProgress }: DebianRootRequest,
-  args: readonly string[],
-  sources: string,
-): Promise<void> {
-  if (onProgress === undefined || state !== 'configured' || !packages.some((name) => name.includes('/'))) return;
-  const simulation = ['--simulate', '--verbose', '--variant=extract', ...args];
-  // apt's own lines come with mmdebstrap's messages, on standard error.
-  const script = 'exec mmdebstrap "$@" 2>&1';
-  const told = await runCommand('sh', ['-c', script, 'sh', ...simulation], { input: sources }).catch(() => '');
-  for (const further of furtherPackages(told, packages, guestRelease)) onProgress(describeFurther(further));
+function simulationHook(packages: readonly string[]): string {
+  const names = packages.map((name) => `'${name.replaceAll("'", "'\\''")}'`).join(' ');
+  const simulate = `APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --simulate install ${names} 2>/dev/null`;
+  return `--essential-hook=${simulate} | grep '^Inst ' >&2; echo '${SIMULATED}' >&2`;
+}
+
+/** Takes mmdebstrap's messages, and says what packages of named suites bring with them. */
+function simulationReader({ packages, onProgress }: DebianRootRequest): (text: string) => void {
+  let seen = '';
+  let done = false;
+  return (text) => {
+    if (done) return;
+    seen += text;
+    done = seen.split('\n').slice(0, -1).includes(SIMULATED);
+    if (!done) return;
+    for (const further of furtherPackages(seen, packages, guestRelease)) onProgress?.(describeFurther(further));
+  };
 }
 
 function explainFailure(error: unknown, packages: readonly string[]): unknown {

@@ -18,6 +18,8 @@ export interface CommandOptions {
   input?: string;
   env?: NodeJS.ProcessEnv;
   timeoutMs?: number;
+  /** Is given standard error as it comes. */
+  onStderr?: ((text: string) => void) | undefined;
 }
 
 const outputTailBytes = 16 * 1024;
@@ -38,7 +40,9 @@ export function runCommand(program: string, args: readonly string[], options: Co
     const stdout: Buffer[] = [];
     let tail = '';
     const keepTail = (chunk: Buffer) => {
-      tail = (tail + chunk.toString()).slice(-outputTailBytes);
+      const text = chunk.toString();
+      tail = (tail + text).slice(-outputTailBytes);
+      options.onStderr?.(text);
     };
     child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk));
     child.stderr?.on('data', keepTail);
