@@ -5,7 +5,7 @@
  * One character device per function, /dev/ghostbus-exampleN. GBX_IOC_COPY runs one copy and sleeps until its interrupt;
  * read() and write() reach the device memory through the CPU's mapping of BAR2. On request the end of it
  * becomes pages that other drivers can do DMA to. The file is in the order in which things happen: talk to the
- * engine, copy, file operations, reset, pages, probe.
+ * engine, copy, file operations, reset, sleep, pages, probe.
  */
 #include <linux/capability.h>
 #include <linux/dma-mapping.h>
@@ -20,6 +20,7 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
+#include <linux/pm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
@@ -366,6 +367,29 @@ static const struct pci_error_handlers gbx_error_handlers = {
 	.reset_done = gbx_reset_done,
 };
 
+/* --- sleep: processes are frozen, so that no copy is under way --- */
+
+static int gbx_suspend(struct device *device)
+{
+	struct gbx *gbx = dev_get_drvdata(device);
+
+	gbx_stop(gbx);
+	return 0;
+}
+
+/* The engine may have lost its power, and the contents of its memory with it. */
+static int gbx_resume(struct device *device)
+{
+	struct gbx *gbx = dev_get_drvdata(device);
+	int error = gbx_start(gbx);
+
+	if (error)
+		gbx->alive = false;
+	return error;
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(gbx_pm_ops, gbx_suspend, gbx_resume);
+
 /* --- pages: what an NVMe drive does with its controller memory buffer (drivers/nvme/host/pci.c nvme_map_cmb) --- */
 
 /*
@@ -579,6 +603,7 @@ static struct pci_driver gbx_driver = {
 	.probe = gbx_probe,
 	.remove = gbx_remove,
 	.err_handler = &gbx_error_handlers,
+	.driver.pm = pm_sleep_ptr(&gbx_pm_ops),
 };
 module_pci_driver(gbx_driver);
 
