@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
+import { cacheReport, pruneReport } from '../emulator/cli/cache-report.js';
 import { findings } from '../emulator/cli/host-checks.js';
 import { pluginDescriptions } from '../emulator/cli/plugin-description.js';
 import { serveFacts } from '../emulator/cli/serve-facts.js';
@@ -17,6 +18,8 @@ export const SCHEMAS_FOLDER = fileURLToPath(new URL('../../docs/schemas', import
 
 /** By file name, without its ending. */
 export const SCHEMAS = {
+  cache: cacheReport,
+  'cache-prune': pruneReport,
   'ctl-state': z.array(functionState).readonly().meta({ title: 'ghostbus ctl all state' }),
   devices: pluginDescriptions,
   doctor: findings,

@@ -134,7 +134,7 @@ export async function programPaths(sources: readonly string[]): Promise<string[]
 async function buildProgram(program: ProgramSources, options: GuestBuildOptions): Promise<GuestFile> {
   const { name, main, files, flags } = program;
   const { buildPackages, onProgress } = options;
-  const folder = await cachedFolder('program', { recipe: 2, main, flags, files: [...files] }, async (target) => {
+  const build = async (target: string) => {
     const root = await compilerRoot(buildPackages, onProgress);
     onProgress?.(`Compiling ${main} for the guest`);
     await withScratchFolder(root, async (outside, inside) => {
@@ -144,7 +144,9 @@ async function buildProgram(program: ProgramSources, options: GuestBuildOptions)
       });
       await cp(join(outside, name), join(target, name));
     });
-  });
+  };
+  const inputs = { recipe: 2, main, flags, files: [...files] };
+  const folder = await cachedFolder('program', inputs, build, { description: main, onProgress });
   return { path: `/usr/local/bin/${name}`, mode: 0o755, contents: await readFile(join(folder, name)) };
 }
 
@@ -164,17 +166,20 @@ async function buildModules(folders: readonly string[], options: GuestBuildOptio
   for (const folder of folders) {
     const sources = await sourceFiles(folder);
     const inputs = { recipe: 2, kernel, sources: [...sources] };
-    built.push(
-      await cachedFolder('module', inputs, async (target) => {
-        onProgress?.(`Compiling the kernel module in ${folder}`);
-        await makeModule(make, sources, target);
-      }),
-    );
+    const build = async (target: string) => {
+      onProgress?.(`Compiling the kernel module in ${folder}`);
+      await makeModule(make, sources, target);
+    };
+    const description = `${folder} for ${image.kernelRelease}`;
+    built.push(await cachedFolder('module', inputs, build, { description, onProgress }));
   }
-  const index = await cachedFolder('module-index', { recipe: 1, kernel, built }, async (target) => {
+  const indexInputs = { recipe: 1, kernel, built };
+  const buildIndex = async (target: string) => {
     onProgress?.('Indexing the kernel modules');
     await indexModules(image, built, target);
-  });
+  };
+  const description = `for ${built.length} modules and ${image.kernelRelease}`;
+  const index = await cachedFolder('module-index', indexInputs, buildIndex, { description, onProgress });
   const files = await Promise.all([...built, index].map((folder) => moduleFiles(folder, image.kernelRelease)));
   return files.flat();
 }

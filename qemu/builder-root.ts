@@ -15,7 +15,7 @@ const basePackages: readonly string[] = ['gcc', 'libc6-dev', 'make'];
  */
 export async function compilerRoot(packages: readonly string[] = [], onProgress?: Progress): Promise<string> {
   const compilerPackages = mergePackages(basePackages, packages);
-  return cachedFolder('compiler', { recipe: 3, compilerPackages }, async (target) => {
+  const build = async (target: string) => {
     onProgress?.("Making a folder with the guest's compiler from Debian packages (once)");
     const tarPath = `${target}.tar`;
     try {
@@ -25,7 +25,9 @@ export async function compilerRoot(packages: readonly string[] = [], onProgress?
     } finally {
       await rm(tarPath, { force: true });
     }
-  });
+  };
+  const description = compilerPackages.join(' ');
+  return cachedFolder('compiler', { recipe: 3, compilerPackages }, build, { description, onProgress });
 }
 
 /**
@@ -39,7 +41,7 @@ export async function kernelBuildRoot(
 ): Promise<string> {
   const compiler = await compilerRoot(packages, onProgress);
   const name = `linux-headers-${release}`;
-  return cachedFolder('kernel-headers', { recipe: 1, compiler, name }, async (target) => {
+  const build = async (target: string) => {
     onProgress?.(`Fetching the headers of kernel ${release} (once)`);
     const tarPath = `${target}.tar`;
     try {
@@ -55,7 +57,9 @@ export async function kernelBuildRoot(
     } finally {
       await rm(tarPath, { force: true });
     }
-  });
+  };
+  const description = `compiler and headers of ${release}`;
+  return cachedFolder('kernel-headers', { recipe: 1, compiler, name }, build, { description, onProgress });
 }
 
 /**

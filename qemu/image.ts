@@ -46,7 +46,7 @@ export async function ensureImage(options: ImageOptions): Promise<GuestImage> {
     kernelPath: kernel.bzImagePath,
     kernelRelease: kernel.release,
     kernel: options.kernel,
-    initrdPath: await ensureInitrd(kernel, userland),
+    initrdPath: await ensureInitrd(kernel, userland, options.onProgress),
     userlandPath: userland.imagePath,
     modulesPath: kernel.modulesPath,
   };
@@ -65,15 +65,17 @@ function resolveMergedUsr(path: string): string {
   return path.replace(/^\/(?:lib|lib64|bin|sbin)\//, '/usr$&');
 }
 
-async function ensureInitrd(kernel: GuestKernel, userland: Userland): Promise<string> {
+async function ensureInitrd(kernel: GuestKernel, userland: Userland, onProgress?: Progress): Promise<string> {
   const files = await initrdFiles(kernel, userland);
   const inputs = files.map(({ path, mode, contents }) => [
     path,
     mode,
     contentHash(Buffer.from(contents).toString('base64')),
   ]);
-  const folder = await cachedFolder('initrd', { recipe: 1, inputs }, async (target) => {
-    await writeFile(join(target, 'initrd'), writeCpio(files));
+  const build = (target: string) => writeFile(join(target, 'initrd'), writeCpio(files));
+  const folder = await cachedFolder('initrd', { recipe: 1, inputs }, build, {
+    description: `for ${kernel.release}`,
+    onProgress,
   });
   return join(folder, 'initrd');
 }

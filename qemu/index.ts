@@ -9,7 +9,19 @@ export {
 export { bootGuest } from './boot.js';
 export { buildGuestPrograms, type GuestBuildOptions } from './build-guest.js';
 export { kernelHeaderTree } from './builder-root.js';
-export { cacheFolder } from './cache.js';
+export { cacheFolder } from './cache-entry.js';
+export {
+  CACHE_STATES,
+  type CacheEntry,
+  cacheNames,
+  defaultRules,
+  listCache,
+  type PruneRule,
+  pruneCache,
+  removeRemains,
+  SNAPSHOT_LIMIT_VARIABLE,
+  snapshotLimit,
+} from './cache-prune.js';
 export { findMirror, hostPackages, mergePackages } from './debian.js';
 export { GuestError, GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from './errors.js';
 export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunResult } from './guest.js';

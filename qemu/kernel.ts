@@ -51,22 +51,25 @@ export interface KernelTree {
  * @throws HostSetupError saying what is missing from a kernel of the user's own.
  */
 export async function ensureKernel(choice: string, onProgress?: Progress): Promise<GuestKernel> {
-  const packageName = isDebianKernel(choice) ? debianPackages[choice] : undefined;
-  const folder =
-    packageName === undefined
-      ? await userKernel(choice, onProgress)
-      : await cachedFolder('kernel', { recipe: RECIPE, packageName }, async (target) => {
-          onProgress?.(`Fetching Debian's ${choice} kernel (once)`);
-          const root = join(target, 'root');
-          await mkdir(root);
-          const tarPath = join(target, 'root.tar');
-          await makeDebianRoot({ packages: [packageName], state: 'unpacked', tarPath });
-          await unpackTar(tarPath, root);
-          await rm(tarPath);
-          await packKernel(await findKernelTree(root), target, onProgress);
-          await rm(root, { recursive: true });
-        });
-  return readPackedKernel(folder);
+  const folder = isDebianKernel(choice) ? debianKernel(choice, onProgress) : userKernel(choice, onProgress);
+  return readPackedKernel(await folder);
+}
+
+async function debianKernel(choice: DebianKernel, onProgress?: Progress): Promise<string> {
+  const packageName = debianPackages[choice];
+  const build = async (target: string) => {
+    onProgress?.(`Fetching Debian's ${choice} kernel (once)`);
+    const root = join(target, 'root');
+    await mkdir(root);
+    const tarPath = join(target, 'root.tar');
+    await makeDebianRoot({ packages: [packageName], state: 'unpacked', tarPath });
+    await unpackTar(tarPath, root);
+    await rm(tarPath);
+    await packKernel(await findKernelTree(root), target, onProgress);
+    await rm(root, { recursive: true });
+  };
+  const description = `Debian's ${choice} kernel`;
+  return cachedFolder('kernel', { recipe: RECIPE, packageName }, build, { description, onProgress });
 }
 
 async function userKernel(path: string, onProgress?: Progress): Promise<string> {
@@ -75,7 +78,9 @@ async function userKernel(path: string, onProgress?: Progress): Promise<string> 
   const marks = [tree.bzImagePath, tree.modulesFolder, join(tree.modulesFolder, 'modules.order')].concat(config);
   const states = await Promise.all(marks.map((mark) => stat(mark).catch(() => undefined)));
   const inputs = states.map((state, index) => [marks[index], state?.size, state?.mtimeMs]);
-  return cachedFolder('kernel', { recipe: RECIPE, inputs }, (target) => packKernel(tree, target, onProgress));
+  const build = (target: string) => packKernel(tree, target, onProgress);
+  const description = `${tree.release} of ${path}`;
+  return cachedFolder('kernel', { recipe: RECIPE, inputs }, build, { description, onProgress });
 }
 
 /** @throws HostSetupError saying what is missing. */

@@ -50,14 +50,16 @@ export async function findQemu(options: FindQemuOptions = {}): Promise<Qemu> {
 }
 
 async function privateQemu(onProgress?: Progress): Promise<Qemu> {
-  const folder = await cachedFolder('qemu', { recipe: 2 }, async (target) => {
+  const build = async (target: string) => {
     onProgress?.('Unpacking a private QEMU from Debian packages (once)');
     const tarPath = join(target, 'root.tar');
     await makeDebianRoot({ packages: ['qemu-system-x86'], state: 'unpacked', preferBackports: true, tarPath });
     await unpackTar(tarPath, target);
     await rm(tarPath);
     await writeFile(join(target, programName), launcher, { mode: 0o755 });
-  });
+  };
+  const description = "Debian's QEMU";
+  const folder = await cachedFolder('qemu', { recipe: 2 }, build, { description, onProgress });
   const program = join(folder, programName);
   const version = await probeQemu([program]);
   if (version === undefined) {

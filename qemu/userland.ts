@@ -39,7 +39,7 @@ export async function ensureUserland({
 }: UserlandOptions): Promise<Userland> {
   const all = mergePackages(basePackages, packages);
   const inputs = { recipe: 2, packages: all, ...(documentation.length > 0 && { documentation }) };
-  const folder = await cachedFolder('userland', inputs, async (target) => {
+  const build = async (target: string) => {
     onProgress?.(`Making the guest's user space from Debian packages (once)`);
     const tarPath = join(target, 'root.tar');
     await makeDebianRoot({ packages: all, documentation, state: 'configured', tarPath, onProgress });
@@ -47,7 +47,9 @@ export async function ensureUserland({
     onProgress?.(`Packing the guest's user space`);
     await packTar(tarPath, join(target, 'userland.squashfs'));
     await rm(tarPath);
-  });
+  };
+  const description = `with ${packages.join(' ') || 'nothing added'}`;
+  const folder = await cachedFolder('userland', inputs, build, { description, onProgress });
   return { imagePath: join(folder, 'userland.squashfs'), busyboxPath: join(folder, 'usr/bin/busybox') };
 }
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 import { InterruptedError, statusOfError, UsageError } from '../../session/exit-status.js';
+import { cacheCommand } from './commands/cache.js';
 import { ctlCommand } from './commands/ctl.js';
 import { devicesCommand } from './commands/devices.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -31,6 +32,7 @@ function commandLine(argv: readonly string[]): Argv {
     .command(devicesCommand)
     .command(doctorCommand)
     .command(prepareCommand)
+    .command(cacheCommand)
     .command(ctlCommand)
     .demandCommand(1, 'no command given; `ghostbus --help` lists them')
     .strict()

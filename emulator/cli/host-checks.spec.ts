@@ -42,7 +42,15 @@ describe('doctor', () => {
     const folder = mkdtempSync(join(tmpdir(), 'spec-'));
     try {
       assert.equal(checkCache(join(folder, 'absent')).verdict, 'note');
-      for (const name of ['kernel-1', 'kernel-1.lock', 'kernel-2.unfinished', 'qemu-1']) mkdirSync(join(folder, name));
+      const hash = '0123456789abcdef0123';
+      const names = [
+        `kernel-${hash}`,
+        `kernel-headers-${hash}`,
+        `userland-${hash}.unfinished`,
+        `qemu-${hash}`,
+        'locks',
+      ];
+      for (const name of names) mkdirSync(join(folder, name));
       assert.match(checkCache(folder).detail, /1 kernels, 0 user spaces, 1 QEMU/);
     } finally {
       rmSync(folder, { recursive: true });

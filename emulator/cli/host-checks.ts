@@ -1,11 +1,11 @@
 /** What this host has and lacks of what ghostbus needs; one function per question. */
 
 import { execFile } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
-import { cacheFolder, findMirror, findQemu, hostPackages, kvmRunsKernel } from '../../qemu/index.js';
+import { cacheFolder, cacheNames, findMirror, findQemu, hostPackages, kvmRunsKernel } from '../../qemu/index.js';
 
 const execute = promisify(execFile);
 
@@ -120,10 +120,10 @@ export async function checkKvm(path = '/dev/kvm'): Promise<Finding> {
 /** Undefined while the cache has no QEMU and kernel to try with. */
 async function tryKernelUnderKvm(): Promise<boolean | undefined> {
   const folder = cacheFolder();
-  const entries = entriesOf(folder);
-  const kernel = entries.find((name) => name.startsWith('kernel-'));
-  if (kernel === undefined || !entries.some((name) => name.startsWith('qemu-'))) return undefined;
-  return kvmRunsKernel(await findQemu(), join(folder, kernel, 'bzImage'));
+  const entries = cacheNames(folder);
+  const kernel = entries.find(({ kind }) => kind === 'kernel');
+  if (kernel === undefined || !entries.some(({ kind }) => kind === 'qemu')) return undefined;
+  return kvmRunsKernel(await findQemu(), join(folder, kernel.name, 'bzImage'));
 }
 
 /** @param folder The cache folder; it need not exist. */
@@ -134,7 +134,7 @@ function checkDisk(folder: string = cacheFolder()): Finding {
   const { bavail, bsize } = statfsSync(existing);
   const freeBytes = bavail * bsize;
   const detail = `${(freeBytes / 2 ** 30).toFixed(1)} GiB free for ${folder}`;
-  const cached = entriesOf(folder).length > 0;
+  const cached = cacheNames(folder).length > 0;
   if (cached || freeBytes >= CACHE_BYTES_NEEDED) return { what, verdict: 'good', detail };
   const remedy = `free ${CACHE_BYTES_NEEDED / 2 ** 30} GiB there, or set XDG_CACHE_HOME to a folder on another disk`;
   return { what, verdict: 'missing', detail, remedy };
@@ -142,18 +142,13 @@ function checkDisk(folder: string = cacheFolder()): Finding {
 
 export function checkCache(folder: string = cacheFolder()): Finding {
   const what = 'images';
-  const entries = entriesOf(folder);
-  const count = (kind: string) => entries.filter((name) => name.startsWith(`${kind}-`)).length;
+  const entries = cacheNames(folder);
+  const count = (kind: string) => entries.filter((entry) => entry.kind === kind).length;
   const detail =
     entries.length === 0
       ? `none in ${folder} yet; the first run makes them, which takes some minutes`
       : `${folder} has ${count('kernel')} kernels, ${count('userland')} user spaces, ${count('qemu')} QEMU`;
   return { what, verdict: entries.length === 0 ? 'note' : 'good', detail };
-}
-
-function entriesOf(folder: string): string[] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder).filter((name) => !/\.(lock|unfinished)$/.test(name));
 }
 
 /** All of them, in the order of a set-up. */
