@@ -181,8 +181,8 @@ export async function pruneCache(root: string, rule: PruneRule, dryRun = false):
 /**
  * Removes an entry as it was listed, unless somebody makes it or has used it since. Users do not lock an entry, which
  * would cost each boot dozens of locks. They say that they use it, then touch its stamp; here the stamp is taken away,
- * then the users are looked at. So a user either was seen, or missed the stamp: that one waits for the lock that is held
- * here, and looks again.
+ * then the users are looked at. So a user either was seen, or missed the stamp: that one waits for the lock that is
+ * held here, and looks again.
  * @returns whether it is gone
  */
 export async function removeUnused(root: string, listed: CacheEntry): Promise<boolean> {

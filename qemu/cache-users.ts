@@ -8,7 +8,7 @@ import { appendFile, mkdir, readdir, readFile, rm, stat } from 'node:fs/promises
 import { join } from 'node:path';
 import { ignoring, UNWRITABLE } from './cache-entry.js';
 
-/** Processes of another host or container cannot be looked at; they are taken for ended after this time without a use. */
+/** Processes of another host or container cannot be looked at; they count as ended after this time without a use. */
 const FOREIGN_LIFE_MS = 86_400_000;
 
 /** Field 22 of proc(5)'s /proc/PID/stat, counted from the one behind the name, which may hold any character. */
@@ -34,7 +34,7 @@ const usersFolder = (root: string): string => join(root, 'users');
 const ownFile = `${processSpace()}.${process.pid}.${startTicks('self')}`;
 const swept = new Set<string>();
 
-/** Says that this process uses an entry from now on, until it ends. Call it before looking whether the entry is there. */
+/** Says that this process uses an entry until it ends. Call it before looking whether the entry is there. */
 export async function noteUse(root: string, name: string): Promise<void> {
   const folder = usersFolder(root);
   // A cache that cannot be written to cannot be pruned either; and a full disk must not keep a guest from booting.
