@@ -15,6 +15,9 @@ export class GuestPanicError extends GuestError {}
 /** The guest did not answer within the time given: boot, agent or a command. */
 export class GuestTimeoutError extends GuestError {}
 
+/** The guest's clock runs at another speed than the host's: no time that passes in it means anything. */
+export class GuestClockError extends GuestError {}
+
 /** QEMU ended although nobody asked it to. */
 export class QemuExitError extends GuestError {}
 

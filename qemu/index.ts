@@ -23,7 +23,14 @@ export {
   snapshotLimit,
 } from './cache-prune.js';
 export { findMirror, hostPackages, mergePackages } from './debian.js';
-export { GuestError, GuestPanicError, GuestTimeoutError, HostSetupError, QemuExitError } from './errors.js';
+export {
+  GuestClockError,
+  GuestError,
+  GuestPanicError,
+  GuestTimeoutError,
+  HostSetupError,
+  QemuExitError,
+} from './errors.js';
 export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
 export { ensureImage, type GuestImage, type ImageOptions } from './image.js';
 export { type DebianKernel, isDebianKernel } from './kernel.js';

@@ -3,9 +3,10 @@ import type { Duplex, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AgentLink } from './agent-link.js';
 import { ConsoleLog } from './console-log.js';
-import { GuestError, GuestPanicError, GuestTimeoutError, QemuExitError } from './errors.js';
+import { GuestClockError, GuestError, GuestPanicError, GuestTimeoutError, QemuExitError } from './errors.js';
 import { ExecPort } from './exec-port.js';
 import type { CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
+import { type ClockReading, clockFault } from './guest-clock.js';
 import { agentPortId, execPortCount, execPortName, inheritedFds, programPorts, terminalPortId } from './machine.js';
 import type { QemuProcess } from './qemu-process.js';
 import { QmpClient, QmpError } from './qmp.js';
@@ -35,6 +36,7 @@ const killedCommandMs = 10_000;
 const SLEEP_MS = 600_000;
 /** An agent whose port works answers sooner, even on a busy host; one that is replaced without need does no harm. */
 const WAKE_ANSWER_MS = 5_000;
+const NS_PER_MS = 1e6;
 
 interface Parts {
   process: QemuProcess;
@@ -113,7 +115,7 @@ export class RunningGuest implements Guest {
     try {
       await this.#orFailure(this.#monitor.execute('qmp_capabilities'));
       await this.#agentReady(deadline);
-      await this.settle(deadline - Date.now());
+      await this.#settleByTheClock(deadline);
       this.bootTimeMs = Date.now() - this.#startedAt;
     } catch (error) {
       await this.#fail(error as Error);
@@ -189,7 +191,7 @@ export class RunningGuest implements Guest {
     else this.#startProgram('/usr/bin/busybox', ['reboot', '-f']).catch(() => {});
     await this.#orFailure(this.#within(reset, timeoutMs, 'the guest to reboot'));
     await this.#agentReady(deadline);
-    await this.settle(deadline - Date.now());
+    await this.#settleByTheClock(deadline);
   }
 
   async shutdown(): Promise<void> {
@@ -303,6 +305,20 @@ export class RunningGuest implements Guest {
 
   async #agentReady(deadline: number): Promise<void> {
     await this.#orFailure(this.#within(this.#agent.ready(), deadline - Date.now(), "the guest's agent"));
+  }
+
+  /** Waits for udev, and looks at the guest's clock before and after. @throws GuestClockError when it is wrong */
+  async #settleByTheClock(deadline: number): Promise<void> {
+    const before = await this.#readClock();
+    await this.settle(deadline - Date.now());
+    const fault = await clockFault(before, () => this.#readClock());
+    if (fault !== undefined) throw new GuestClockError(fault, this.#log.tail());
+  }
+
+  async #readClock(): Promise<ClockReading> {
+    const askedMs = performance.now();
+    const nanoseconds = (await this.#askAgent('guest-get-time', {})) as number;
+    return { guestMs: nanoseconds / NS_PER_MS, askedMs, answeredMs: performance.now() };
   }
 
   /** One command of the agent. A guest that does not answer is ended as hung. */

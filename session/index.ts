@@ -11,6 +11,7 @@ export {
   type CapturedResult,
   findKernelComplaints,
   type Guest,
+  GuestClockError,
   GuestError,
   GuestPanicError,
   GuestTimeoutError,

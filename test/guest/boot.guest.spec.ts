@@ -16,6 +16,7 @@ import {
   findKernelComplaints,
   findQemu,
   type Guest,
+  GuestClockError,
   type GuestError,
   GuestPanicError,
   GuestTimeoutError,
@@ -23,6 +24,7 @@ import {
   QemuExitError,
 } from '../../qemu/index.js';
 import { guestPackages } from '../../session/guest-parts.js';
+import { hostCounterKHz } from '../../session/host-clock.js';
 
 /** Those of ordinary guests, so that they share one user space and one compiler. */
 const { packages, buildPackages } = await guestPackages([]);
@@ -277,6 +279,18 @@ describe('a guest that goes wrong', () => {
   it('reports a guest that does not come up', async () => {
     const booting = boot('latest', { kernelArgs: ['rdinit=/bin/nothing', 'root=/dev/nothing'], bootTimeoutMs: 60_000 });
     await assert.rejects(booting, (error) => error instanceof GuestPanicError && /---/.test(error.message));
+  });
+
+  it('reports a guest whose kernel has its clock wrong', async () => {
+    const counterKHz = await hostCounterKHz();
+    assert.ok(counterKHz, 'this host has no counter that can be measured');
+    // Of two such arguments the later one counts.
+    const kernelArgs = [`tsc_early_khz=${counterKHz / 8}`];
+    await assert.rejects(boot('latest', { counterKHz, kernelArgs }), (error) => {
+      assert.ok(error instanceof GuestClockError, `${error}`);
+      assert.match(error.message, /clock runs at least [1-8]\.\d times too fast/);
+      return true;
+    });
   });
 
   it('reports a guest that hangs', async () => {
