@@ -59,7 +59,7 @@ export const EXIT_STATUS_HELP = `Exit status:
   2    the command line is wrong
   123  ghostbus could not do its part (the message says what is missing)
   124  CMD took longer than --timeout
-  125  the guest panicked, hung or did not boot, or QEMU ended
+  125  the guest panicked, hung or did not boot, a driver in it did not take its function, or QEMU ended
 Exit status with --repeat, as git bisect run wants it:
   0    all runs passed
   n    CMD's own in the first run that failed; 1 if that is more than 127, and for a panic or a hang under CMD

@@ -26,6 +26,7 @@ export async function guestAddresses(
   return addresses;
 }
 
-function hex4(value: number): string {
+/** As lspci prints vendors and devices. */
+export function hex4(value: number): string {
   return value.toString(16).padStart(4, '0');
 }

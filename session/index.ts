@@ -23,6 +23,7 @@ export {
   type RunResult,
   type Topology,
 } from '../qemu/index.js';
+export { DriverNotBoundError } from './bound-functions.js';
 export { Cleanup, withCleanup } from './cleanup.js';
 export { guestAddresses } from './guest-addresses.js';
 export { assertCleanKernelLog, sh } from './guest-checks.js';

@@ -85,6 +85,12 @@ describe('exit status of run', () => {
       message: /hung guest/,
     },
     {
+      title: 'a driver that has not taken its function',
+      behaviour: { unbound: ['gpu0'] },
+      status: 125,
+      message: /driver did not take gpu0 .*\n.*probe failed\n.*--allow-unbound/,
+    },
+    {
       title: 'a host that lacks something',
       behaviour: {
         boot: failing(new HostSetupError('mmdebstrap is not installed.', 'Run: apt-get install mmdebstrap')),
@@ -180,8 +186,15 @@ describe('a run', () => {
     assert.deepEqual(without.boots[0]!.kernelArgs, []);
   });
 
+  it('goes on without a driver when it may', async () => {
+    const { guest } = requestFor([]);
+    const { status } = await run({ unbound: ['gpu0'], run: ended(3) }, { guest: { ...guest, expectBound: false } });
+    assert.equal(status, 3);
+  });
+
   for (const [title, behaviour] of Object.entries({
     'a success': {},
+    'a driver that has not taken its function': { unbound: ['gpu0'] },
     'a failed boot': { boot: failing(new Error('no')) },
     'a guest that died': { run: failing(new QemuExitError('gone', '')) },
   } satisfies Record<string, FakeBehaviour>)) {

@@ -1,6 +1,7 @@
 import type { Emulator, EmulatorLog, startEmulator } from '../emulator/emulator.js';
 import type { PeerRouting } from '../emulator/memory/fabric.js';
 import type { BootOptions, bootGuest, Guest, GuestImage, Qemu } from '../qemu/index.js';
+import { requireBound } from './bound-functions.js';
 import type { Cleanup } from './cleanup.js';
 import { serveControl } from './control-socket.js';
 import type { hostCounterKHz } from './host-clock.js';
@@ -29,14 +30,20 @@ export interface SessionTimings {
   readonly bootMs: number;
 }
 
+/** What one boot has that others of the machine do not, and whether all drivers must take their functions. */
+export type BootRequest = Partial<BootOptions> & Pick<GuestSettings, 'expectBound'>;
+
 /** Functions that are served, and all that a guest with them boots from. */
 export interface GuestMachine {
   readonly emulator: Emulator;
   readonly image: GuestImage;
   readonly qemu: Qemu;
   readonly timings: Omit<SessionTimings, 'bootMs'>;
-  /** Boots a guest with the functions, which ends with the cleanup. One at a time: a function has one machine. */
-  boot(more?: Partial<BootOptions>): Promise<Guest>;
+  /**
+   * Boots a guest with the functions, which ends with the cleanup. One at a time: a function has one machine.
+   * @throws DriverNotBoundError when one of its drivers has not taken a function; the guest is gone by then.
+   */
+  boot(more?: BootRequest): Promise<Guest>;
 }
 
 /** The functions, served, and a guest that has them. */
@@ -94,9 +101,9 @@ export async function serveMachine(
   const counterKHz = await tools.hostCounterKHz();
   const { qemu, image, extraFiles } = await prepareGuest(emulatorSettings.devices, guestSettings, context);
   const timings = { serveMs: served - start, imageMs: performance.now() - served };
-  const boot = (more: Partial<BootOptions> = {}) =>
-    bootForCleanup(cleanup, more.abort, (abort) =>
-      tools.bootGuest({
+  const boot = ({ expectBound = guestSettings.expectBound ?? true, ...more }: BootRequest = {}) =>
+    bootForCleanup(cleanup, more.abort, async (abort) => {
+      const guest = await tools.bootGuest({
         qemu,
         image,
         functions: emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath })),
@@ -106,14 +113,25 @@ export async function serveMachine(
         onProgress: progress,
         ...more,
         abort,
-      }),
-    );
+      });
+      if (expectBound) await requireBoundOrKill(guest, emulator);
+      return guest;
+    });
   return { emulator, image, qemu, timings, boot };
 }
 
 /** An IOMMU sees every request, except those that a switch without ACS redirection turns around before. */
 export function routingOf({ viommu, topology }: Pick<GuestSettings, 'viommu' | 'topology'>): PeerRouting {
   return viommu && topology !== 'switch' ? 'iommu' : 'address';
+}
+
+async function requireBoundOrKill(guest: Guest, { functions }: Emulator): Promise<void> {
+  try {
+    await requireBound(guest, functions);
+  } catch (error) {
+    await guest.kill();
+    throw error;
+  }
 }
 
 /** Boots; the cleanup kills the guest, also while it boots. (By force, QEMU dies with this process.) */

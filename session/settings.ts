@@ -37,6 +37,11 @@ export interface GuestSettings extends MachineSettings {
   readonly kernelArgs?: readonly string[];
   /** Modules kept from loading by themselves. */
   readonly blockedModules?: readonly string[];
+  /**
+   * Whether a boot fails when a driver of the guest has not taken the function that it is for; true unless given. False
+   * for drivers that refuse on purpose.
+   */
+  readonly expectBound?: boolean;
   /** How a peer's BAR is reached. Default: as topology and IOMMU have it. */
   readonly peerRouting?: PeerRouting;
 }

@@ -51,6 +51,7 @@ describe('options of run, shell and serve', () => {
       packages: [],
       moduleFolders: [],
       workarounds: true,
+      expectBound: true,
       shareDir: undefined,
       consoleLogPath: undefined,
     });

@@ -109,6 +109,11 @@ export function guestOptions<T>(yargs: Argv<T>) {
       default: true,
       description: 'Load small modules of ours around known defects of stock drivers (docs/upstream); --no-workarounds',
     },
+    'allow-unbound': {
+      type: 'boolean',
+      default: false,
+      description: 'Go on when a driver in the guest has not taken the function that it is for',
+    },
     share: { type: 'string', requiresArg: true, description: 'Host folder shown at /mnt/share in the guest, writable' },
     'console-log': { type: 'string', requiresArg: true, description: "Write the guest's whole console to this file" },
   } as const);
@@ -194,6 +199,7 @@ export function guestSettings(args: GuestArguments): GuestSettings {
     packages: args.package,
     moduleFolders: args.module.map((folder) => existingFolder('--module', folder)),
     workarounds: args.workarounds,
+    expectBound: !args.allowUnbound,
     shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
     consoleLogPath: args.consoleLog === undefined ? undefined : writableFile('--console-log', args.consoleLog),
   };

@@ -38,6 +38,8 @@ export interface FakeBehaviour {
   /** What the command in the guest does. */
   run?(argv: readonly string[], options: RunOptions): Promise<RunResult>;
   boot?(options: BootOptions): Promise<void>;
+  /** Functions that a driver of the guest's has not taken. */
+  readonly unbound?: readonly string[];
 }
 
 /** Tools that record what was asked of them and in which order things ended. */
@@ -64,7 +66,7 @@ export class FakeTools {
       bootGuest: async (options) => {
         this.boots.push(options);
         await behaviour.boot?.(options);
-        return this.#guest(behaviour);
+        return this.#guest(behaviour, options);
       },
     };
   }
@@ -92,12 +94,23 @@ export class FakeTools {
     return emulator as Emulator;
   }
 
-  #guest(behaviour: FakeBehaviour): Guest {
+  #guest({ unbound = [], ...behaviour }: FakeBehaviour, { functions = [] }: BootOptions): Guest {
+    const look = functions.map(({ id }, index) =>
+      unbound.includes(id) ? `unbound 0000:0${index}:00.0 0001:0002 driver\n` : `bound 0000:0${index}:00.0 0001:0002\n`,
+    );
     const guest: Partial<Guest> = {
       accel: 'tcg',
       bootTimeMs: 1,
       qemuPid: 0,
       run: async (argv, options = {}) => (await behaviour.run?.(argv, options)) ?? { exitCode: 0, signal: undefined },
+      capture: async () => ({
+        exitCode: 0,
+        signal: undefined,
+        stdout: Buffer.from(look.join('')),
+        stderr: Buffer.alloc(0),
+      }),
+      settle: async () => undefined,
+      dmesg: async () => '[    1.0] driver 0000:00:00.0: probe failed',
       kill: async () => void this.events.push('guest killed'),
     };
     return guest as Guest;
