@@ -32,6 +32,8 @@ export interface ServedFunction {
   readonly plugin: string;
   readonly identity: Identity;
   readonly socketPath: string;
+  /** How large its memory BARs are together. */
+  readonly barBytes: { readonly prefetchable: number; readonly other: number };
 }
 
 export type BusCommand =

@@ -17,6 +17,7 @@ import { errorText } from './error-text.js';
 import { importPlugin } from './find-plugin.js';
 import { drainEventfd } from './host/index.js';
 import { Machine } from './machine.js';
+import type { BarShape } from './pci/bar.js';
 import { ServedMachine } from './served-machine.js';
 
 const port = parentPort as MessagePort;
@@ -51,8 +52,17 @@ async function addDevice(served: ServedMachine, device: DeviceInstance): Promise
     const name = `${device.name}${card.nameSuffix ?? ''}`;
     const socketPath = join(data.socketDirectory, `${name}.sock`);
     served.add(name, card, { socketPath, log: logFor(name), commands: plugin.commands });
-    return { name, plugin: plugin.name, identity: card.identity, socketPath };
+    return { name, plugin: plugin.name, identity: card.identity, socketPath, barBytes: barBytes(card.bars) };
   });
+}
+
+function barBytes(bars: readonly BarShape[]): ServedFunction['barBytes'] {
+  const memory = bars.filter(({ kind }) => kind !== 'io');
+  const sum = (chosen: readonly BarShape[]) => chosen.reduce((total, { sizeBytes }) => total + sizeBytes, 0);
+  return {
+    prefetchable: sum(memory.filter(({ prefetchable }) => prefetchable)),
+    other: sum(memory.filter(({ prefetchable }) => !prefetchable)),
+  };
 }
 
 function execute(served: ServedMachine, bus: Bus, command: BusCommand): unknown {

@@ -1,9 +1,13 @@
 import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { access, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cachedFolder } from './cache.js';
 import type { Qemu } from './provision.js';
 
 const probeTimeoutMs = 10_000;
+/** A new one each time that this host starts (random(4)). */
+const HOST_BOOT_ID = '/proc/sys/kernel/random/boot_id';
 const probed = new Map<string, Promise<boolean>>();
 
 /**
@@ -15,17 +19,27 @@ export function kvmRunsKernel(qemu: Qemu, kernelPath: string): Promise<boolean> 
   const key = `${qemu.command.join(' ')} ${kernelPath}`;
   const known = probed.get(key);
   if (known !== undefined) return known;
-  const result = probeKvm(qemu, kernelPath);
+  const result = rememberedProbe(qemu, kernelPath);
   probed.set(key, result);
   return result;
 }
 
-async function probeKvm(qemu: Qemu, kernelPath: string): Promise<boolean> {
+async function rememberedProbe(qemu: Qemu, kernelPath: string): Promise<boolean> {
   const usable = await access('/dev/kvm', constants.R_OK | constants.W_OK).then(
     () => true,
     () => false,
   );
   if (!usable) return false;
+  const hostBoot = await readFile(HOST_BOOT_ID, 'latin1');
+  const { size, mtimeMs } = await stat(kernelPath);
+  const inputs = { recipe: 1, command: qemu.command, version: qemu.version, kernelPath, size, mtimeMs, hostBoot };
+  const folder = await cachedFolder('kvm', inputs, async (target) => {
+    await writeFile(join(target, 'runs'), String(await probeKvm(qemu, kernelPath)));
+  });
+  return (await readFile(join(folder, 'runs'), 'latin1')) === 'true';
+}
+
+async function probeKvm(qemu: Qemu, kernelPath: string): Promise<boolean> {
   const [program, ...leading] = qemu.command;
   const machine = [
     '-nodefaults',

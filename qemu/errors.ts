@@ -18,6 +18,9 @@ export class GuestTimeoutError extends GuestError {}
 /** The guest's clock runs at another speed than the host's: no time that passes in it means anything. */
 export class GuestClockError extends GuestError {}
 
+/** A machine's saved state did not become a running machine: it is damaged, or of another QEMU or processor. */
+export class UnreadableStateError extends GuestError {}
+
 /** QEMU ended although nobody asked it to. */
 export class QemuExitError extends GuestError {}
 

@@ -5,6 +5,18 @@ import type { AttachedFunction, Topology } from './topology.js';
 
 export type Accelerator = 'auto' | 'kvm' | 'tcg';
 
+/**
+ * Instead of booting, takes the state of a machine that was booted once for all of its kind, and plugs the functions
+ * in. It is made when it is not in the cache.
+ */
+export interface WarmStart {
+  /** Drivers that it has loaded, where its kernel has them. Further ones are loaded as usual. */
+  readonly drivers: readonly ModuleToLoad[];
+}
+
+/** A kernel module with its parameters, as modprobe takes them. */
+export type ModuleToLoad = readonly [name: string, ...parameters: string[]];
+
 export interface BootOptions {
   qemu: Qemu;
   image: GuestImage;
@@ -48,6 +60,8 @@ export interface BootOptions {
   agentTimeoutMs?: number;
   /** The whole serial console is written there. */
   consoleLogPath?: string;
+  /** Where nothing can be kept for it, the guest boots all the same, and `onProgress` is told why. */
+  warm?: WarmStart | undefined;
   onProgress?: (text: string) => void;
   /**
    * Aborting it ends a boot that is under way: QEMU is killed and `bootGuest` rejects. It has no meaning afterwards.
@@ -83,7 +97,7 @@ export interface CapturedResult extends RunResult {
 /** A running virtual machine. Every method rejects with a `GuestError` once the guest panicked, hung or QEMU ended. */
 export interface Guest {
   readonly accel: 'kvm' | 'tcg';
-  /** From QEMU's start until the guest was ready. */
+  /** From the start until the guest was ready. */
   readonly bootTimeMs: number;
   readonly qemuPid: number;
   /** Names of the kernel modules that were laid into it with `extraFiles`, as the kernel writes them. */
@@ -95,7 +109,7 @@ export interface Guest {
   run(argv: readonly string[], options?: RunOptions): Promise<RunResult>;
   /** As `run`, with the output collected. */
   capture(argv: readonly string[], options?: Omit<RunOptions, 'onStdout' | 'onStderr'>): Promise<CapturedResult>;
-  /** The kernel log since boot. */
+  /** The kernel log of this run: since boot, or since the machine was restored. */
   dmesg(): Promise<string>;
   /** The last lines of the serial console. */
   consoleTail(lines?: number): string;

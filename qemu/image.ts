@@ -16,7 +16,7 @@ export interface GuestImage {
   kernelRelease: string;
   /** Which kernel was asked for: `lts`, `latest` or a path. */
   kernel: string;
-  /** Initial RAM disk with our init; one boot's extra files are appended to it. */
+  /** Initial RAM disk with our init. */
   initrdPath: string;
   /** squashfs with user space. */
   userlandPath: string;
@@ -55,9 +55,9 @@ export async function ensureImage(options: ImageOptions): Promise<GuestImage> {
 /** Where the init copies files from into the guest's root. */
 const overlayFolder = '/overlay';
 
-/** An archive to append to the initial RAM disk, whose files appear in the guest's root. */
+/** An archive to be unpacked over the guest's root. */
 export function overlayArchive(files: readonly GuestFile[]): Buffer {
-  return writeCpio(files.map((file) => ({ ...file, path: overlayFolder + resolveMergedUsr(file.path) })));
+  return writeCpio(files.map((file) => ({ ...file, path: resolveMergedUsr(file.path) })));
 }
 
 /** Debian's /lib and the like are links into /usr; a folder copied over such a link would fail. */

@@ -31,10 +31,19 @@ export {
   HostSetupError,
   QemuExitError,
 } from './errors.js';
-export type { Accelerator, BootOptions, CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
+export type {
+  Accelerator,
+  BootOptions,
+  CapturedResult,
+  Guest,
+  ModuleToLoad,
+  RunOptions,
+  RunResult,
+  WarmStart,
+} from './guest.js';
 export { ensureImage, type GuestImage, type ImageOptions } from './image.js';
 export { type DebianKernel, isDebianKernel } from './kernel.js';
 export { describeUserKernel, type UserKernel, userBuildTree } from './kernel-config.js';
-export { type AllowedComplaint, findKernelComplaints, type KernelComplaint } from './kernel-log.js';
+export { type AllowedComplaint, findKernelComplaints, type KernelComplaint, SLOW_HOST } from './kernel-log.js';
 export { type FindQemuOptions, findQemu, type Progress, type Qemu } from './provision.js';
 export { type AttachedFunction, hotplugBus, type Topology, topologies } from './topology.js';

@@ -31,6 +31,12 @@ const complaintPatterns: readonly (readonly [kind: string, pattern: RegExp])[] =
   ['taint', /\btaint(?:s|ing) kernel\b|\bTainted: /],
 ];
 
+/** What sounds like a complaint of any guest's kernel and is none. */
+export const SLOW_HOST: AllowedComplaint = {
+  pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
+  reason: 'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
+};
+
 /** Of the `.ko` files among these; a name has underscores in the kernel (scripts/Makefile.lib, `name-fix`). */
 export function kernelModuleNames(files: readonly Pick<GuestFile, 'path'>[]): string[] {
   return files
@@ -51,4 +57,13 @@ export function findKernelComplaints(dmesg: string, allowed: readonly AllowedCom
     complaints.push({ lineNumber: index + 1, line, kind });
   });
   return complaints;
+}
+
+/** What `guest-root/usr/local/lib/ghostbus/wake` writes into the kernel's log. */
+const RESTORED = 'ghostbus: restored';
+
+/** The part of a kernel log that belongs to this run: all of it, or what follows the machine's being restored. */
+export function sinceRestored(dmesg: string): string {
+  const lines = dmesg.split('\n');
+  return lines.slice(lines.findIndex((line) => line.endsWith(RESTORED)) + 1).join('\n');
 }

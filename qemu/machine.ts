@@ -33,8 +33,8 @@ const UDEV_EVENT_TIMEOUT_S = 900;
 
 export interface MachineOptions {
   image: GuestImage;
-  /** The image's initial RAM disk with this boot's files appended. */
-  initrdPath: string;
+  /** See `writeFilesDisk`. */
+  filesPath: string;
   layout: MachineLayout;
   accel: 'kvm' | 'tcg';
   cpu: string;
@@ -45,6 +45,8 @@ export interface MachineOptions {
   counterKHz?: number | undefined;
   kernelArgs: readonly string[];
   blockedModules: readonly string[];
+  /** Wait for the state of a machine that was saved, instead of booting. */
+  incoming?: boolean;
 }
 
 /**
@@ -74,7 +76,7 @@ export function machineArgs(options: MachineOptions): string[] {
     ...['-cpu', options.cpu, '-smp', String(options.smp)],
     // We watch for panics ourselves, and want all that the kernel says about it first.
     ...['-action', 'panic=none', '-device', 'pvpanic'],
-    ...['-kernel', image.kernelPath, '-initrd', options.initrdPath, '-append', kernelCommandLine(options)],
+    ...['-kernel', image.kernelPath, '-initrd', image.initrdPath, '-append', kernelCommandLine(options)],
     ...chardev('qmp', inheritedFds.qmp),
     ...['-mon', 'chardev=qmp,mode=control'],
     ...chardev('serial', inheritedFds.serial),
@@ -82,9 +84,13 @@ export function machineArgs(options: MachineOptions): string[] {
     ...deviceArgs(layout.devices),
     ...disk('userland', image.userlandPath),
     ...disk('modules', image.modulesPath),
+    ...disk('files', options.filesPath),
     ...virtioPorts(),
     ...(shareDir === undefined ? [] : share(shareDir)),
     ...['-device', 'virtio-rng-pci'],
+    // A new number for each machine that is restored: the kernel then reseeds its random pool (drivers/virt/vmgenid.c).
+    ...['-device', 'vmgenid,guid=auto'],
+    ...(options.incoming ? ['-incoming', 'defer'] : []),
   ];
 }
 

@@ -1,12 +1,21 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { Duplex, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AgentLink } from './agent-link.js';
 import { ConsoleLog } from './console-log.js';
-import { GuestClockError, GuestError, GuestPanicError, GuestTimeoutError, QemuExitError } from './errors.js';
+import {
+  GuestClockError,
+  GuestError,
+  GuestPanicError,
+  GuestTimeoutError,
+  QemuExitError,
+  UnreadableStateError,
+} from './errors.js';
 import { ExecPort } from './exec-port.js';
-import type { CapturedResult, Guest, RunOptions, RunResult } from './guest.js';
+import type { CapturedResult, Guest, ModuleToLoad, RunOptions, RunResult } from './guest.js';
 import { type ClockReading, clockFault } from './guest-clock.js';
+import { sinceRestored } from './kernel-log.js';
 import { agentPortId, execPortCount, execPortName, inheritedFds, programPorts, terminalPortId } from './machine.js';
 import type { QemuProcess } from './qemu-process.js';
 import { QmpClient, QmpError } from './qmp.js';
@@ -14,7 +23,8 @@ import { RunningCommand, splitWaitStatus } from './running-command.js';
 import { joinTerminal } from './terminal.js';
 import { type AttachedFunction, deviceFor, hotplugBus, type MachineLayout } from './topology.js';
 
-const execProgram = '/usr/local/lib/ghostbus/exec';
+const guestFolder = '/usr/local/lib/ghostbus';
+const execProgram = `${guestFolder}/exec`;
 const baseEnvironment = {
   PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   HOME: '/root',
@@ -31,12 +41,35 @@ const powerOffMs = 15_000;
 const lateFrameMs = 5_000;
 /** How soon the end of an interactive shell is noticed. */
 const SHELL_POLL_MS = 300;
+/** From the start until a machine that was restored answers. */
+const LOAD_STATE_MS = 120_000;
 const killedCommandMs = 10_000;
 /** A guest may be sent to sleep with a wake-up that is some minutes off. */
 const SLEEP_MS = 600_000;
 /** An agent whose port works answers sooner, even on a busy host; one that is replaced without need does no harm. */
 const WAKE_ANSWER_MS = 5_000;
 const NS_PER_MS = 1e6;
+
+/** What a machine that was restored is to become. */
+export interface Awakening {
+  /** What {@link RunningGuest.saveTo} wrote. */
+  readonly statePath: string;
+  readonly functions: readonly AttachedFunction[];
+  /** Buses to plug them into, in the same order. */
+  readonly seats: readonly string[];
+}
+
+const MIGRATION_POLL_MS = 20;
+
+/** Of QEMU's query-migrate (qapi/migration.json, MigrationInfo). */
+interface MigrationState {
+  readonly status?: string;
+  readonly 'error-desc'?: string;
+}
+
+function migrationFile(filename: string): object[] {
+  return [{ 'channel-type': 'main', addr: { transport: 'file', filename, offset: 0 } }];
+}
 
 interface Parts {
   process: QemuProcess;
@@ -123,6 +156,37 @@ export class RunningGuest implements Guest {
     }
   }
 
+  /**
+   * For a machine that waits for a saved state: takes it, makes a machine of its own of it, and plugs the functions in.
+   * On failure QEMU is gone before this rejects.
+   */
+  async becomeRestored(awakening: Awakening, timeoutMs: number): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    try {
+      await this.#loadState(awakening.statePath, Math.min(timeoutMs, LOAD_STATE_MS));
+      await this.#askAgent('guest-set-time', { time: Date.now() * NS_PER_MS });
+      await this.#wake(awakening, deadline);
+      this.bootTimeMs = Date.now() - this.#startedAt;
+    } catch (error) {
+      await this.#fail(error as Error);
+      throw error;
+    }
+  }
+
+  /** Gets a machine without functions ready for {@link saveTo}. */
+  async prepareToBeSaved(drivers: readonly ModuleToLoad[]): Promise<void> {
+    const words = drivers.flatMap((module, index) => (index === 0 ? module : ['--', ...module]));
+    await this.#runOwn('before-save', words, {});
+  }
+
+  /** Writes its state to a file; it stands still afterwards. @throws GuestError, QmpError */
+  async saveTo(path: string): Promise<void> {
+    await this.qmp('stop');
+    await this.#setMigrationCapabilities();
+    await this.qmp('migrate', { channels: migrationFile(path) });
+    await this.#migrated();
+  }
+
   async run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     if (argv[0] === undefined) throw new Error('a command for the guest needs at least a program');
     const port = await this.#orFailure(this.#takePort());
@@ -148,7 +212,7 @@ export class RunningGuest implements Guest {
   async dmesg(): Promise<string> {
     // Reads all of it at once, by syslog(2), where util-linux's asks for line after line: a sixth of the time.
     const { stdout } = await this.capture(['busybox', 'dmesg']);
-    return stdout.toString();
+    return sinceRestored(stdout.toString());
   }
 
   consoleTail(lines?: number): string {
@@ -220,6 +284,61 @@ export class RunningGuest implements Guest {
     } finally {
       leave();
     }
+  }
+
+  async #loadState(path: string, timeoutMs: number): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    const load = async () => {
+      await this.#monitor.execute('qmp_capabilities');
+      await this.#setMigrationCapabilities();
+      await this.#monitor.execute('migrate-incoming', { channels: migrationFile(path) });
+      await this.#migrated();
+      await this.#monitor.execute('cont');
+    };
+    try {
+      await this.#orFailure(this.#within(load(), timeoutMs, "the machine's saved state"));
+      await this.#agentReady(deadline);
+    } catch (error) {
+      throw new UnreadableStateError((error as Error).message, '');
+    }
+  }
+
+  async #migrated(): Promise<void> {
+    for (;;) {
+      const { status, 'error-desc': why } = (await this.qmp('query-migrate')) as MigrationState;
+      if (status === 'completed') return;
+      if (status === 'failed') throw new GuestError(`QEMU could not transfer the machine's state: ${why}`, '');
+      await delay(MIGRATION_POLL_MS);
+    }
+  }
+
+  async #setMigrationCapabilities(): Promise<void> {
+    const capabilities = ['mapped-ram', 'multifd'].map((capability) => ({ capability, state: true }));
+    await this.qmp('migrate-set-capabilities', { capabilities });
+  }
+
+  async #wake({ functions, seats }: Awakening, deadline: number): Promise<void> {
+    const plugAll = async () => {
+      for (const [index, fn] of functions.entries()) await this.plug(fn, seats[index]);
+    };
+    let plugging: Promise<void> | undefined;
+    const onStdout = () => {
+      plugging ??= plugAll();
+      plugging.catch((error: Error) => this.#fail(error));
+    };
+    const timeoutMs = Math.max(1, deadline - Date.now());
+    await this.#runOwn('wake', [randomUUID(), String(functions.length)], { onStdout, timeoutMs });
+    await plugging;
+  }
+
+  /** One of the guest's own scripts. @throws GuestError with what it printed */
+  async #runOwn(name: string, words: readonly string[], options: RunOptions): Promise<void> {
+    let said = '';
+    const onStderr = (chunk: Buffer) => {
+      said += chunk.toString();
+    };
+    const { exitCode } = await this.run([`${guestFolder}/${name}`, ...words], { ...options, onStderr });
+    if (exitCode !== 0) throw new GuestError(`The guest could not be made ready (${name}): ${said}`, this.#log.tail());
   }
 
   /** Resolves or rejects with the promise, or rejects with the reason why the guest is gone. */

@@ -15,6 +15,8 @@ export interface AttachedFunction {
   id: string;
   /** Absolute path of the UNIX socket that the function is served on. */
   socketPath: string;
+  /** How large its memory BARs are together; default: no larger than most. */
+  barBytes?: { readonly prefetchable: number; readonly other: number };
 }
 
 export interface TopologyOptions {
@@ -41,6 +43,12 @@ export interface MachineLayout {
   kernelArgs: readonly string[];
 }
 
+/** A machine without functions, for as many as come later. */
+export interface EmptyMachine extends MachineLayout {
+  /** Buses to plug functions into, in this order. */
+  seats: readonly string[];
+}
+
 /** The bus of the root port kept free for `device_add`. */
 export const hotplugBus = 'hotplug-port';
 
@@ -50,8 +58,15 @@ const maxFunctions = 20;
 // PCI bridges are found by ids of QEMU's own port models: hw/pci-bridge/gen_pcie_root_port.c
 // (PCI_VENDOR_ID_REDHAT, 0x000c).
 const rootPortIds = '1b36:000c';
+const GIB = 2 ** 30;
 /** Generous enough for a GPU's memory BAR to be plugged in later. */
-const hotplugReservation = { 'mem-reserve': 64 * 2 ** 20, 'pref64-reserve': 64 * 2 ** 30 };
+const HOTPLUG_ROOM = 64 * GIB;
+/** For BARs that are not prefetchable; all ports together have to fit below 4 GiB. */
+const OTHER_ROOM = 32 * 2 ** 20;
+/** What all ports of an empty machine may reserve together: some processors address no more than 512 GiB. */
+const ALL_ROOM = 448 * GIB;
+/** How many functions an empty machine is made for, so that few kinds of it are needed. */
+const SEAT_COUNTS = [6, maxFunctions];
 
 /**
  * Where every function goes.
@@ -66,7 +81,7 @@ export function layOutFunctions(functions: readonly AttachedFunction[], options:
     devices: [
       ...(options.viommu ? [iommu] : []),
       ...ports(topology, functions.length),
-      rootPort(hotplugBus, functions.length + 1, hotplugReservation),
+      rootPort(hotplugBus, functions.length + 1, reservation(HOTPLUG_ROOM)),
       ...functions.map((fn, index) => deviceFor(fn, portName(index))),
     ],
     kernelArgs: [
@@ -76,6 +91,54 @@ export function layOutFunctions(functions: readonly AttachedFunction[], options:
       ...(topology === 'switch-acs' ? [`pci=config_acs=11xx@pci:${rootPortIds}`] : []),
     ],
   };
+}
+
+/**
+ * The machine that {@link layOutFunctions} makes, with free seats where it has the functions; undefined when no room
+ * can be reserved for functions as large as these. A switch's ports cannot be told to reserve any, so placeholders are
+ * in their slots while the firmware hands out addresses.
+ */
+export function layOutSeats(
+  functions: readonly AttachedFunction[],
+  options: TopologyOptions = {},
+): EmptyMachine | undefined {
+  checkFunctions(functions);
+  const largest = Math.max(0, ...functions.map(({ barBytes }) => barBytes?.prefetchable ?? 0));
+  if (functions.some(({ barBytes }) => (barBytes?.other ?? 0) > OTHER_ROOM)) return undefined;
+  const room = largest > roomOf(SEAT_COUNTS[0]!) ? 2 ** Math.ceil(Math.log2(largest)) : undefined;
+  const count = room === undefined ? SEAT_COUNTS.find((most) => functions.length <= most)! : functions.length;
+  const seatRoom = room ?? roomOf(count);
+  if (seatRoom < largest || seatRoom * count > ALL_ROOM) return undefined;
+  const topology = options.topology ?? 'root-ports';
+  const { devices, kernelArgs } = layOutFunctions([], options);
+  const iommu = devices.filter(({ driver }) => driver === 'intel-iommu');
+  const seats = Array.from({ length: count }, (_, index) => portName(index));
+  return {
+    seats,
+    devices: [
+      ...iommu,
+      ...ports(topology, count).map((port) =>
+        port.driver === 'pcie-root-port' && seats.includes(port.id) ? { ...port, ...reservation(seatRoom) } : port,
+      ),
+      rootPort(hotplugBus, count + 1, reservation(Math.min(HOTPLUG_ROOM, seatRoom))),
+      ...(topology === 'switch' ? seats.map((bus) => placeholder(bus, seatRoom)) : []),
+    ],
+    kernelArgs,
+  };
+}
+
+/** Of each port, where this many and the free one share what there is. */
+function roomOf(count: number): number {
+  return Math.min(HOTPLUG_ROOM, 2 ** Math.floor(Math.log2(ALL_ROOM / (count + 1))));
+}
+
+function reservation(bytes: number): Record<string, number> {
+  return { 'mem-reserve': OTHER_ROOM, 'pref64-reserve': bytes };
+}
+
+/** A device with nothing but a BAR of this size (QEMU docs/specs/pci-testdev.rst). */
+function placeholder(bus: string, bytes: number): DeviceArgument {
+  return { driver: 'pci-testdev', id: `placeholder-${bus}`, bus, membar: bytes };
 }
 
 /** The vfio-user client device for one function. */

@@ -1,6 +1,6 @@
 /** What tests ask of a guest: that a script succeeds, that the kernel had nothing to complain about. */
 import assert from 'node:assert/strict';
-import { type AllowedComplaint, findKernelComplaints, type Guest } from '../qemu/index.js';
+import { type AllowedComplaint, findKernelComplaints, type Guest, SLOW_HOST } from '../qemu/index.js';
 
 /** Runs a shell script in the guest; fails with its output unless it exits with 0. Resolves with standard output. */
 export async function sh(guest: Pick<Guest, 'capture'>, script: string): Promise<string> {
@@ -12,11 +12,6 @@ export async function sh(guest: Pick<Guest, 'capture'>, script: string): Promise
   );
   return stdout.toString();
 }
-
-const SLOW_HOST: AllowedComplaint = {
-  pattern: /clocksource: .*(Watchdog remote CPU \d+ read timed out|timekeeping watchdog)/,
-  reason: 'kernel/time/clocksource.c compares clocks across virtual CPUs, one of which the host did not run meanwhile',
-};
 
 /** What sounds like a complaint of this guest's kernel and is none, whatever its devices. */
 export function harmlessComplaints({ addedModules }: Pick<Guest, 'addedModules'>): AllowedComplaint[] {

@@ -2,7 +2,7 @@
 import { isAbsolute } from 'node:path';
 import { BUILT_IN_PLUGINS, loadPlugin } from '../emulator/find-plugin.js';
 import type { GuestFile, GuestKernel, GuestModule, Plugin } from '../emulator/plugin/index.js';
-import { mergePackages } from '../qemu/index.js';
+import { type ModuleToLoad, mergePackages } from '../qemu/index.js';
 
 /** A device with its options as its plugin parsed them. */
 export interface GuestDevice {
@@ -60,8 +60,28 @@ function checkFile(plugin: string, { path, contents }: GuestFile): void {
   }
 }
 
+/**
+ * Drivers that a guest with the devices has loaded before it has the devices, with the parameters that these want.
+ * Those of the plugins that ship with the program are always among them, so that ordinary guests are restored from one
+ * machine.
+ */
+export async function guestDrivers(devices: readonly GuestDevice[]): Promise<ModuleToLoad[]> {
+  const ours = await Promise.all(BUILT_IN_PLUGINS.map((name) => loadPlugin(name)));
+  const names = [...ours, ...devices].flatMap(({ plugin }) => plugin.guest?.drivers ?? []);
+  const parameters = moduleParameters(devices);
+  return [...new Set(names)].map((name) => [name, ...(parameters.get(name)?.values() ?? [])]);
+}
+
 /** One file of modprobe.d(5) for each module that has options: modprobe and udev load it with them. */
 function modprobeFiles(devices: readonly GuestDevice[]): GuestFile[] {
+  return [...moduleParameters(devices)].map(([module, words]) => ({
+    path: `/etc/modprobe.d/ghostbus-${module}.conf`,
+    contents: Buffer.from(`# For the emulated functions.\noptions ${[module, ...words.values()].join(' ')}\n`),
+  }));
+}
+
+/** Words for each module, by the parameter's name. */
+function moduleParameters(devices: readonly GuestDevice[]): Map<string, Map<string, string>> {
   const parameters = new Map<string, Map<string, string>>();
   for (const { plugin, options } of devices) {
     for (const [module, text] of Object.entries(plugin.guest?.moduleOptions?.(options) ?? {})) {
@@ -80,10 +100,7 @@ function modprobeFiles(devices: readonly GuestDevice[]): GuestFile[] {
       }
     }
   }
-  return [...parameters].map(([module, words]) => ({
-    path: `/etc/modprobe.d/ghostbus-${module}.conf`,
-    contents: Buffer.from(`# For the emulated functions.\noptions ${[module, ...words.values()].join(' ')}\n`),
-  }));
+  return parameters;
 }
 
 /** Debian packages: in the guest's user space, and where its programs are compiled. */

@@ -10,8 +10,16 @@ import {
   kernelHeaderTree,
   type Qemu,
   userBuildTree,
+  type WarmStart,
 } from '../qemu/index.js';
-import { type GuestDevice, guestFiles, guestModules, guestPackages, guestPrograms } from './guest-parts.js';
+import {
+  type GuestDevice,
+  guestDrivers,
+  guestFiles,
+  guestModules,
+  guestPackages,
+  guestPrograms,
+} from './guest-parts.js';
 import type { GuestSettings } from './settings.js';
 
 /** What it is made with; the real ones, or a test's. */
@@ -26,6 +34,8 @@ export interface PreparedGuest {
   readonly image: GuestImage;
   /** Firmware stubs, configuration, programs and kernel modules, to be laid into the guest. */
   readonly extraFiles: readonly GuestFile[];
+  /** For a machine that is restored instead of booted. */
+  readonly warm: WarmStart;
 }
 
 /** What of a guest's settings decides what it boots from. */
@@ -66,7 +76,7 @@ export async function prepareGuest(
     buildPackages,
     onProgress,
   });
-  return { qemu, image, extraFiles: [...files, ...built] };
+  return { qemu, image, extraFiles: [...files, ...built], warm: { drivers: await guestDrivers(devices) } };
 }
 
 /** The headers of one of Debian's kernels, with `include/` below. @throws HostSetupError when they cannot be had */

@@ -99,16 +99,17 @@ export async function serveMachine(
   const emulator = await startServing({ ...emulatorSettings, folder, peerRouting }, context);
   const served = performance.now();
   const counterKHz = await tools.hostCounterKHz();
-  const { qemu, image, extraFiles } = await prepareGuest(emulatorSettings.devices, guestSettings, context);
+  const { qemu, image, extraFiles, warm } = await prepareGuest(emulatorSettings.devices, guestSettings, context);
   const timings = { serveMs: served - start, imageMs: performance.now() - served };
   const boot = ({ expectBound = guestSettings.expectBound ?? true, ...more }: BootRequest = {}) =>
     bootForCleanup(cleanup, more.abort, async (abort) => {
       const guest = await tools.bootGuest({
         qemu,
         image,
-        functions: emulator.functions.map(({ name, socketPath }) => ({ id: name, socketPath })),
+        functions: emulator.functions.map(({ name, socketPath, barBytes }) => ({ id: name, socketPath, barBytes })),
         extraFiles,
         ...(counterKHz === undefined ? {} : { counterKHz }),
+        ...(guestSettings.cold ? {} : { warm }),
         ...bootOptionsOf(guestSettings),
         onProgress: progress,
         ...more,

@@ -29,6 +29,8 @@ export interface GuestSettings extends MachineSettings {
   readonly workarounds: boolean;
   /** Names of plugins whose own drivers stay out of the guest. */
   readonly withoutOwnDriver?: readonly string[];
+  /** Boot, instead of restoring a machine that was booted once. */
+  readonly cold?: boolean;
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
   /** Pages of 2 MiB that the kernel sets aside at boot, for `/dev/hugepages` and `MAP_HUGETLB`. Default none. */

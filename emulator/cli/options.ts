@@ -114,6 +114,11 @@ export function guestOptions<T>(yargs: Argv<T>) {
       default: false,
       description: 'Go on when a driver in the guest has not taken the function that it is for',
     },
+    cold: {
+      type: 'boolean',
+      default: false,
+      description: 'Boot, with all functions there from the start, instead of restoring a machine that was booted once',
+    },
     share: { type: 'string', requiresArg: true, description: 'Host folder shown at /mnt/share in the guest, writable' },
     'console-log': { type: 'string', requiresArg: true, description: "Write the guest's whole console to this file" },
   } as const);
@@ -200,6 +205,7 @@ export function guestSettings(args: GuestArguments): GuestSettings {
     moduleFolders: args.module.map((folder) => existingFolder('--module', folder)),
     workarounds: args.workarounds,
     expectBound: !args.allowUnbound,
+    cold: args.cold,
     shareDir: args.share === undefined ? undefined : existingFolder('--share', args.share),
     consoleLogPath: args.consoleLog === undefined ? undefined : writableFile('--console-log', args.consoleLog),
   };

@@ -84,6 +84,7 @@ export class FakeTools {
         plugin: name,
         identity: { vendorId: 1, deviceId: 2, subsystemVendorId: 3, subsystemId: 4, classCode: 5, revisionId: 6 },
         socketPath: join(directory, `${name}.sock`),
+        barBytes: { prefetchable: 0, other: 0 },
       })),
       socketDirectory: directory,
       ended,

@@ -1,0 +1,111 @@
+import { readFile, rm, stat } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { cachedFolder } from './cache.js';
+import type { BootOptions, ModuleToLoad, WarmStart } from './guest.js';
+import { findKernelComplaints, SLOW_HOST } from './kernel-log.js';
+import { type MachineOptions, machineArgs } from './machine.js';
+import type { Qemu } from './provision.js';
+import { startGuest } from './start-guest.js';
+
+/** A machine that was booted without functions, its drivers loaded, and saved. */
+export interface Snapshot {
+  readonly statePath: string;
+  /** What its console said until then. */
+  readonly consoleSoFar: string;
+}
+
+/** Nothing is kept of such a machine; one that is booted may still do. */
+export class UnfitMachineError extends Error {
+  override readonly name = 'UnfitMachineError';
+}
+
+type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'onProgress' | 'abort'> & { readonly warm: WarmStart };
+type SavedMachine = Omit<MachineOptions, 'filesPath'>;
+
+/** Tells the guest that it is going to be saved. */
+const SNAPSHOT_MARK = { path: '/etc/ghostbus-snapshot', contents: Buffer.alloc(0) };
+
+/**
+ * The machine's saved state, from the cache or made now: machines that differ in anything that is in it have different
+ * ones.
+ * @throws UnfitMachineError when its kernel complained: every run from it would inherit that.
+ * @throws GuestError when it did not boot.
+ */
+export async function ensureSnapshot(options: SnapshotOptions, machine: SavedMachine): Promise<Snapshot> {
+  const { image, onProgress } = options;
+  const drivers = wantedDrivers(options.warm.drivers, machine);
+  const inputs = await snapshotInputs(options.qemu, machine, drivers);
+  const folder = await cachedFolder('snapshot', inputs, async (target) => {
+    onProgress?.(`Booting kernel ${image.kernelRelease} once, to be restored from now on (${machine.accel})`);
+    await makeSnapshot(options, machine, drivers, target);
+  });
+  return { statePath: join(folder, 'state'), consoleSoFar: await readFile(join(folder, 'console'), 'latin1') };
+}
+
+/** Throws a saved state away that turned out not to be usable. */
+export async function discardSnapshot({ statePath }: Snapshot): Promise<void> {
+  await rm(join(statePath, '..'), { recursive: true, force: true });
+}
+
+async function makeSnapshot(
+  options: SnapshotOptions,
+  machine: SavedMachine,
+  drivers: readonly ModuleToLoad[],
+  target: string,
+): Promise<void> {
+  const { qemu, onProgress, abort } = options;
+  const guest = await startGuest(
+    {
+      qemu,
+      extraFiles: [SNAPSHOT_MARK],
+      consoleLogPath: join(target, 'console'),
+      ...(onProgress && { onProgress }),
+      ...(abort && { abort }),
+    },
+    machine,
+    (started, timeoutMs) => started.becomeReady(timeoutMs),
+  );
+  const end = () => guest.kill();
+  abort?.addEventListener('abort', end);
+  try {
+    await guest.prepareToBeSaved(drivers);
+    const [complaint] = findKernelComplaints(await guest.dmesg(), [SLOW_HOST]);
+    if (complaint !== undefined)
+      throw new UnfitMachineError(`its kernel complained while it booted: ${complaint.line}`);
+    await guest.saveTo(join(target, 'state'));
+  } finally {
+    abort?.removeEventListener('abort', end);
+    await guest.kill();
+  }
+}
+
+function wantedDrivers(drivers: readonly ModuleToLoad[], { blockedModules }: SavedMachine): ModuleToLoad[] {
+  return drivers.filter(([name]) => !blockedModules.includes(name)).sort(([left], [right]) => (left < right ? -1 : 1));
+}
+
+/** Everything that decides what is in the state, or who can read it. */
+async function snapshotInputs(
+  qemu: Qemu,
+  machine: SavedMachine,
+  drivers: readonly ModuleToLoad[],
+): Promise<Record<string, unknown>> {
+  const { kernelPath, initrdPath, userlandPath, modulesPath } = machine.image;
+  const paths = [...qemu.command.slice(0, 1), kernelPath, initrdPath, userlandPath, modulesPath];
+  const [host] = cpus();
+  return {
+    recipe: 1,
+    qemu: qemu.version,
+    // The folder of a run is no part of what is saved.
+    args: machineArgs({ ...machine, filesPath: '', shareDir: machine.shareDir && '/' }),
+    files: await Promise.all(paths.map(fileMark)),
+    drivers,
+    // Under KVM its features are the guest's; under TCG its time stamp counter is.
+    processor: host?.model,
+  };
+}
+
+async function fileMark(path: string): Promise<readonly [string, number, number]> {
+  const { size, mtimeMs } = await stat(path);
+  return [path, size, mtimeMs];
+}
