@@ -4,7 +4,7 @@ import type { BootOptions, Guest, WarmStart } from './guest.js';
 import type { MachineOptions } from './machine.js';
 import { discardSnapshot, ensureSnapshot, type Snapshot, UnfitMachineError } from './snapshot.js';
 import { startGuest } from './start-guest.js';
-import { layOutFunctions, layOutSeats, type MachineLayout } from './topology.js';
+import { type EmptyMachine, layOutFunctions, layOutSeats, type MachineLayout } from './topology.js';
 
 /**
  * Boots a guest, or restores one with `warm`, and waits for its agent and for udev to have loaded the drivers.
@@ -35,7 +35,7 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
     return undefined;
   }
   const machine = machineOf(options, accel, layout);
-  const first = await snapshotOf(options, machine);
+  const first = await snapshotOf(options, machine, layout);
   if (first === undefined) return undefined;
   try {
     return await restore(options, machine, first, layout.seats);
@@ -45,13 +45,17 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
     onProgress?.(`A saved machine cannot be used and is made anew: ${error.message}`);
     await discardSnapshot(first);
   }
-  const second = await snapshotOf(options, machine);
+  const second = await snapshotOf(options, machine, layout);
   return second && restore(options, machine, second, layout.seats);
 }
 
-async function snapshotOf(options: WarmOptions, machine: BootMachine): Promise<Snapshot | undefined> {
+async function snapshotOf(
+  options: WarmOptions,
+  machine: BootMachine,
+  { devices, placeholders, kernelArgs }: EmptyMachine,
+): Promise<Snapshot | undefined> {
   try {
-    return await ensureSnapshot(options, machine);
+    return await ensureSnapshot(options, { ...machine, layout: { devices: [...devices, ...placeholders], kernelArgs } });
   } catch (error) {
     if (!(error instanceof UnfitMachineError)) throw error;
     options.onProgress?.(`No machine is kept: ${error.message}`);

@@ -12,7 +12,7 @@ function commandLine(options: Partial<MachineOptions>): string[] {
       userlandPath: '/userland',
       modulesPath: '/modules',
     },
-    initrdPath: '/initrd',
+    filesPath: '/files',
     layout: layOutFunctions([]),
     accel: 'tcg',
     cpu: 'EPYC',

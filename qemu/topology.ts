@@ -47,6 +47,8 @@ export interface MachineLayout {
 export interface EmptyMachine extends MachineLayout {
   /** Buses to plug functions into, in this order. */
   seats: readonly string[];
+  /** Further devices that it needs at boot, and lets go of afterwards. */
+  placeholders: readonly DeviceArgument[];
 }
 
 /** The bus of the root port kept free for `device_add`. */
@@ -121,8 +123,8 @@ export function layOutSeats(
         port.driver === 'pcie-root-port' && seats.includes(port.id) ? { ...port, ...reservation(seatRoom) } : port,
       ),
       rootPort(hotplugBus, count + 1, reservation(Math.min(HOTPLUG_ROOM, seatRoom))),
-      ...(topology === 'switch' ? seats.map((bus) => placeholder(bus, seatRoom)) : []),
     ],
+    placeholders: topology === 'switch' ? seats.map((bus) => placeholder(bus, seatRoom)) : [],
     kernelArgs,
   };
 }

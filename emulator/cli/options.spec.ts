@@ -45,6 +45,7 @@ describe('options of run, shell and serve', () => {
       memMiB: 2048,
       hugePages: 0,
       kernel: 'latest',
+      cold: false,
       cpu: undefined,
       smp: 2,
       accel: 'auto',
