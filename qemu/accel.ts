@@ -33,9 +33,14 @@ async function rememberedProbe(qemu: Qemu, kernelPath: string): Promise<boolean>
   const hostBoot = await readFile(HOST_BOOT_ID, 'latin1');
   const { size, mtimeMs } = await stat(kernelPath);
   const inputs = { recipe: 1, command: qemu.command, version: qemu.version, kernelPath, size, mtimeMs, hostBoot };
-  const folder = await cachedFolder('kvm', inputs, async (target) => {
-    await writeFile(join(target, 'runs'), String(await probeKvm(qemu, kernelPath)));
-  });
+  const folder = await cachedFolder(
+    'kvm',
+    inputs,
+    async (target) => {
+      await writeFile(join(target, 'runs'), String(await probeKvm(qemu, kernelPath)));
+    },
+    { description: 'whether this host runs guests with KVM' },
+  );
   return (await readFile(join(folder, 'runs'), 'latin1')) === 'true';
 }
 

@@ -42,8 +42,7 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
   } catch (error) {
     // QEMU says so and ends; everything later is the guest's own, or its functions'.
     if (!(error instanceof UnreadableStateError)) throw error;
-    onProgress?.(`A saved machine cannot be used and is made anew: ${error.message}`);
-    await discardSnapshot(first);
+    await discardSnapshot(first, error.message, onProgress);
   }
   const second = await snapshotOf(options, machine, layout);
   return second && restore(options, machine, second, layout.seats);
@@ -55,7 +54,10 @@ async function snapshotOf(
   { devices, placeholders, kernelArgs }: EmptyMachine,
 ): Promise<Snapshot | undefined> {
   try {
-    return await ensureSnapshot(options, { ...machine, layout: { devices: [...devices, ...placeholders], kernelArgs } });
+    return await ensureSnapshot(options, {
+      ...machine,
+      layout: { devices: [...devices, ...placeholders], kernelArgs },
+    });
   } catch (error) {
     if (!(error instanceof UnfitMachineError)) throw error;
     options.onProgress?.(`No machine is kept: ${error.message}`);

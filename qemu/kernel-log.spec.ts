@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { findKernelComplaints, kernelModuleNames } from './kernel-log.js';
+import { findKernelComplaints, kernelModuleNames, sinceRestored } from './kernel-log.js';
 
 describe('findKernelComplaints', () => {
   const cases: readonly (readonly [kind: string, line: string])[] = [
@@ -52,5 +52,19 @@ describe('findKernelComplaints', () => {
       findKernelComplaints(log, allowed).map(({ kind }) => kind),
       ['warning'],
     );
+  });
+});
+
+describe('the log of a run', () => {
+  const boot = '[    1.0] Linux version 7.3\n[    9.0] WARNING: at boot\n';
+  const run = '[   70.0] amdgpu: hello\n[   71.0] ghostbus: restored\n[   72.0] WARNING: later\n';
+
+  it('is all of it where the machine was booted', () => {
+    assert.equal(sinceRestored(boot), boot);
+  });
+
+  it('begins where the machine was restored, whatever is written there later', () => {
+    assert.equal(sinceRestored(`${boot}[   69.0] ghostbus: restored\n${run}`), run);
+    assert.equal(sinceRestored(`${boot}[   69.0] ghostbus: restored`), '');
   });
 });

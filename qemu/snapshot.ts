@@ -1,11 +1,13 @@
-import { readFile, rm, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
-import { cachedFolder } from './cache.js';
+import { dirname, join } from 'node:path';
+import { cachedFolder, discardEntry } from './cache.js';
+import { requireRoomFor } from './cache-prune.js';
+import { HostSetupError } from './errors.js';
 import type { BootOptions, ModuleToLoad, WarmStart } from './guest.js';
 import { findKernelComplaints, SLOW_HOST } from './kernel-log.js';
 import { type MachineOptions, machineArgs } from './machine.js';
-import type { Qemu } from './provision.js';
+import type { Progress, Qemu } from './provision.js';
 import { startGuest } from './start-guest.js';
 
 /** A machine that was booted without functions, its drivers loaded, and saved. */
@@ -23,6 +25,8 @@ export class UnfitMachineError extends Error {
 type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'onProgress' | 'abort'> & { readonly warm: WarmStart };
 type SavedMachine = Omit<MachineOptions, 'filesPath'>;
 
+const MIB = 2 ** 20;
+
 /** Tells the guest that it is going to be saved. */
 const SNAPSHOT_MARK = { path: '/etc/ghostbus-snapshot', contents: Buffer.alloc(0) };
 
@@ -36,16 +40,26 @@ export async function ensureSnapshot(options: SnapshotOptions, machine: SavedMac
   const { image, onProgress } = options;
   const drivers = wantedDrivers(options.warm.drivers, machine);
   const inputs = await snapshotInputs(options.qemu, machine, drivers);
-  const folder = await cachedFolder('snapshot', inputs, async (target) => {
+  const description = `kernel ${image.kernelRelease}, ${machine.memMiB} MiB, ${machine.accel}`;
+  const build = async (target: string) => {
+    await requireRoom(machine.memMiB * MIB);
     onProgress?.(`Booting kernel ${image.kernelRelease} once, to be restored from now on (${machine.accel})`);
     await makeSnapshot(options, machine, drivers, target);
-  });
+  };
+  const folder = await cachedFolder('snapshot', inputs, build, { description, onProgress });
   return { statePath: join(folder, 'state'), consoleSoFar: await readFile(join(folder, 'console'), 'latin1') };
 }
 
 /** Throws a saved state away that turned out not to be usable. */
-export async function discardSnapshot({ statePath }: Snapshot): Promise<void> {
-  await rm(join(statePath, '..'), { recursive: true, force: true });
+export async function discardSnapshot({ statePath }: Snapshot, why: string, onProgress?: Progress): Promise<void> {
+  await discardEntry(dirname(statePath), why, onProgress);
+}
+
+/** @throws UnfitMachineError */
+async function requireRoom(sizeBytes: number): Promise<void> {
+  await requireRoomFor(sizeBytes).catch((error: unknown) => {
+    throw error instanceof HostSetupError ? new UnfitMachineError(error.message) : error;
+  });
 }
 
 async function makeSnapshot(

@@ -110,7 +110,7 @@ export function layOutSeats(
   const room = largest > roomOf(SEAT_COUNTS[0]!) ? 2 ** Math.ceil(Math.log2(largest)) : undefined;
   const count = room === undefined ? SEAT_COUNTS.find((most) => functions.length <= most)! : functions.length;
   const seatRoom = room ?? roomOf(count);
-  if (seatRoom < largest || seatRoom * count > ALL_ROOM) return undefined;
+  if (seatRoom < largest || seatRoom * count + Math.min(HOTPLUG_ROOM, seatRoom) > ALL_ROOM) return undefined;
   const topology = options.topology ?? 'root-ports';
   const { devices, kernelArgs } = layOutFunctions([], options);
   const iommu = devices.filter(({ driver }) => driver === 'intel-iommu');

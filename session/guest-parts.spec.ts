@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { z } from 'zod';
 import { definePlugin, type Plugin, type PluginGuest } from '../emulator/plugin/index.js';
-import { guestFiles, guestModules, guestPackages, guestPrograms } from './guest-parts.js';
+import { guestDrivers, guestFiles, guestModules, guestPackages, guestPrograms } from './guest-parts.js';
 
 const options = z.object({ debug: z.string().optional() });
 type Options = z.output<typeof options>;
@@ -61,6 +61,18 @@ describe('what devices bring into a guest', () => {
     assert.deepEqual(guestPrograms(devices), ['/programs']);
     assert.deepEqual(guestModules(devices, { release: '7.0' }), [module]);
     assert.deepEqual(guestModules(devices, { release: '6.12' }), []);
+  });
+
+  it('is drivers that are loaded before it is there, those of our own plugins always, with the options that it wants', async () => {
+    const drivers = new Map((await guestDrivers([])).map(([name, ...words]) => [name, words]));
+    assert.deepEqual(drivers.get('amdgpu'), []);
+    const fancy = device('one', { drivers: ['fancy', 'amdgpu'], moduleOptions: () => ({ amdgpu: 'debug=1  mode=2' }) });
+    const more = await guestDrivers([fancy]);
+    assert.deepEqual(more.filter(([name]) => name === 'fancy' || name === 'amdgpu').sort(), [
+      ['amdgpu', 'debug=1', 'mode=2'],
+      ['fancy'],
+    ]);
+    assert.equal(more.length, drivers.size + 1);
   });
 
   it('is its packages beside those of our own plugins, so that ordinary guests share one image', async () => {

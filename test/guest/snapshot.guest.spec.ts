@@ -1,0 +1,110 @@
+/** Machines that are restored from one that was booted once: each is one of its own. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync } from 'node:fs';
+import { open, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { BootOptions, Guest } from 'ghostbus/session';
+import { assertCleanKernelLog, sh, withMachine } from 'ghostbus/session';
+import { cacheFolder } from '../../qemu/index.js';
+
+const MINUTE_MS = 60_000;
+/** The clock is set before the guest has its functions, by a question that an agent under TCG takes a moment over. */
+const CLOCK_S = 20;
+
+interface Facts {
+  readonly bootId: string;
+  readonly random: string;
+  readonly log: string;
+}
+
+async function factsOf(guest: Guest): Promise<Facts> {
+  const before = Date.now() / 1000;
+  const now = Number(await sh(guest, 'date +%s'));
+  assert.ok(
+    now >= before - CLOCK_S && now <= Date.now() / 1000 + CLOCK_S,
+    `the guest's clock says ${now}, not ${before}`,
+  );
+  return {
+    bootId: await sh(guest, 'cat /proc/sys/kernel/random/boot_id'),
+    random: await sh(guest, 'busybox head -c 16 /dev/urandom | busybox od -An -tx1'),
+    log: await guest.dmesg(),
+  };
+}
+
+/** Folders of saved machines. */
+function snapshots(): string[] {
+  return readdirSync(cacheFolder())
+    .filter((name) => /^snapshot-[0-9a-f]+$/.test(name))
+    .map((name) => join(cacheFolder(), name));
+}
+
+describe('a machine that is restored', () => {
+  it('has its own clock, boot id, random numbers, files and log', () =>
+    withMachine({ kernel: 'latest', devices: ['example'] }, async ({ boot, log }) => {
+      const all: Facts[] = [];
+      for (const file of ['first', 'second']) {
+        const extra = { path: `/etc/run-${file}`, contents: Buffer.from(file) };
+        const guest = await boot({ extraFiles: [extra], bootTimeoutMs: 5 * MINUTE_MS });
+        all.push(await factsOf(guest));
+        assert.equal(await sh(guest, 'cat /etc/run-*'), file);
+        assert.match(await sh(guest, 'busybox dmesg'), /crng reseeded due to virtual machine fork/);
+        await assertCleanKernelLog(guest);
+        await guest.kill();
+      }
+      const [first, second] = all as [Facts, Facts];
+      assert.notEqual(first.bootId, second.bootId);
+      assert.notEqual(first.random, second.random);
+      for (const { log: words } of all) {
+        assert.doesNotMatch(words, /Linux version/);
+        assert.match(words, /pci 0000:01:00\.0/);
+      }
+      assert.deepEqual(log.complaints, []);
+    }));
+
+  it('is made anew when what was saved is damaged, and says so', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'ghostbus-snapshot-'));
+    const said: string[] = [];
+    const machine = {
+      kernel: 'latest',
+      devices: ['example'],
+      memMiB: 512,
+      progress: (text: string) => said.push(text),
+    };
+    try {
+      await withMachine(machine, async ({ boot }) => {
+        const known = new Set(snapshots());
+        const consoleLogPath = join(folder, 'console');
+        await (await boot({ consoleLogPath, kernelArgs: ['quiet'] })).kill();
+        const made = snapshots().filter((path) => !known.has(path));
+        assert.equal(made.length, 1);
+        const console = await readFile(join(made[0]!, 'console'), 'latin1');
+        assert.equal((await readFile(consoleLogPath, 'latin1')).slice(0, console.length), console);
+
+        const state = await open(join(made[0]!, 'state'), 'r+');
+        await state.write(Buffer.alloc(4096), 0, 4096, 0);
+        await state.close();
+        const guest = await boot({ kernelArgs: ['quiet'] });
+        await sh(guest, 'ls -d /sys/bus/pci/devices/0000:01:00.0/driver');
+        await guest.kill();
+        assert.equal(said.filter((text) => /once, to be restored from now on/.test(text)).length, 2, said.join('\n'));
+        for (const path of made) await rm(path, { recursive: true });
+      });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
+  it('leaves nothing when its making is ended', async () => {
+    const abort = new AbortController();
+    const options: Partial<BootOptions> = { kernelArgs: ['loglevel=4'], abort: abort.signal };
+    const progress = (text: string) => {
+      if (/once, to be restored/.test(text)) setImmediate(() => abort.abort());
+    };
+    await withMachine({ kernel: 'latest', devices: ['example'], memMiB: 448, progress }, async ({ boot }) => {
+      const known = snapshots();
+      await assert.rejects(boot(options));
+      assert.deepEqual(snapshots(), known);
+    });
+  });
+});
