@@ -148,7 +148,7 @@ export class RunningGuest implements Guest {
     try {
       await this.#orFailure(this.#monitor.execute('qmp_capabilities'));
       await this.#agentReady(deadline);
-      await this.#settleByTheClock(deadline);
+      await this.#byTheClock(() => this.settle(deadline - Date.now()));
       this.bootTimeMs = Date.now() - this.#startedAt;
     } catch (error) {
       await this.#fail(error as Error);
@@ -165,7 +165,7 @@ export class RunningGuest implements Guest {
     try {
       await this.#loadState(awakening.statePath, Math.min(timeoutMs, LOAD_STATE_MS));
       await this.#askAgent('guest-set-time', { time: Date.now() * NS_PER_MS });
-      await this.#wake(awakening, deadline);
+      await this.#byTheClock(() => this.#wake(awakening, deadline));
       this.bootTimeMs = Date.now() - this.#startedAt;
     } catch (error) {
       await this.#fail(error as Error);
@@ -255,7 +255,7 @@ export class RunningGuest implements Guest {
     else this.#startProgram('/usr/bin/busybox', ['reboot', '-f']).catch(() => {});
     await this.#orFailure(this.#within(reset, timeoutMs, 'the guest to reboot'));
     await this.#agentReady(deadline);
-    await this.#settleByTheClock(deadline);
+    await this.#byTheClock(() => this.settle(deadline - Date.now()));
   }
 
   async shutdown(): Promise<void> {
@@ -426,10 +426,10 @@ export class RunningGuest implements Guest {
     await this.#orFailure(this.#within(this.#agent.ready(), deadline - Date.now(), "the guest's agent"));
   }
 
-  /** Waits for udev, and looks at the guest's clock before and after. @throws GuestClockError when it is wrong */
-  async #settleByTheClock(deadline: number): Promise<void> {
+  /** Looks at the guest's clock before and after `work`. @throws GuestClockError when it is wrong */
+  async #byTheClock(work: () => Promise<void>): Promise<void> {
     const before = await this.#readClock();
-    await this.settle(deadline - Date.now());
+    await work();
     const fault = await clockFault(before, () => this.#readClock());
     if (fault !== undefined) throw new GuestClockError(fault, this.#log.tail());
   }
