@@ -82,6 +82,12 @@ export class AgentLink extends EventEmitter {
     this.emit('change');
   }
 
+  /** Whoever waits for an answer hears that none will come. */
+  machineGone(error: Error): void {
+    this.#attempt++;
+    this.#gone(error);
+  }
+
   /** Resolves when the agent is there and answers. */
   async ready(): Promise<void> {
     while (!this.#open || this.#asleep) await new Promise((resolve) => this.once('change', resolve));

@@ -71,6 +71,11 @@ function migrationFile(filename: string): object[] {
   return [{ 'channel-type': 'main', addr: { transport: 'file', filename, offset: 0 } }];
 }
 
+/** As delay, but does not keep this process alive: whatever it races with does. */
+function pause(ms: number): Promise<void> {
+  return delay(ms, undefined, { ref: false });
+}
+
 interface Parts {
   process: QemuProcess;
   accel: 'kvm' | 'tcg';
@@ -262,7 +267,7 @@ export class RunningGuest implements Guest {
     if (this.#failure === undefined && !this.#closing) {
       this.#closing = true;
       this.#startProgram('/usr/bin/busybox', ['poweroff', '-f']).catch(() => {});
-      await Promise.race([this.#process.ended, delay(powerOffMs)]);
+      await Promise.race([this.#process.ended, pause(powerOffMs)]);
     }
     await this.kill();
   }
@@ -352,7 +357,7 @@ export class RunningGuest implements Guest {
       const text = `Waited ${Math.round(timeoutMs / 1000)} s for ${what}.`;
       timer = setTimeout(() => reject(new GuestTimeoutError(text, this.#log.tail())), Math.max(0, timeoutMs));
     });
-    return Promise.race([promise, expired]).finally(() => clearTimeout(timer));
+    return Promise.race([promise, expired, this.#failed]).finally(() => clearTimeout(timer));
   }
 
   /** Ends the guest for a reason. */
@@ -368,6 +373,8 @@ export class RunningGuest implements Guest {
   #qemuEnded(how: string, log: Writable | undefined): Error | undefined {
     clearTimeout(this.#panicTimer);
     log?.end();
+    // Nobody answers any more: what waits for an answer would keep this process for as long as it would wait.
+    this.#agent.machineGone(new QemuExitError(`QEMU ended (${how}).`, ''));
     const words = this.#process.stderr === '' ? '' : `\n${this.#process.stderr}`;
     if (this.#failure === undefined) {
       const error = new QemuExitError(`QEMU ended (${how}).${words}`, this.#log.tail());
@@ -508,13 +515,13 @@ export class RunningGuest implements Guest {
   async #watchProgram(agentPid: number, command: RunningCommand): Promise<void> {
     try {
       for (;;) {
-        await Promise.race([delay(watchIntervalMs), command.exit.catch(() => {})]);
+        await Promise.race([pause(watchIntervalMs), command.exit.catch(() => {})]);
         const finished = command.finished;
         if (await this.#programEnded(agentPid)) break;
         // It has sent its last frame and is about to end.
         if (finished) await delay(50);
       }
-      await Promise.race([delay(lateFrameMs), command.exit.catch(() => {})]);
+      await Promise.race([pause(lateFrameMs), command.exit.catch(() => {})]);
       command.lost(
         new GuestError("The guest's exec program ended without telling how the command did.", this.#log.tail()),
       );
@@ -529,7 +536,7 @@ export class RunningGuest implements Guest {
     command.willBeKilled(reason);
     try {
       if (command.pid !== undefined) await this.#signalSession(command.pid);
-      await Promise.race([delay(killedCommandMs), command.exit.catch(() => {})]);
+      await Promise.race([pause(killedCommandMs), command.exit.catch(() => {})]);
     } catch {
       // The guest itself is gone; the time-out is told all the same.
     }
