@@ -89,6 +89,15 @@ function connect(limits: Partial<AgentLimits> = {}) {
 }
 
 describe('AgentLink', () => {
+  it('keeps nobody waiting once the machine is gone', async () => {
+    const { agent, link } = connect();
+    agent.connected = false;
+    const waiting = link.ask('guest-exec', {});
+    link.machineGone(new Error('QEMU ended'));
+    await assert.rejects(waiting, /QEMU ended/);
+    await assert.rejects(link.ask('guest-exec-status', {}), /QEMU ended/);
+  });
+
   it('asks again, after a suspend, what the agent had not read', async () => {
     const { agent, link, lost, sleep, wake } = connect();
     agent.connected = false;

@@ -40,6 +40,7 @@ export class AgentLink extends EventEmitter {
   readonly #parts: Parts;
   #open = false;
   #asleep = false;
+  #machineGone: Error | undefined;
   #replugged = false;
   /** Counts attempts to wake up; what belongs to an earlier one has no say. */
   #attempt = 0;
@@ -85,6 +86,7 @@ export class AgentLink extends EventEmitter {
   /** Whoever waits for an answer hears that none will come. */
   machineGone(error: Error): void {
     this.#attempt++;
+    this.#machineGone = error;
     this.#gone(error);
   }
 
@@ -99,6 +101,7 @@ export class AgentLink extends EventEmitter {
    * @throws GuestTimeoutError when the guest hangs, or does not wake up. QmpError when the agent refuses.
    */
   ask(command: string, args: Record<string, unknown>): Promise<unknown> {
+    if (this.#machineGone !== undefined) return Promise.reject(this.#machineGone);
     const answer = this.#parts.client.execute(command, args);
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;

@@ -75,7 +75,7 @@ function describeServing(
   if (format !== 'json') return text;
   const facts: ServeFacts = {
     ...(JSON.parse(text) as Omit<ServeFacts, 'functions' | 'controlSocketPath' | 'guestFilePaths'>),
-    functions,
+    functions: functions.map(({ name, plugin, identity, socketPath }) => ({ name, plugin, identity, socketPath })),
     controlSocketPath: join(socketDirectory, CONTROL_SOCKET_NAME),
     guestFilePaths: files.map(({ path }) => path),
   };
