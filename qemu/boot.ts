@@ -50,7 +50,7 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
 
 async function snapshotOf(
   options: WarmOptions,
-  machine: BootMachine,
+  machine: MachineOptions,
   { devices, placeholders, kernelArgs }: EmptyMachine,
 ): Promise<Snapshot | undefined> {
   try {
@@ -65,11 +65,9 @@ async function snapshotOf(
   }
 }
 
-type BootMachine = Omit<MachineOptions, 'filesPath'>;
-
 async function restore(
   options: WarmOptions,
-  machine: BootMachine,
+  machine: MachineOptions,
   snapshot: Snapshot,
   seats: readonly string[],
 ): Promise<Guest> {
@@ -81,7 +79,7 @@ async function restore(
   );
 }
 
-function machineOf(options: BootOptions, accel: 'kvm' | 'tcg', layout: MachineLayout): BootMachine {
+function machineOf(options: BootOptions, accel: 'kvm' | 'tcg', layout: MachineLayout): MachineOptions {
   return {
     image: options.image,
     layout,

@@ -12,7 +12,6 @@ function commandLine(options: Partial<MachineOptions>): string[] {
       userlandPath: '/userland',
       modulesPath: '/modules',
     },
-    filesPath: '/files',
     layout: layOutFunctions([]),
     accel: 'tcg',
     cpu: 'EPYC',

@@ -7,6 +7,9 @@ export const execPortCount = 8;
 /** File descriptors that QEMU inherits; each is one end of a socket pair whose other end is ours. */
 export const inheritedFds = { qmp: 3, serial: 4, agent: 5, terminal: 6, firstExecPort: 7 } as const;
 
+/** The disk with a run's files (`makeFilesDisk`), behind the ports. */
+export const filesDiskFd = inheritedFds.firstExecPort + execPortCount;
+
 /** Name of a virtio-serial port as the guest's exec program finds it. */
 export function execPortName(index: number): string {
   return `ghostbus.exec.${index}`;
@@ -33,8 +36,6 @@ const UDEV_EVENT_TIMEOUT_S = 900;
 
 export interface MachineOptions {
   image: GuestImage;
-  /** See `writeFilesDisk`. */
-  filesPath: string;
   layout: MachineLayout;
   accel: 'kvm' | 'tcg';
   cpu: string;
@@ -84,7 +85,7 @@ export function machineArgs(options: MachineOptions): string[] {
     ...deviceArgs(layout.devices),
     ...disk('userland', image.userlandPath),
     ...disk('modules', image.modulesPath),
-    ...disk('files', options.filesPath),
+    ...disk('files', `/proc/self/fd/${filesDiskFd}`),
     ...virtioPorts(),
     ...(shareDir === undefined ? [] : share(shareDir)),
     ...['-device', 'virtio-rng-pci'],

@@ -28,11 +28,19 @@ export class QemuProcess {
     this.ended = once(child, 'exit').then(([code, signal]) => (signal ? `signal ${signal}` : `status ${code}`));
   }
 
-  /** @throws Error when the program cannot be started. */
-  static async start(qemu: Qemu, args: readonly string[], streamCount: number): Promise<QemuProcess> {
+  /**
+   * @param fds Descriptors of ours that it inherits behind the streams.
+   * @throws Error when the program cannot be started.
+   */
+  static async start(
+    qemu: Qemu,
+    args: readonly string[],
+    streamCount: number,
+    fds: readonly number[] = [],
+  ): Promise<QemuProcess> {
     const pipes = Array.from({ length: streamCount }, () => 'pipe' as const);
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...qemu.command, ...args], {
-      stdio: ['ignore', 'ignore', 'pipe', ...pipes],
+      stdio: ['ignore', 'ignore', 'pipe', ...pipes, ...fds],
     });
     await once(child, 'spawn');
     return new QemuProcess(child, streamCount);

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { Duplex, Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -60,6 +60,7 @@ export interface Awakening {
 }
 
 const MIGRATION_POLL_MS = 20;
+const SEED_BYTES = 32;
 
 /** Of QEMU's query-migrate (qapi/migration.json, MigrationInfo). */
 interface MigrationState {
@@ -332,7 +333,14 @@ export class RunningGuest implements Guest {
       plugging.catch((error: Error) => this.#fail(error));
     };
     const timeoutMs = Math.max(1, deadline - Date.now());
-    await this.#runOwn('wake', [randomUUID(), String(functions.length)], { onStdout, timeoutMs });
+    const words = [randomUUID(), randomBytes(SEED_BYTES).toString('hex'), String(functions.length)];
+    try {
+      await this.#runOwn('wake', words, { onStdout, timeoutMs });
+    } catch (error) {
+      if (!(error instanceof GuestTimeoutError)) throw error;
+      const text = `The guest's drivers were not ready after ${Math.round(timeoutMs / 1000)} s.`;
+      throw new GuestTimeoutError(text, this.#log.tail());
+    }
     await plugging;
   }
 

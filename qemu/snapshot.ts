@@ -23,7 +23,6 @@ export class UnfitMachineError extends Error {
 }
 
 type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'onProgress' | 'abort'> & { readonly warm: WarmStart };
-type SavedMachine = Omit<MachineOptions, 'filesPath'>;
 
 const MIB = 2 ** 20;
 
@@ -36,7 +35,7 @@ const SNAPSHOT_MARK = { path: '/etc/ghostbus-snapshot', contents: Buffer.alloc(0
  * @throws UnfitMachineError when its kernel complained: every run from it would inherit that.
  * @throws GuestError when it did not boot.
  */
-export async function ensureSnapshot(options: SnapshotOptions, machine: SavedMachine): Promise<Snapshot> {
+export async function ensureSnapshot(options: SnapshotOptions, machine: MachineOptions): Promise<Snapshot> {
   const { image, onProgress } = options;
   const drivers = wantedDrivers(options.warm.drivers, machine);
   const inputs = await snapshotInputs(options.qemu, machine, drivers);
@@ -64,7 +63,7 @@ async function requireRoom(sizeBytes: number): Promise<void> {
 
 async function makeSnapshot(
   options: SnapshotOptions,
-  machine: SavedMachine,
+  machine: MachineOptions,
   drivers: readonly ModuleToLoad[],
   target: string,
 ): Promise<void> {
@@ -94,14 +93,14 @@ async function makeSnapshot(
   }
 }
 
-function wantedDrivers(drivers: readonly ModuleToLoad[], { blockedModules }: SavedMachine): ModuleToLoad[] {
+function wantedDrivers(drivers: readonly ModuleToLoad[], { blockedModules }: MachineOptions): ModuleToLoad[] {
   return drivers.filter(([name]) => !blockedModules.includes(name)).sort(([left], [right]) => (left < right ? -1 : 1));
 }
 
 /** Everything that decides what is in the state, or who can read it. */
 async function snapshotInputs(
   qemu: Qemu,
-  machine: SavedMachine,
+  machine: MachineOptions,
   drivers: readonly ModuleToLoad[],
 ): Promise<Record<string, unknown>> {
   const { kernelPath, initrdPath, userlandPath, modulesPath } = machine.image;
@@ -110,8 +109,8 @@ async function snapshotInputs(
   return {
     recipe: 1,
     qemu: qemu.version,
-    // The folder of a run is no part of what is saved.
-    args: machineArgs({ ...machine, filesPath: '', shareDir: machine.shareDir && '/' }),
+    // Which folder is shared is no part of what is saved.
+    args: machineArgs({ ...machine, shareDir: machine.shareDir && '/' }),
     files: await Promise.all(paths.map(fileMark)),
     drivers,
     // Under KVM its features are the guest's; under TCG its time stamp counter is.

@@ -1,9 +1,6 @@
-import { mkdtempSync } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { open } from 'node:fs/promises';
 import type { Writable } from 'node:stream';
-import { writeFilesDisk } from './files-disk.js';
+import { makeFilesDisk } from './files-disk.js';
 import type { BootOptions } from './guest.js';
 import { kernelModuleNames } from './kernel-log.js';
 import { execPortCount, inheritedFds, type MachineOptions, machineArgs } from './machine.js';
@@ -33,17 +30,14 @@ export type StartOptions = Pick<
  */
 export async function startGuest(
   options: StartOptions,
-  machine: Omit<MachineOptions, 'filesPath'>,
+  machine: MachineOptions,
   becomeReady: (guest: RunningGuest, timeoutMs: number) => Promise<void>,
 ): Promise<RunningGuest> {
   const { qemu, extraFiles = [], abort } = options;
-  // Private to us (0700); QEMU has its files open when the guest is ready.
-  const scratch = mkdtempSync(join(tmpdir(), 'ghostbus-boot-'));
+  const files = await makeFilesDisk(extraFiles);
   try {
-    const filesPath = join(scratch, 'files');
-    await writeFilesDisk(filesPath, extraFiles);
     const log = await openConsoleLog(options);
-    const process = await QemuProcess.start(qemu, machineArgs({ ...machine, filesPath }), streamCount);
+    const process = await QemuProcess.start(qemu, machineArgs(machine), streamCount, [files.fd]);
     const guest = new RunningGuest({
       process,
       accel: machine.accel,
@@ -62,7 +56,7 @@ export async function startGuest(
     abort?.removeEventListener('abort', end);
     return guest;
   } finally {
-    await rm(scratch, { recursive: true });
+    await files.close();
   }
 }
 
