@@ -8,7 +8,7 @@ export const execPortCount = 8;
 export const inheritedFds = { qmp: 3, serial: 4, agent: 5, terminal: 6, firstExecPort: 7 } as const;
 
 /** The disk with a run's files (`makeFilesDisk`), behind the ports. */
-export const filesDiskFd = inheritedFds.firstExecPort + execPortCount;
+const filesDiskFd = inheritedFds.firstExecPort + execPortCount;
 
 /** Name of a virtio-serial port as the guest's exec program finds it. */
 export function execPortName(index: number): string {
