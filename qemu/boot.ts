@@ -26,14 +26,20 @@ async function coldGuest(options: BootOptions, accel: 'kvm' | 'tcg'): Promise<Gu
 
 type WarmOptions = BootOptions & { readonly warm: WarmStart };
 
+/**
+ * Sees to it that what {@link bootGuest} would restore with these options is in the cache; where nothing can be kept,
+ * `onProgress` is told why. @throws GuestError when the machine did not boot
+ */
+export async function ensureWarmMachine(options: WarmOptions): Promise<void> {
+  const accel = await chooseAccelerator(options);
+  const layout = seatsOf(options);
+  if (layout !== undefined) await snapshotOf(options, machineOf(options, accel, layout), layout);
+}
+
 /** Undefined when this machine has to be booted, which was said. */
 async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promise<Guest | undefined> {
-  const { onProgress, functions = [] } = options;
-  const layout = layOutSeats(functions, options);
-  if (layout === undefined) {
-    onProgress?.('No machine is kept for functions with BARs as large as these: it is booted');
-    return undefined;
-  }
+  const layout = seatsOf(options);
+  if (layout === undefined) return undefined;
   const machine = machineOf(options, accel, layout);
   const first = await snapshotOf(options, machine, layout);
   if (first === undefined) return undefined;
@@ -42,10 +48,16 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
   } catch (error) {
     // QEMU says so and ends; everything later is the guest's own, or its functions'.
     if (!(error instanceof UnreadableStateError)) throw error;
-    await discardSnapshot(first, error.message, onProgress);
+    await discardSnapshot(first, error.message, options.onProgress);
   }
   const second = await snapshotOf(options, machine, layout);
   return second && restore(options, machine, second, layout.seats);
+}
+
+function seatsOf({ functions = [], onProgress, ...options }: WarmOptions): EmptyMachine | undefined {
+  const layout = layOutSeats(functions, options);
+  if (layout === undefined) onProgress?.('No machine is kept for functions with BARs as large as these: it is booted');
+  return layout;
 }
 
 async function snapshotOf(

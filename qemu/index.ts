@@ -6,7 +6,7 @@ export {
   renderAttachment,
   shellQuote,
 } from './attach-formats.js';
-export { bootGuest } from './boot.js';
+export { bootGuest, ensureWarmMachine } from './boot.js';
 export { buildGuestPrograms, type GuestBuildOptions } from './build-guest.js';
 export { kernelHeaderTree } from './builder-root.js';
 export { cacheFolder } from './cache-entry.js';

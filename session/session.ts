@@ -1,11 +1,12 @@
 import type { Emulator, EmulatorLog, startEmulator } from '../emulator/emulator.js';
 import type { PeerRouting } from '../emulator/memory/fabric.js';
-import type { BootOptions, bootGuest, Guest, GuestImage, Qemu } from '../qemu/index.js';
+import type { BootOptions, bootGuest, ensureWarmMachine, Guest, GuestImage, Qemu } from '../qemu/index.js';
 import { requireBound } from './bound-functions.js';
 import type { Cleanup } from './cleanup.js';
 import { serveControl } from './control-socket.js';
+import type { GuestDevice } from './guest-parts.js';
 import type { hostCounterKHz } from './host-clock.js';
-import { type GuestTools, prepareGuest } from './prepared-guest.js';
+import { type GuestTools, type PreparedGuest, prepareGuest } from './prepared-guest.js';
 import type { EmulatorSettings, GuestSettings } from './settings.js';
 import { newSocketFolder, type SocketFolder } from './socket-folder.js';
 
@@ -13,6 +14,7 @@ import { newSocketFolder, type SocketFolder } from './socket-folder.js';
 export interface SessionTools extends GuestTools {
   readonly startEmulator: typeof startEmulator;
   readonly bootGuest: typeof bootGuest;
+  readonly ensureWarmMachine: typeof ensureWarmMachine;
   readonly hostCounterKHz: typeof hostCounterKHz;
 }
 
@@ -98,19 +100,17 @@ export async function serveMachine(
   const peerRouting = guestSettings.peerRouting ?? routingOf(guestSettings);
   const emulator = await startServing({ ...emulatorSettings, folder, peerRouting }, context);
   const served = performance.now();
-  const counterKHz = await tools.hostCounterKHz();
-  const { qemu, image, extraFiles, warm } = await prepareGuest(emulatorSettings.devices, guestSettings, context);
+  const prepared = await prepareGuest(emulatorSettings.devices, guestSettings, context);
+  const { qemu, image, extraFiles } = prepared;
+  const options = await machineOptions(prepared, guestSettings, tools);
   const timings = { serveMs: served - start, imageMs: performance.now() - served };
   const boot = ({ expectBound = guestSettings.expectBound ?? true, ...more }: BootRequest = {}) =>
     bootForCleanup(cleanup, more.abort, async (abort) => {
       const guest = await tools.bootGuest({
-        qemu,
-        image,
+        ...options,
         functions: emulator.functions.map(({ name, socketPath, barBytes }) => ({ id: name, socketPath, barBytes })),
         extraFiles,
-        ...(counterKHz === undefined ? {} : { counterKHz }),
-        ...(guestSettings.cold ? {} : { warm }),
-        ...bootOptionsOf(guestSettings),
+        ...(guestSettings.cold ? {} : { warm: prepared.warm }),
         onProgress: progress,
         ...more,
         abort,
@@ -119,6 +119,37 @@ export async function serveMachine(
       return guest;
     });
   return { emulator, image, qemu, timings, boot };
+}
+
+/**
+ * Makes ahead of time all that {@link serveMachine} makes for a guest with these devices, and the machine that it is
+ * restored from. @throws HostSetupError, and GuestError when that machine does not boot
+ */
+export async function makeAhead(
+  devices: readonly GuestDevice[],
+  settings: GuestSettings,
+  { tools, progress, cleanup }: Omit<SessionContext, 'log'>,
+): Promise<void> {
+  const prepared = await prepareGuest(devices, settings, { tools, progress });
+  const options = await machineOptions(prepared, settings, tools);
+  const abort = new AbortController();
+  const { warm } = prepared;
+  const making = tools.ensureWarmMachine({ ...options, warm, onProgress: progress, abort: abort.signal });
+  cleanup.add(async () => {
+    abort.abort();
+    await making.catch(() => undefined);
+  });
+  await making;
+}
+
+/** What does not depend on the functions that a guest gets, and makes the machine that it is restored from. */
+async function machineOptions(
+  { qemu, image }: PreparedGuest,
+  settings: GuestSettings,
+  tools: SessionTools,
+): Promise<BootOptions> {
+  const counterKHz = await tools.hostCounterKHz();
+  return { qemu, image, ...(counterKHz === undefined ? {} : { counterKHz }), ...bootOptionsOf(settings) };
 }
 
 /** An IOMMU sees every request, except those that a switch without ACS redirection turns around before. */

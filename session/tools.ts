@@ -1,5 +1,5 @@
 import { startEmulator } from '../emulator/emulator.js';
-import { bootGuest, buildGuestPrograms, ensureImage, findQemu } from '../qemu/index.js';
+import { bootGuest, buildGuestPrograms, ensureImage, ensureWarmMachine, findQemu } from '../qemu/index.js';
 import { hostCounterKHz } from './host-clock.js';
 import type { SessionTools } from './session.js';
 
@@ -10,5 +10,6 @@ export const sessionTools: SessionTools = {
   ensureImage,
   buildGuestPrograms,
   bootGuest,
+  ensureWarmMachine,
   hostCounterKHz,
 };

@@ -46,6 +46,8 @@ export interface FakeBehaviour {
 export class FakeTools {
   readonly events: string[] = [];
   boots: BootOptions[] = [];
+  /** Machines that were made to be restored. */
+  readonly kept: BootOptions[] = [];
   failEmulator: (error: Error) => void = () => undefined;
   readonly tools: SessionTools;
 
@@ -63,6 +65,10 @@ export class FakeTools {
       }),
       buildGuestPrograms: async () => [{ path: '/usr/local/bin/program', contents: new Uint8Array(1) }],
       hostCounterKHz: async () => COUNTER_KHZ,
+      ensureWarmMachine: async (options) => {
+        this.kept.push(options);
+        await behaviour.boot?.(options);
+      },
       bootGuest: async (options) => {
         this.boots.push(options);
         await behaviour.boot?.(options);

@@ -102,6 +102,15 @@ describe('ghostbus on the command line', () => {
     assert.deepEqual([ended.status, ended.stdout], [1, '']);
   });
 
+  it('restores what prepare made', async () => {
+    const made = await run('prepare', 'latest');
+    assert.equal(made.status, 0, made.stderr);
+    const { status, stderr } = await run('run', '--device', 'gpu', '--', 'true');
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /Restoring a machine/);
+    assert.doesNotMatch(stderr, /Booting/);
+  });
+
   it('prints one JSON object with --json', async () => {
     const { status, stdout } = await run('run', '-d', 'example', '--json', '--', 'sh', '-c', 'echo out; kill -9 $$');
     const report = runReport.parse(JSON.parse(stdout));

@@ -1,5 +1,7 @@
 import type { ArgumentsCamelCase, Argv, CommandModule } from 'yargs';
-import { prepareGuest } from '../../../session/prepared-guest.js';
+import { withCleanup } from '../../../session/cleanup.js';
+import { makeAhead, type SessionTools } from '../../../session/session.js';
+import { ORDINARY_GUEST } from '../../../session/settings.js';
 import { sessionTools } from '../../../session/tools.js';
 import { type ResolvedDevice, resolveDevices } from '../../device-spec.js';
 import { BUILT_IN_PLUGINS } from '../../find-plugin.js';
@@ -9,7 +11,9 @@ import { printProgress } from '../progress.js';
 function options(yargs: Argv) {
   return yargs
     .usage(
-      '$0 prepare [KERNEL…] [--device SPEC]… [--package NAME]…\n\nMakes ahead of time what `run` would make on first use.',
+      '$0 prepare [KERNEL…] [--device SPEC]… [--package NAME]…\n\nMakes ahead of time what `run` would make on first use: ' +
+        'QEMU, images and programs, and for each kernel the machine that ordinary runs are restored from, ' +
+        'which is booted once (topology, memory, processors and accelerator as by default).',
     )
     .positional('kernels', {
       type: 'string',
@@ -33,7 +37,8 @@ function options(yargs: Argv) {
       },
     } as const)
     .example('$0 prepare latest', "what our devices need with Debian's latest kernel")
-    .example('$0 prepare -d ./my-device', 'what a device of yours needs, too');
+    .example('$0 prepare -d ./my-device', 'what a device of yours needs, too')
+    .epilogue('Exit status: 0; otherwise as of ghostbus run, 125 when a guest does not boot here.');
 }
 
 type Arguments = ArgumentsCamelCase<ReturnType<typeof options> extends Argv<infer T> ? T : never>;
@@ -51,15 +56,25 @@ export async function devicesToPrepare(texts: readonly string[]): Promise<Resolv
 }
 
 async function handler(args: Arguments): Promise<void> {
-  const devices = await devicesToPrepare(args.device);
-  for (const kernel of args.kernels) {
-    await prepareGuest(devices, { kernel, packages: args.package }, { tools: sessionTools, progress: printProgress });
-  }
+  await prepare(args, { tools: sessionTools, progress: printProgress });
+}
+
+/** @throws UsageError, and what a run throws whose guest does not boot */
+export async function prepare(
+  { device, kernels, package: packages }: Pick<Arguments, 'device' | 'kernels' | 'package'>,
+  context: { readonly tools: SessionTools; readonly progress: (text: string) => void },
+): Promise<void> {
+  const devices = await devicesToPrepare(device);
+  await withCleanup(async (cleanup) => {
+    for (const kernel of kernels) {
+      await makeAhead(devices, { ...ORDINARY_GUEST, kernel, packages }, { ...context, cleanup });
+    }
+  });
 }
 
 export const prepareCommand: CommandModule<object, Arguments> = {
   command: 'prepare [kernels..]',
-  describe: 'Make QEMU and the guest images ahead of time',
+  describe: 'Make QEMU, guest images and the machines that runs are restored from ahead of time',
   builder: options as never,
   handler,
 };
