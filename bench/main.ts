@@ -1,7 +1,8 @@
 /**
  * Prints ratios that say what the emulator costs on this machine: a trapped register read against the least that any
- * server can do, a decoded one against a look-up, and DMA against memcpy. With `--guest`, also inside guests: a mapped
- * BAR against RAM, and what the devices measure of themselves under their drivers, those of `--device SPEC` too.
+ * server can do, a decoded one against a look-up, and DMA against memcpy. With `--guest`, also a guest's restoring
+ * against its boot, and inside guests: a mapped BAR against RAM, and what the devices measure of themselves under their
+ * drivers, those of `--device SPEC` too.
  * Nothing here passes or fails.
  */
 import { execFile, spawn } from 'node:child_process';
@@ -20,6 +21,7 @@ import { mappedBar } from './guest-memory.js';
 import { callersFolder, measuredDevices } from './measured.js';
 import { quiet } from './quiet-log.js';
 import { measureRegisters } from './registers.js';
+import { measureStarts, STARTED_DEVICES, startLine } from './start.js';
 
 const run = promisify(execFile);
 const SOURCES = fileURLToPath(new URL('../../bench/', import.meta.url));
@@ -102,6 +104,15 @@ async function measureHost(device: LoadedPlugin): Promise<void> {
   }
 }
 
+async function printStarts(): Promise<void> {
+  const times = await measureStarts();
+  console.log(
+    `From nothing to the end of a command in a guest with ${STARTED_DEVICES.join(', ')}: restored, the saved machine ` +
+      'being there already, against booted (1.00 = as long)',
+  );
+  console.log(startLine(times));
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -116,6 +127,7 @@ async function main(): Promise<void> {
   ];
   await measureHost(ownDevice);
   if (values.guest) {
+    await printStarts();
     for (const measured of benchmarks) await measureInGuest(measured);
     return;
   }

@@ -3,7 +3,7 @@ import type { Emulator } from '../emulator/emulator.js';
 import type { Guest, GuestImage } from '../qemu/index.js';
 import { withCleanup } from '../session/cleanup.js';
 import { createLog } from '../session/log.js';
-import { startSession } from '../session/session.js';
+import { type SessionTools, startSession } from '../session/session.js';
 import { ORDINARY_GUEST } from '../session/settings.js';
 import { sessionTools } from '../session/tools.js';
 import type { Report } from './report.js';
@@ -29,27 +29,30 @@ interface DemoOptions {
   readonly kernel: string;
   readonly devices: readonly string[];
   readonly verbose: boolean;
+  /** Boot, instead of restoring a machine that was booted once. */
+  readonly cold: boolean;
 }
 
-/** Boots a guest with two GPUs and one of each other function, calls `show`, and ends everything. */
+/** Starts a guest with two GPUs and one of each other function, calls `show`, and ends everything. */
 export async function withDemoMachine(
   options: DemoOptions,
   report: Report,
   show: (machine: DemoMachine) => Promise<void>,
+  tools: SessionTools = sessionTools,
 ): Promise<void> {
   const logLevel = options.verbose ? 'info' : 'error';
   const emulatorSettings = { devices: await resolveDevices(options.devices) };
-  const guestSettings = { ...ORDINARY_GUEST, kernel: options.kernel };
+  const guestSettings = { ...ORDINARY_GUEST, kernel: options.kernel, cold: options.cold };
   await withCleanup(async (cleanup) => {
     const { emulator, guest, image, qemu, timings } = await startSession(emulatorSettings, guestSettings, {
-      tools: sessionTools,
+      tools,
       log: createLog(logLevel, false),
       progress: (text) => process.stderr.write(`demo: ${text}\n`),
       cleanup,
     });
     const bootSeconds = (timings.bootMs / 1000).toFixed(1);
     const versions = `kernel ${image.kernelRelease}, QEMU ${qemu.version} (${guest.accel})`;
-    const description = `${versions}, booted in ${bootSeconds} s`;
+    const description = `${versions}, ready in ${bootSeconds} s`;
     await show({ report, emulator, guest, image, description, sh: (line) => runShell(guest, line) });
   });
 }

@@ -1,74 +1,29 @@
 /** The main job, shown step by step. `scripts/demo` does the set-up and starts it. */
-import { parseArgs } from 'node:util';
-import { parseByteSize } from '../emulator/plugin/options.js';
 import { loadCatalogue, type MatrixCatalogue } from '../matrix/catalogue.js';
 import { MatrixMachine } from '../matrix/machine.js';
 import type { MatrixRun } from '../matrix/run.js';
 import { InterruptedError, statusOfError, USAGE_STATUS } from '../session/exit-status.js';
 import { WatchedLog } from '../session/watched-log.js';
-import { writableFile } from '../session/writable-file.js';
 import { moveToAdapter } from './adapter-step.js';
 import { ringDoorbell } from './doorbell-step.js';
 import { showFunctions } from './functions-step.js';
 import { ALL_DEVICES, type DemoMachine, GPUS, withDemoMachine } from './machine.js';
 import { runAllTopologies, runThisTopology, showMatrix, THIS_TOPOLOGY } from './matrix-step.js';
-import { PAGE_BYTES } from './pattern.js';
 import { moveDmaBuf } from './peer-step.js';
 import { inWords, Report } from './report.js';
-
-const HELP = `usage: scripts/demo [--bytes SIZE] [--matrix] [--html FILE] [--verbose]
-
-Boots the latest stock kernel with two GPUs, habana, two adapters and example, and lets the stock drivers share dma-bufs
-peer to peer: from GPU to GPU, from Gaudi and from GPU to RDMA adapter; then the LTS kernel, which stages them in system
-memory. It ends with the matrix of every exporter and every importer.
-
-  --bytes SIZE  size of the buffer between the GPUs; default 16M, at most 64M
-  --matrix      the matrix in all topologies, not only in this machine: some minutes more
-  --html FILE   where the matrix goes as an HTML page; default matrix.html in the current folder
-  --verbose     show the devices' log
-
-Exit status: 0 when every claim held, 1 when one did not; otherwise as of ghostbus run.
-`;
-const LARGEST_BYTES = 64 * 2 ** 20;
-
-interface Wishes {
-  readonly bytes: number;
-  readonly html: string;
-  readonly matrix: boolean;
-  readonly verbose: boolean;
-}
-
-/** Undefined: only help was wanted. Throws an Error for people. */
-function readArguments(argv: readonly string[]): Wishes | undefined {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      bytes: { type: 'string', default: '16M' },
-      html: { type: 'string', default: 'matrix.html' },
-      matrix: { type: 'boolean', default: false },
-      verbose: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
-  if (values.help) return undefined;
-  const bytes = parseByteSize(values.bytes);
-  if (bytes === 0 || bytes > LARGEST_BYTES || bytes % PAGE_BYTES !== 0) {
-    throw new Error(`--bytes ${values.bytes}: give whole pages, at most ${inWords(LARGEST_BYTES)}`);
-  }
-  return { bytes, html: writableFile('--html', values.html), matrix: values.matrix, verbose: values.verbose };
-}
+import { HELP, readWishes, type Wishes } from './wishes.js';
 
 /**
  * Both guests boot at once: loading amdgpu keeps one processor busy for most of that time, on hosts with two the other
  * is free. The second guest's part is shown when the first one's is over, and not at all when that failed.
  */
 async function show(wishes: Wishes, report: Report, catalogue: MatrixCatalogue): Promise<MatrixRun | undefined> {
-  const { verbose } = wishes;
+  const { verbose, cold } = wishes;
   let settleFirst: (succeeded: boolean) => void = () => undefined;
   const first = new Promise<boolean>((resolve) => {
     settleFirst = resolve;
   });
-  const second = withDemoMachine({ kernel: 'lts', devices: GPUS, verbose }, report, async (machine) => {
+  const second = withDemoMachine({ kernel: 'lts', devices: GPUS, verbose, cold }, report, async (machine) => {
     if (await first) await showStaging(machine, wishes);
   });
   // Awaited below, after the first guest's part; a failure meanwhile waits there for its turn.
@@ -76,7 +31,7 @@ async function show(wishes: Wishes, report: Report, catalogue: MatrixCatalogue):
   let succeeded = false;
   let matrix: MatrixRun | undefined;
   try {
-    await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose }, report, async (machine) => {
+    await withDemoMachine({ kernel: 'latest', devices: ALL_DEVICES, verbose, cold }, report, async (machine) => {
       matrix = await showPeerToPeer(machine, wishes, catalogue);
     });
     succeeded = true;
@@ -125,7 +80,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const started = performance.now();
   let wishes: Wishes | undefined;
   try {
-    wishes = readArguments(argv);
+    wishes = readWishes(argv);
   } catch (error) {
     process.stderr.write(`demo: ${(error as Error).message}\n${HELP}`);
     return USAGE_STATUS;
@@ -138,7 +93,7 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const catalogue = await loadCatalogue();
     const here = await show(wishes, report, catalogue);
-    const matrix = here ?? (report.broken === 0 ? await runAllTopologies(catalogue) : undefined);
+    const matrix = here ?? (report.broken === 0 ? await runAllTopologies(catalogue, wishes.cold) : undefined);
     if (matrix !== undefined) await showMatrix(matrix, report, wishes.html);
   } catch (error) {
     if (!(error instanceof InterruptedError)) process.stderr.write(`demo: ${(error as Error).message}\n`);

@@ -21,12 +21,13 @@ export function runThisTopology(machine: MatrixMachine, catalogue: MatrixCatalog
 }
 
 /** A guest for every topology. */
-export function runAllTopologies(catalogue: MatrixCatalogue): Promise<MatrixRun> {
+export function runAllTopologies(catalogue: MatrixCatalogue, cold: boolean): Promise<MatrixRun> {
   return runMatrix(generateCells(catalogue, CELLS), {
     catalogue,
     tools: sessionTools,
     progress: (text) => process.stderr.write(`demo: ${text}\n`),
     jobs: usualJobs(),
+    cold,
   });
 }
 

@@ -25,6 +25,8 @@ interface MachineChoice {
   /** As in `--kernel`. */
   readonly kernel: string;
   readonly plan: TopologyPlan;
+  /** See `GuestSettings`. */
+  readonly cold?: boolean;
   /** Folders of further C programs for the guest. */
   readonly programs?: readonly string[];
 }
@@ -114,12 +116,12 @@ function usableDrivers(catalogue: MatrixCatalogue, kernel: MatrixKernel, { iommu
   );
 }
 
-function guestSettings({ kernel, plan, catalogue, programs = [] }: MachineChoice): GuestSettings {
+function guestSettings({ kernel, plan, catalogue, cold = false, programs = [] }: MachineChoice): GuestSettings {
   const { topology, cpu, iommu } = plan;
   const kernelArgs = iommu === 'passthrough' ? ['iommu=pt'] : [];
   const { withoutOwnDriver } = catalogue;
   const viommu = iommu !== 'none';
-  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu, kernelArgs, withoutOwnDriver, programs };
+  return { ...ORDINARY_GUEST, kernel, topology, cpu, viommu, kernelArgs, withoutOwnDriver, cold, programs };
 }
 
 function parseLines(output: string): ProgramLine[] {

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
-import { inParallel } from './run.js';
+import { FakeTools } from '../session/test/fake-guest.js';
+import { generateCells } from './cells.js';
+import { debianKernels } from './kernels.js';
+import { inParallel, runMatrix } from './run.js';
+import { builtIn } from './test/made-up.js';
 
 /** A piece of work that ends when the test says so. */
 class Piece {
@@ -51,4 +55,25 @@ describe('boots in parallel', () => {
     assert.equal((await all)?.message, 'interrupted');
     assert.deepEqual(began(pieces), [true, true, false]);
   });
+});
+
+describe('the guests of the matrix', () => {
+  for (const cold of [false, true]) {
+    it(`are ${cold ? 'booted' : 'restored'} ${cold ? 'with' : 'without'} --cold`, async () => {
+      const fake = new FakeTools({
+        boot: async () => {
+          throw new Error('that is enough');
+        },
+      });
+      const chosen = { topologies: ['host-bridge'], importers: ['amdgpu'], sizes: ['4K'] };
+      const cells = generateCells(builtIn, { ...chosen, kernels: [debianKernels.latest] });
+      const context = { catalogue: builtIn, tools: fake.tools, progress: () => undefined, jobs: 1, cold };
+      const { results } = await runMatrix(cells, context);
+      assert.ok(results.some(({ problems }) => /that is enough/.test(problems.join())));
+      assert.deepEqual(
+        fake.boots.map(({ warm }) => warm === undefined),
+        [cold],
+      );
+    });
+  }
 });

@@ -36,6 +36,8 @@ interface RunContext {
   readonly progress: (text: string) => void;
   /** How many guests may run at once. */
   readonly jobs: number;
+  /** Boot every guest, instead of restoring it. */
+  readonly cold?: boolean;
   /** Called as soon as a cell is judged; cells of different guests in any order. */
   readonly onResult?: (result: CellResult) => void;
 }
@@ -122,7 +124,7 @@ function notApplicable(cell: Cell): CellResult {
 /** A guest that ends early fails the cells that were left. */
 async function runGroup(
   cells: readonly Cell[],
-  { catalogue, tools, progress }: RunContext,
+  { catalogue, tools, progress, cold = false }: RunContext,
   add: (result: CellResult) => void,
   onBoot: (kernelRelease: string) => void,
 ): Promise<void> {
@@ -133,7 +135,7 @@ async function runGroup(
       const tell = (text: string) => progress(`${kernel.choice}, ${topology.title}: ${text}`);
       tell(`${cells.length} cells`);
       const machine = await MatrixMachine.start(
-        { catalogue, kernel: kernel.choice, plan: topology },
+        { catalogue, kernel: kernel.choice, plan: topology, cold },
         { tools, progress: tell, cleanup },
       );
       onBoot(machine.kernelRelease);

@@ -58,6 +58,10 @@ describe('options of run, shell and serve', () => {
     });
   });
 
+  it('boot instead of restoring when that is asked for', async () => {
+    assert.equal(guestSettings(await parse('--cold')).cold, true);
+  });
+
   it('take devices and packages several times, one value each', async () => {
     const args = await parse(
       '-d',

@@ -32,6 +32,13 @@ export function deviceOption(description: string) {
   } as const;
 }
 
+/** Of all that starts guests. */
+export const coldOption = {
+  type: 'boolean',
+  default: false,
+  description: 'Boot, with all functions there from the start, instead of restoring a machine that was booted once',
+} as const;
+
 /** Options about the emulator itself. */
 export function emulatorOptions<T>(yargs: Argv<T>) {
   return yargs.options({
@@ -114,11 +121,7 @@ export function guestOptions<T>(yargs: Argv<T>) {
       default: false,
       description: 'Go on when a driver in the guest has not taken the function that it is for',
     },
-    cold: {
-      type: 'boolean',
-      default: false,
-      description: 'Boot, with all functions there from the start, instead of restoring a machine that was booted once',
-    },
+    cold: coldOption,
     share: { type: 'string', requiresArg: true, description: 'Host folder shown at /mnt/share in the guest, writable' },
     'console-log': { type: 'string', requiresArg: true, description: "Write the guest's whole console to this file" },
   } as const);

@@ -15,7 +15,7 @@ import { UsageError } from '../../../session/exit-status.js';
 import { sessionTools } from '../../../session/tools.js';
 import { writableFile } from '../../../session/writable-file.js';
 import { parseDeviceSpec } from '../../device-spec.js';
-import { deviceOption } from '../options.js';
+import { coldOption, deviceOption } from '../options.js';
 import { printProgress } from '../progress.js';
 
 const names = (all: readonly { readonly name: string }[]) => all.map(({ name }) => name);
@@ -67,6 +67,7 @@ function options(yargs: Argv, known: Readonly<Record<Dimension, readonly string[
         default: usualJobs(),
         description: 'Guests at a time; each takes a processor or two, and some 2 GiB of memory',
       },
+      cold: coldOption,
       json: { type: 'boolean', default: false, description: 'Print one JSON object instead of tables' },
       ktap: { type: 'boolean', default: false, description: 'Print KTAP, a cell a line, instead of tables' },
       html: { type: 'string', requiresArg: true, description: 'Write one self-contained HTML page to this file, too' },
@@ -150,6 +151,7 @@ async function handler(args: Arguments): Promise<void> {
     tools: sessionTools,
     progress: printProgress,
     jobs: args.jobs,
+    cold: args.cold,
     onResult: tellProblems,
   });
   const colours = process.stdout.isTTY === true && process.env.NO_COLOR === undefined;
