@@ -62,6 +62,16 @@ describe('a machine that is restored', () => {
       assert.deepEqual(log.complaints, []);
     }));
 
+  it('loads modules of the run that belong before a driver which was there already', () =>
+    withMachine({ kernel: 'latest', devices: ['habana'] }, async ({ boot, log }) => {
+      const guest = await boot({ bootTimeoutMs: 5 * MINUTE_MS });
+      const initState = await sh(guest, 'cat /sys/module/ghostbus_habana_open/initstate');
+      assert.equal(initState.trim(), 'live');
+      await sh(guest, ': < /dev/accel/accel0');
+      await assertCleanKernelLog(guest);
+      assert.deepEqual(log.complaints, []);
+    }));
+
   it('is made anew when what was saved is damaged, and says so', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'ghostbus-snapshot-'));
     const said: string[] = [];
