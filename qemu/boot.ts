@@ -1,3 +1,4 @@
+import type { GuestFile } from '../emulator/plugin/guest.js';
 import { kvmRunsKernel } from './accel.js';
 import { UnreadableStateError } from './errors.js';
 import type { BootOptions, Guest, WarmStart } from './guest.js';
@@ -12,9 +13,17 @@ import { type EmptyMachine, layOutFunctions, layOutSeats, type MachineLayout } f
  */
 export async function bootGuest(options: BootOptions): Promise<Guest> {
   const accel = await chooseAccelerator(options);
-  const { warm } = options;
-  const restored = warm === undefined ? undefined : await restoredGuest({ ...options, warm }, accel);
-  return restored ?? coldGuest(options, accel);
+  const { warm, blockedModules = [], extraFiles = [] } = options;
+  const complete = { ...options, extraFiles: [...extraFiles, ...blockingFiles(blockedModules)] };
+  const restored = warm === undefined ? undefined : await restoredGuest({ ...complete, warm }, accel);
+  return restored ?? coldGuest(complete, accel);
+}
+
+/** Configuration for modprobe and udev (modprobe.d(5)). */
+function blockingFiles(modules: readonly string[]): GuestFile[] {
+  if (modules.length === 0) return [];
+  const text = modules.map((name) => `blacklist ${name}\n`).join('');
+  return [{ path: '/etc/modprobe.d/ghostbus-blocked.conf', contents: Buffer.from(text) }];
 }
 
 async function coldGuest(options: BootOptions, accel: 'kvm' | 'tcg'): Promise<Guest> {
@@ -33,10 +42,11 @@ type WarmOptions = BootOptions & { readonly warm: WarmStart };
 export async function ensureWarmMachine(options: WarmOptions): Promise<void> {
   const accel = await chooseAccelerator(options);
   const layout = seatsOf(options);
-  if (layout !== undefined) await snapshotOf(options, machineOf(options, accel, layout), layout);
+  const complete = { ...options, warm: { ...options.warm, atOnce: true } };
+  if (layout !== undefined) await snapshotOf(complete, machineOf(options, accel, layout), layout);
 }
 
-/** Undefined when this machine has to be booted, which was said. */
+/** Undefined when this machine has to be booted. */
 async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promise<Guest | undefined> {
   const layout = seatsOf(options);
   if (layout === undefined) return undefined;
@@ -102,7 +112,6 @@ function machineOf(options: BootOptions, accel: 'kvm' | 'tcg', layout: MachineLa
     shareDir: options.shareDir,
     counterKHz: options.counterKHz,
     kernelArgs: options.kernelArgs ?? [],
-    blockedModules: options.blockedModules ?? [],
   };
 }
 

@@ -444,7 +444,7 @@ describe('cache', () => {
     it('are for the kinds that grow without end', () => {
       assert.deepEqual(
         defaultRules().map(({ kinds }) => kinds),
-        [['snapshot'], ['initrd', 'module', 'module-index', 'program']],
+        [['snapshot'], ['initrd', 'kvm', 'module', 'module-index', 'program', 'snapshot-wish']],
       );
       assert.deepEqual(
         defaultRules('program').map(({ kinds }) => kinds),

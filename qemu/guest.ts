@@ -7,11 +7,16 @@ export type Accelerator = 'auto' | 'kvm' | 'tcg';
 
 /**
  * Instead of booting, takes the state of a machine that was booted once for all of its kind, and plugs the functions
- * in. It is made when it is not in the cache.
+ * in.
  */
 export interface WarmStart {
   /** Drivers that it has loaded, where its kernel has them. Further ones are loaded as usual. */
   readonly drivers: readonly ModuleToLoad[];
+  /**
+   * Make it before the first guest of its kind, for many that follow. By default the first one boots, which takes less
+   * time, and it is made for the second: many kernels and options are tried only once.
+   */
+  readonly atOnce?: boolean;
 }
 
 /** A kernel module with its parameters, as modprobe takes them. */

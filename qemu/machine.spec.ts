@@ -18,7 +18,6 @@ function commandLine(options: Partial<MachineOptions>): string[] {
     memMiB: 2048,
     smp: 2,
     kernelArgs: [],
-    blockedModules: [],
     ...options,
   });
   return args[args.indexOf('-append') + 1]!.split(' ');

@@ -45,7 +45,6 @@ export interface MachineOptions {
   /** Of the host's time stamp counter, which is the guest's under TCG. */
   counterKHz?: number | undefined;
   kernelArgs: readonly string[];
-  blockedModules: readonly string[];
   /** Wait for the state of a machine that was saved, instead of booting. */
   incoming?: boolean;
 }
@@ -120,7 +119,7 @@ function kernelCommandLine(options: MachineOptions): string {
     // with the usual 10 s that is a soft lockup after 20 (kernel/watchdog.c), seen when a card was pulled out.
     `watchdog_thresh=${WATCHDOG_THRESHOLD_S}`,
     // kmod reads this one (modprobe.d(5)).
-    `modprobe.blacklist=${[...unneededModules, ...options.blockedModules].join(',')}`,
+    `modprobe.blacklist=${unneededModules.join(',')}`,
     ...(options.shareDir === undefined ? [] : ['ghostbus.share=1']),
     ...options.layout.kernelArgs,
     ...options.kernelArgs,

@@ -22,7 +22,9 @@ export class UnfitMachineError extends Error {
   override readonly name = 'UnfitMachineError';
 }
 
-type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'onProgress' | 'abort'> & { readonly warm: WarmStart };
+type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'blockedModules' | 'onProgress' | 'abort'> & {
+  readonly warm: WarmStart;
+};
 
 const MIB = 2 ** 20;
 
@@ -30,15 +32,17 @@ const MIB = 2 ** 20;
 const SNAPSHOT_MARK = { path: '/etc/ghostbus-snapshot', contents: Buffer.alloc(0) };
 
 /**
- * The machine's saved state, from the cache or made now: machines that differ in anything that is in it have different
- * ones.
+ * The machine's saved state, from the cache or made now; undefined at the first use, unless it is wanted at once.
+ * Machines that differ in anything that is in it have different ones.
  * @throws UnfitMachineError when its kernel complained: every run from it would inherit that.
  * @throws GuestError when it did not boot.
  */
-export async function ensureSnapshot(options: SnapshotOptions, machine: MachineOptions): Promise<Snapshot> {
+export async function ensureSnapshot(options: SnapshotOptions, machine: MachineOptions): Promise<Snapshot | undefined> {
   const { image, onProgress } = options;
-  const drivers = wantedDrivers(options.warm.drivers, machine);
+  const drivers = wantedDrivers(options.warm.drivers, options.blockedModules);
   const inputs = await snapshotInputs(options.qemu, machine, drivers);
+  const isFirst = await isFirstWish(inputs);
+  if (isFirst && !options.warm.atOnce) return undefined;
   const description = `kernel ${image.kernelRelease}, ${machine.memMiB} MiB, ${machine.accel}`;
   const build = async (target: string) => {
     await requireRoom(machine.memMiB * MIB);
@@ -93,7 +97,17 @@ async function makeSnapshot(
   }
 }
 
-function wantedDrivers(drivers: readonly ModuleToLoad[], { blockedModules }: MachineOptions): ModuleToLoad[] {
+/** Whether nobody has asked for it before; remembers that now somebody has. */
+async function isFirstWish(inputs: unknown): Promise<boolean> {
+  let isFirst = false;
+  const build = async () => {
+    isFirst = true;
+  };
+  await cachedFolder('snapshot-wish', inputs, build, { description: 'a machine that was booted once so far' });
+  return isFirst;
+}
+
+function wantedDrivers(drivers: readonly ModuleToLoad[], blockedModules: readonly string[] = []): ModuleToLoad[] {
   return drivers.filter(([name]) => !blockedModules.includes(name)).sort(([left], [right]) => (left < right ? -1 : 1));
 }
 

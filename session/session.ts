@@ -110,7 +110,7 @@ export async function serveMachine(
         ...options,
         functions: emulator.functions.map(({ name, socketPath, barBytes }) => ({ id: name, socketPath, barBytes })),
         extraFiles,
-        ...(guestSettings.cold ? {} : { warm: prepared.warm }),
+        ...(guestSettings.cold ? {} : { warm: { ...prepared.warm, atOnce: guestSettings.warmAtOnce ?? false } }),
         onProgress: progress,
         ...more,
         abort,

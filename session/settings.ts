@@ -31,6 +31,8 @@ export interface GuestSettings extends MachineSettings {
   readonly withoutOwnDriver?: readonly string[];
   /** Boot, instead of restoring a machine that was booted once. */
   readonly cold?: boolean;
+  /** Make the machine that is restored before the first guest; see `WarmStart.atOnce`. */
+  readonly warmAtOnce?: boolean;
   readonly shareDir: string | undefined;
   readonly consoleLogPath: string | undefined;
   /** Pages of 2 MiB that the kernel sets aside at boot, for `/dev/hugepages` and `MAP_HUGETLB`. Default none. */

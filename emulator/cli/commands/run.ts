@@ -90,7 +90,7 @@ async function handler(args: Arguments): Promise<void> {
   const guest = guestSettings({ ...args, consoleLog: consoleLog && fileOfRun(consoleLog, 1) });
   const requestOf = (run: number) => ({
     emulator: { ...emulator, devices: devicesOfRun(emulator.devices, run) },
-    guest: { ...guest, consoleLogPath: consoleLog && fileOfRun(resolve(consoleLog), run) },
+    guest: { ...guest, warmAtOnce: true, consoleLogPath: consoleLog && fileOfRun(resolve(consoleLog), run) },
     argv,
     timeoutMs,
   });
