@@ -35,7 +35,15 @@ export interface CacheEntry {
 
 const SNAPSHOT = 'snapshot';
 /** Kinds that are made anew in moments, mostly named after sources that change. */
-const SUPERSEDED_KINDS: readonly string[] = ['initrd', 'kvm', 'module', 'module-index', 'program', 'snapshot-wish'];
+const SUPERSEDED_KINDS: readonly string[] = [
+  'initrd',
+  'kvm',
+  'module',
+  'module-index',
+  'program',
+  'snapshot-fault',
+  'snapshot-wish',
+];
 const DAY_MS = 86_400_000;
 const SUPERSEDED_DAYS = 30;
 const SUPERSEDED_MS = SUPERSEDED_DAYS * DAY_MS;

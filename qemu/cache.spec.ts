@@ -444,7 +444,7 @@ describe('cache', () => {
     it('are for the kinds that grow without end', () => {
       assert.deepEqual(
         defaultRules().map(({ kinds }) => kinds),
-        [['snapshot'], ['initrd', 'kvm', 'module', 'module-index', 'program', 'snapshot-wish']],
+        [['snapshot'], ['initrd', 'kvm', 'module', 'module-index', 'program', 'snapshot-fault', 'snapshot-wish']],
       );
       assert.deepEqual(
         defaultRules('program').map(({ kinds }) => kinds),

@@ -111,6 +111,12 @@ async function make(
   }
 }
 
+/** The folder of an entry as {@link cachedFolder} would give it, if it is there. */
+export function cachedEntry(kind: string, inputs: unknown, root: string = cacheFolder()): string | undefined {
+  const { folder } = entryPlaces(root, `${kind}-${contentHash(inputs)}`);
+  return existsSync(folder) ? folder : undefined;
+}
+
 /**
  * Throws an entry away that turned out to be of no use, for example a snapshot that QEMU refuses, so that the next
  * `cachedFolder` makes it anew. Processes that have its files open keep them.

@@ -1,11 +1,11 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
-import { cachedFolder, discardEntry } from './cache.js';
+import { cachedEntry, cachedFolder, discardEntry } from './cache.js';
 import { requireRoomFor } from './cache-prune.js';
 import { HostSetupError } from './errors.js';
 import type { BootOptions, ModuleToLoad, WarmStart } from './guest.js';
-import { findKernelComplaints, SLOW_HOST } from './kernel-log.js';
+import { type AllowedComplaint, findKernelComplaints, SLOW_HOST } from './kernel-log.js';
 import { type MachineOptions, machineArgs } from './machine.js';
 import type { Progress, Qemu } from './provision.js';
 import { startGuest } from './start-guest.js';
@@ -18,9 +18,10 @@ export interface Snapshot {
 }
 
 /** Nothing is kept of such a machine; one that is booted may still do. */
-export class UnfitMachineError extends Error {
-  override readonly name = 'UnfitMachineError';
-}
+export class UnfitMachineError extends Error {}
+
+/** Its kernel complained while it booted: every run from it would inherit that. */
+class ComplainingMachineError extends UnfitMachineError {}
 
 type SnapshotOptions = Pick<BootOptions, 'qemu' | 'image' | 'blockedModules' | 'onProgress' | 'abort'> & {
   readonly warm: WarmStart;
@@ -44,12 +45,17 @@ export async function ensureSnapshot(options: SnapshotOptions, machine: MachineO
   const isFirst = await isFirstWish(inputs);
   if (isFirst && !options.warm.atOnce) return undefined;
   const description = `kernel ${image.kernelRelease}, ${machine.memMiB} MiB, ${machine.accel}`;
+  const knownFault = await rememberedFault(inputs);
+  if (knownFault !== undefined) throw new UnfitMachineError(knownFault);
   const build = async (target: string) => {
     await requireRoom(machine.memMiB * MIB);
     onProgress?.(`Booting kernel ${image.kernelRelease} once, to be restored from now on (${machine.accel})`);
     await makeSnapshot(options, machine, drivers, target);
   };
-  const folder = await cachedFolder('snapshot', inputs, build, { description, onProgress });
+  const folder = await cachedFolder('snapshot', inputs, build, { description, onProgress }).catch(async (error) => {
+    if (error instanceof ComplainingMachineError) await rememberFault(inputs, error.message);
+    throw error;
+  });
   return { statePath: join(folder, 'state'), consoleSoFar: await readFile(join(folder, 'console'), 'latin1') };
 }
 
@@ -87,14 +93,42 @@ async function makeSnapshot(
   abort?.addEventListener('abort', end);
   try {
     await guest.prepareToBeSaved(drivers);
-    const [complaint] = findKernelComplaints(await guest.dmesg(), [SLOW_HOST]);
-    if (complaint !== undefined)
-      throw new UnfitMachineError(`its kernel complained while it booted: ${complaint.line}`);
+    const [complaint] = findKernelComplaints(await guest.dmesg(), [SLOW_HOST, ...askedFor(drivers)]);
+    if (complaint !== undefined) {
+      throw new ComplainingMachineError(`its kernel complained while it booted: ${complaint.line}`);
+    }
     await guest.saveTo(join(target, 'state'));
   } finally {
     abort?.removeEventListener('abort', end);
     await guest.kill();
   }
+}
+
+const FAULT = 'snapshot-fault';
+/** A complaint may have been the busy host's fault: the machine is tried again later. */
+const FAULT_MS = 86_400_000;
+
+async function rememberFault(inputs: unknown, why: string): Promise<void> {
+  const options = { description: `a machine that is always booted: ${why}` };
+  await cachedFolder(FAULT, inputs, (target) => writeFile(join(target, 'why'), why), options);
+}
+
+async function rememberedFault(inputs: unknown): Promise<string | undefined> {
+  const folder = cachedEntry(FAULT, inputs);
+  if (folder === undefined) return undefined;
+  const path = join(folder, 'why');
+  if (Date.now() - (await stat(path)).mtimeMs < FAULT_MS) return readFile(path, 'utf8');
+  await discardEntry(folder, 'a day has passed', () => {});
+  return undefined;
+}
+
+/** A driver's own parameter may taint the kernel (kernel/params.c, param_check_unsafe). */
+function askedFor(drivers: readonly ModuleToLoad[]): AllowedComplaint[] {
+  const names = drivers.flatMap(([, ...words]) => words.map((word) => word.split('=')[0]));
+  return names.map((name) => ({
+    pattern: new RegExp(`Setting dangerous option ${name} - tainting kernel`),
+    reason: 'a device asked for this parameter',
+  }));
 }
 
 /** Whether nobody has asked for it before; remembers that now somebody has. */
