@@ -110,7 +110,9 @@ export async function serveMachine(
         ...options,
         functions: emulator.functions.map(({ name, socketPath, barBytes }) => ({ id: name, socketPath, barBytes })),
         extraFiles,
-        ...(guestSettings.cold ? {} : { warm: { ...prepared.warm, atOnce: guestSettings.warmAtOnce ?? false } }),
+        ...(guestSettings.cold
+          ? {}
+          : { warm: { ...prepared.warm, ...(guestSettings.warmAtOnce && { atOnce: true }) } }),
         onProgress: progress,
         ...more,
         abort,
