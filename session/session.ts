@@ -98,12 +98,21 @@ export async function serveMachine(
   const start = performance.now();
   const folder = await newSocketFolder();
   const peerRouting = guestSettings.peerRouting ?? routingOf(guestSettings);
-  const emulator = await startServing({ ...emulatorSettings, folder, peerRouting }, context);
-  const served = performance.now();
-  const prepared = await prepareGuest(emulatorSettings.devices, guestSettings, context);
+  const serving = startServing({ ...emulatorSettings, folder, peerRouting }, context).then((emulator) => ({
+    emulator,
+    serveMs: performance.now() - start,
+  }));
+  const preparing = prepareGuest(emulatorSettings.devices, guestSettings, context).then((prepared) => ({
+    prepared,
+    imageMs: performance.now() - start,
+  }));
+  // Neither is left to itself when the other fails: what it starts is for the cleanup.
+  await Promise.allSettled([serving, preparing]);
+  const { emulator, serveMs } = await serving;
+  const { prepared, imageMs } = await preparing;
   const { qemu, image, extraFiles } = prepared;
   const options = await machineOptions(prepared, guestSettings, tools);
-  const timings = { serveMs: served - start, imageMs: performance.now() - served };
+  const timings = { serveMs, imageMs };
   const boot = ({ expectBound = guestSettings.expectBound ?? true, ...more }: BootRequest = {}) =>
     bootForCleanup(cleanup, more.abort, async (abort) => {
       const guest = await tools.bootGuest({
