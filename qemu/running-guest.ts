@@ -17,6 +17,7 @@ import type { CapturedResult, Guest, ModuleToLoad, RunOptions, RunResult } from 
 import { type ClockReading, clockFault } from './guest-clock.js';
 import { sinceRestored } from './kernel-log.js';
 import { agentPortId, execPortCount, execPortName, inheritedFds, programPorts, terminalPortId } from './machine.js';
+import { PlugQueue } from './plug-queue.js';
 import type { QemuProcess } from './qemu-process.js';
 import { QmpClient, QmpError } from './qmp.js';
 import { RunningCommand, splitWaitStatus } from './running-command.js';
@@ -324,14 +325,13 @@ export class RunningGuest implements Guest {
   }
 
   async #wake({ functions, seats }: Awakening, deadline: number): Promise<void> {
-    const plugAll = async () => {
-      for (const [index, fn] of functions.entries()) await this.plug(fn, seats[index]);
-    };
-    let plugging: Promise<void> | undefined;
-    const onStdout = () => {
-      plugging ??= plugAll();
+    const queue = new PlugQueue(functions);
+    let plugging = Promise.resolve();
+    const plug = (indexes: readonly number[]) => {
+      for (const index of indexes) plugging = plugging.then(() => this.plug(functions[index]!, seats[index]));
       plugging.catch((error: Error) => this.#fail(error));
     };
+    const onStdout = (chunk: Buffer) => plug(queue.hear(chunk.toString()));
     const timeoutMs = Math.max(1, deadline - Date.now());
     const words = [randomUUID(), randomBytes(SEED_BYTES).toString('hex'), String(functions.length)];
     try {

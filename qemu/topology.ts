@@ -15,6 +15,8 @@ export interface AttachedFunction {
   id: string;
   /** Absolute path of the UNIX socket that the function is served on. */
   socketPath: string;
+  /** `0x1002:0x7af0`, as sysfs writes vendor and device: functions of one kind are plugged in one after another. */
+  ids?: string;
   /** How large its memory BARs are together; default: no larger than most. */
   barBytes?: { readonly prefetchable: number; readonly other: number };
 }

@@ -1,9 +1,18 @@
-import type { Emulator, EmulatorLog, startEmulator } from '../emulator/emulator.js';
+import type { Emulator, EmulatorLog, ServedFunction, startEmulator } from '../emulator/emulator.js';
 import type { PeerRouting } from '../emulator/memory/fabric.js';
-import type { BootOptions, bootGuest, ensureWarmMachine, Guest, GuestImage, Qemu } from '../qemu/index.js';
+import type {
+  AttachedFunction,
+  BootOptions,
+  bootGuest,
+  ensureWarmMachine,
+  Guest,
+  GuestImage,
+  Qemu,
+} from '../qemu/index.js';
 import { requireBound } from './bound-functions.js';
 import type { Cleanup } from './cleanup.js';
 import { serveControl } from './control-socket.js';
+import { hex4 } from './guest-addresses.js';
 import type { GuestDevice } from './guest-parts.js';
 import type { hostCounterKHz } from './host-clock.js';
 import { type GuestTools, type PreparedGuest, prepareGuest } from './prepared-guest.js';
@@ -117,7 +126,7 @@ export async function serveMachine(
     bootForCleanup(cleanup, more.abort, async (abort) => {
       const guest = await tools.bootGuest({
         ...options,
-        functions: emulator.functions.map(({ name, socketPath, barBytes }) => ({ id: name, socketPath, barBytes })),
+        functions: emulator.functions.map(attached),
         extraFiles,
         ...(guestSettings.cold
           ? {}
@@ -161,6 +170,11 @@ async function machineOptions(
 ): Promise<BootOptions> {
   const counterKHz = await tools.hostCounterKHz();
   return { qemu, image, ...(counterKHz === undefined ? {} : { counterKHz }), ...bootOptionsOf(settings) };
+}
+
+function attached({ name, identity, socketPath, barBytes }: ServedFunction): AttachedFunction {
+  const ids = `0x${hex4(identity.vendorId)}:0x${hex4(identity.deviceId)}`;
+  return { id: name, socketPath, barBytes, ids };
 }
 
 /** An IOMMU sees every request, except those that a switch without ACS redirection turns around before. */
