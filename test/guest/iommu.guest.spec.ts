@@ -15,7 +15,9 @@ describe('peer-to-peer behind a translating IOMMU, kernel latest', () => {
     ['switch', 'address'],
   ] as const) {
     it(`moves every byte of a dma-buf by DMA messages (${topology})`, async () => {
-      await withMachine({ kernel: 'latest', devices: GPUS, peerRouting }, async ({ emulator, boot, log }) => {
+      // Restored, so that this is seen to go behind an IOMMU, too.
+      const machine = { kernel: 'latest', devices: GPUS, peerRouting, warmAtOnce: true };
+      await withMachine(machine, async ({ emulator, boot, log }) => {
         const guest = await boot({ viommu: true, topology });
         await sh(guest, 'modprobe amdgpu');
         await emulator.resetCounters();
