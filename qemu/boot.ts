@@ -56,8 +56,8 @@ async function restoredGuest(options: WarmOptions, accel: 'kvm' | 'tcg'): Promis
   try {
     return await restore(options, machine, first, layout.seats);
   } catch (error) {
-    // QEMU says so and ends; everything later is the guest's own, or its functions'.
-    if (!(error instanceof UnreadableStateError)) throw error;
+    // QEMU says so and ends; everything later is the guest's own, or its functions'. It also ends when it is told to.
+    if (!(error instanceof UnreadableStateError) || options.abort?.aborted) throw error;
     await discardSnapshot(first, error.message, options.onProgress);
   }
   const second = await snapshotOf(options, machine, layout);

@@ -382,7 +382,7 @@ export class RunningGuest implements Guest {
     clearTimeout(this.#panicTimer);
     log?.end();
     // Nobody answers any more: what waits for an answer would keep this process for as long as it would wait.
-    this.#agent.machineGone(new QemuExitError(`QEMU ended (${how}).`, ''));
+    this.#agent.machineGone(this.#failure ?? new QemuExitError(`QEMU ended (${how}).`, this.#log.tail()));
     const words = this.#process.stderr === '' ? '' : `\n${this.#process.stderr}`;
     if (this.#failure === undefined) {
       const error = new QemuExitError(`QEMU ended (${how}).${words}`, this.#log.tail());

@@ -62,14 +62,20 @@ class Run {
   }
 }
 
-/** Ids and command lines of processes that name the text among their arguments. */
-function processesNaming(text: string): { pid: number; command: string }[] {
+/** Ids and command lines of processes that were started with this folder in their environment. */
+function processesOf(runtimeFolder: string): { pid: number; command: string }[] {
+  const variable = `XDG_RUNTIME_DIR=${runtimeFolder}`;
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((name) => {
       try {
-        const command = readFileSync(join('/proc', name, 'cmdline'), 'utf8').replaceAll('\0', ' ');
-        return command.includes(text) ? [{ pid: Number(name), command }] : [];
+        if (
+          !readFileSync(join('/proc', name, 'environ'), 'utf8')
+            .split('\0')
+            .includes(variable)
+        )
+          return [];
+        return [{ pid: Number(name), command: readFileSync(join('/proc', name, 'cmdline'), 'utf8') }];
       } catch {
         // It ended while we were looking.
         return [];
@@ -83,7 +89,7 @@ describe('ghostbus on the command line', () => {
     runtimeFolder = mkdtempSync(join(tmpdir(), 'cli-spec-'));
   });
   afterEach(() => {
-    const left = { processes: processesNaming(runtimeFolder), files: readdirSync(runtimeFolder) };
+    const left = { processes: processesOf(runtimeFolder), files: readdirSync(runtimeFolder) };
     rmSync(runtimeFolder, { recursive: true });
     assert.deepEqual(left, { processes: [], files: [] }, 'nothing is left behind');
   });
@@ -136,7 +142,7 @@ describe('ghostbus on the command line', () => {
   it('ends with status 125 when somebody kills QEMU', async () => {
     const running = ghostbus('run', '-d', 'example', '--', 'sh', '-c', 'echo started; sleep 1000');
     await running.printed(/started/);
-    const qemus = processesNaming(runtimeFolder).filter(({ command }) => command.includes('vfio-user-pci'));
+    const qemus = processesOf(runtimeFolder).filter(({ command }) => command.includes('memory-backend-memfd'));
     assert.equal(qemus.length, 1);
     process.kill(qemus[0]!.pid, 'SIGKILL');
     const { status, stderr } = await running.ended;
@@ -162,7 +168,7 @@ describe('ghostbus on the command line', () => {
   it('takes all runs with it on a signal', async () => {
     const several = ['--repeat', '9', '--jobs', '2'];
     const running = ghostbus('run', '-d', 'example', ...several, '--', 'sleep', '1000');
-    await running.printed(/Booting/);
+    await running.printed(/Booting|Restoring/);
     running.kill('SIGINT');
     const { status, stderr } = await running.ended;
     assert.equal(status, 130);
@@ -182,12 +188,17 @@ describe('ghostbus on the command line', () => {
     });
   }
 
-  it('ends everything on a signal while the guest boots', async () => {
-    const running = ghostbus('run', '-d', 'example', '--', 'true');
-    await running.printed(/Booting/);
-    running.kill('SIGTERM');
-    assert.equal((await running.ended).status, 143);
-  });
+  for (const [what, options, printed] of [
+    ['boots', ['--cold'], /Booting/],
+    ['is restored', [], /Restoring/],
+  ] as const) {
+    it(`ends everything on a signal while the guest ${what}`, async () => {
+      const running = ghostbus('run', '-d', 'example', ...options, '--', 'true');
+      await running.printed(printed);
+      running.kill('SIGTERM');
+      assert.equal((await running.ended).status, 143);
+    });
+  }
 
   it('serves a function to ctl until a signal comes', async () => {
     const serving = ghostbus('serve', '-d', 'example', '--format', 'json');
